@@ -1,0 +1,108 @@
+# `make help` lists the targets. CI calls the same ones (.ci/run).
+#
+# A machine needs Go 1.26, make and git. The race detector needs a C compiler
+# too; `make test RACE=` does without both.
+
+.DEFAULT_GOAL := help
+
+BIN := bin
+
+# Flags of the tests.
+RACE      ?= -race
+TESTFLAGS ?=
+# A control plane's tests wait for a real HPA.
+CLUSTER_TIMEOUT ?= 40m
+
+# make bench: which, how often, and the older result to compare with.
+BENCH ?= .
+COUNT ?= 6
+BASE  ?=
+# make fuzz: how long each target runs.
+FUZZTIME ?= 30s
+
+# Tools are pinned, each in a module of its own, so that none changes another's
+# dependencies. The first call builds the tool: a minute or two on two cores.
+GOLANGCI_LINT = go tool -modfile=$(CURDIR)/tools/golangci-lint/go.mod golangci-lint
+# Modules with Go code of ours. The others under test/cluster only pin versions.
+CODE_MODULES := . test/cluster
+TIDY_MODULES := $(CODE_MODULES) tools/golangci-lint tools/helm tools/benchstat
+
+# Nothing needs C but the race detector: everything else builds the same on a
+# machine with no compiler.
+export CGO_ENABLED = 0
+# A go.work of the user's, somewhere above, must not change what is built.
+export GOWORK = off
+WITH_RACE = CGO_ENABLED=$(if $(RACE),1,0)
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/keda-kaito-scaler, a static binary
+	go build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/...
+
+.PHONY: test
+test: compiler control-plane ## Run all tests, on a real control plane too (first run: 30 min on two cores; RACE= without a C compiler)
+	$(WITH_RACE) go test $(RACE) -shuffle=on $(TESTFLAGS) ./...
+	@# Compile on all cores, then test one package at a time: a control plane wants the machine for itself.
+	cd test/cluster && $(WITH_RACE) go build $(RACE) ./...
+	cd test/cluster && $(WITH_RACE) go test $(RACE) -shuffle=on -p 1 -timeout $(CLUSTER_TIMEOUT) $(TESTFLAGS) ./...
+
+.PHONY: test-unit
+test-unit: compiler ## Run the quick tests, those without a control plane
+	$(WITH_RACE) go test $(RACE) -shuffle=on -short $(TESTFLAGS) ./...
+
+.PHONY: demo
+demo: ## Watch the quick start scale on a real control plane (first run: 15 min, then under 4)
+	@cd test/cluster && go build -trimpath -o ../../$(BIN)/demo ./demo
+	@# At a terminal the demo is a job of its own (set -m): Ctrl-C reaches it alone, and make ends as the demo does.
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/demo $(DEMOFLAGS)
+
+.PHONY: lint
+lint: ## Run the linters and check the format
+	@for module in $(CODE_MODULES); do \
+		echo "golangci-lint in $$module"; \
+		(cd $$module && $(GOLANGCI_LINT) run --config $(CURDIR)/.golangci.yml ./...) || exit 1; \
+	done
+
+.PHONY: fmt
+fmt: ## Format the code
+	@for module in $(CODE_MODULES); do \
+		(cd $$module && $(GOLANGCI_LINT) fmt --config $(CURDIR)/.golangci.yml) || exit 1; \
+	done
+
+.PHONY: generate
+generate: ## Write what is generated: the golden renders of the chart
+	hack/chart.sh render
+
+.PHONY: verify
+verify: lint ## Check all that needs no test: linters, go.mod files, the chart, what is generated, scripts
+	@for module in $(TIDY_MODULES); do \
+		echo "go mod tidy in $$module"; \
+		(cd $$module && go mod tidy -diff) || exit 1; \
+	done
+	hack/chart.sh verify
+	@for script in .ci/run hack/*.sh; do bash -n $$script || exit 1; done
+
+.PHONY: bench
+bench: ## Run the benchmarks (BENCH=regexp COUNT=6 BASE=older.txt to compare)
+	hack/bench.sh '$(BENCH)' $(COUNT) $(BASE)
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME=30s
+	hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: clean
+clean: ## Remove what was built here (the control plane stays in the user's cache)
+	rm -rf $(BIN)
+
+# Built here and not by go test, which would keep the progress to itself.
+.PHONY: control-plane
+control-plane:
+	@cd test/cluster && go build -trimpath -o ../../$(BIN)/programs ./controlplane/programs
+	@$(BIN)/programs
+
+.PHONY: compiler
+compiler:
+	@$(if $(RACE),hack/compiler.sh,:)

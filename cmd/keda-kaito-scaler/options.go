@@ -1,0 +1,209 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+)
+
+// options are the flags of the program.
+type options struct {
+	kubeconfig       string
+	workingNamespace string
+	leaderElect      bool
+	// root is the file system in which a pod finds its own namespace.
+	root fs.FS
+
+	bindAddress   string
+	grpcPort      int
+	serviceName   string
+	scalerAddress string
+	certDuration  time.Duration
+
+	scrapeInterval  time.Duration
+	scrapeTimeout   time.Duration
+	scrapeMaxBytes  int64
+	unreadableGrace time.Duration
+
+	metricsPort int
+	healthPort  int
+	verbosity   int8
+}
+
+// namespaceFile tells a pod its own namespace.
+const namespaceFile = "var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// fallbackNamespace is where KEDA's own chart installs it, and so us.
+const fallbackNamespace = "keda"
+
+func defaults() *options {
+	return &options{
+		leaderElect:     true,
+		root:            os.DirFS("/"),
+		grpcPort:        10450,
+		serviceName:     "keda-kaito-scaler-svc",
+		certDuration:    certs.DefaultLeafLife,
+		scrapeInterval:  5 * time.Second,
+		scrapeTimeout:   2 * time.Second,
+		scrapeMaxBytes:  8 << 20,
+		unreadableGrace: 10 * time.Minute,
+		metricsPort:     10451,
+		healthPort:      10452,
+	}
+}
+
+// group is a titled part of --help.
+type group struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+func (o *options) groups() []group {
+	set := func(add func(*pflag.FlagSet)) *pflag.FlagSet {
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		flags.SortFlags = false
+		add(flags)
+		return flags
+	}
+	return []group{
+		{"Cluster", set(func(f *pflag.FlagSet) {
+			f.StringVar(&o.kubeconfig, "kubeconfig", o.kubeconfig,
+				"kubeconfig `file` to reach the API server with (default: the pod's ServiceAccount, else $KUBECONFIG)")
+			f.StringVar(&o.workingNamespace, "working-namespace", o.workingNamespace,
+				"`namespace` of the scaler's own Secrets and Lease; must be KEDA's, which reads the Secrets there (default: the pod's namespace, else "+fallbackNamespace+")")
+			f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect,
+				"let one of several replicas write ScaledObjects and certificates; all of them read pods and answer KEDA")
+		})},
+		{"Answering KEDA", set(func(f *pflag.FlagSet) {
+			f.StringVar(&o.bindAddress, "bind-address", o.bindAddress, "`IP` address to listen on with all ports (default: all addresses)")
+			f.IntVar(&o.grpcPort, "grpc-port", o.grpcPort, "`port` of the external scaler's gRPC service, mutual TLS")
+			f.StringVar(&o.serviceName, "scaler-service-name", o.serviceName, "`name` of the Service in front of the scaler")
+			f.StringVar(&o.scalerAddress, "scaler-address", o.scalerAddress,
+				"`host:port` at which KEDA reaches the scaler, written into ScaledObjects and the server's certificate (default: <scaler-service-name>.<working-namespace>.svc:<grpc-port>)")
+			f.DurationVar(&o.certDuration, "cert-duration", o.certDuration,
+				"`life` of the server's and KEDA's client certificate, renewed after two thirds of it, at least 1h")
+		})},
+		{"Reading pods", set(func(f *pflag.FlagSet) {
+			f.DurationVar(&o.scrapeInterval, "scrape-interval", o.scrapeInterval, "`time` between two readings of a pod, 1s to 60s; a reading counts for three of them")
+			f.DurationVar(&o.scrapeTimeout, "scrape-timeout", o.scrapeTimeout, "`time` within which a pod must have answered in full, above 0 and at most the interval")
+			f.Int64Var(&o.scrapeMaxBytes, "scrape-max-bytes", o.scrapeMaxBytes, "most `bytes` of a page that are read, unpacked; a longer page is refused")
+			f.DurationVar(&o.unreadableGrace, "unreadable-grace", o.unreadableGrace, "`time` after which an unreadable pod no longer keeps its fleet from shrinking")
+		})},
+		{"Operations", set(func(f *pflag.FlagSet) {
+			f.IntVar(&o.metricsPort, "metrics-port", o.metricsPort, "`port` of the scaler's own Prometheus metrics, 0 for none")
+			f.IntVar(&o.healthPort, "grpc-health-port", o.healthPort, "`port` of the gRPC health service: \"\" is readiness, \"liveness\" is liveness")
+			f.Int8VarP(&o.verbosity, "v", "v", o.verbosity, "`level` of the log: 0 tells what changed, 1 every answer to KEDA too")
+		})},
+	}
+}
+
+func (o *options) addFlags(cmd *cobra.Command) {
+	groups := o.groups()
+	for _, g := range groups {
+		cmd.Flags().AddFlagSet(g.flags)
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
+		var b strings.Builder
+		fmt.Fprintf(&b, "Usage:\n  %s [flags]\n", cmd.CommandPath())
+		for _, g := range groups {
+			fmt.Fprintf(&b, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(100))
+		}
+		fmt.Fprintf(&b, "\nOther:\n%s", others(cmd).FlagUsagesWrapped(100))
+		_, err := fmt.Fprint(cmd.OutOrStderr(), b.String())
+		return err
+	})
+}
+
+// others are the flags that cobra adds.
+func others(cmd *cobra.Command) *pflag.FlagSet {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	for _, name := range []string{"help", "version"} {
+		if flag := cmd.Flags().Lookup(name); flag != nil {
+			flags.AddFlag(flag)
+		}
+	}
+	return flags
+}
+
+// flagError words a value that is none of its flag's type: the value, and what
+// would have been right.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	rule := "must be a whole number"
+	switch kind := invalid.GetFlag().Value.Type(); {
+	case kind == "duration":
+		rule = "must be a time with its unit, such as 5s or 10m"
+	case kind == "bool":
+		rule = "must be true or false"
+	case errors.Is(err, strconv.ErrRange):
+		rule = "is out of range"
+	}
+	return fmt.Errorf("--%s %q: %s", invalid.GetFlag().Name, invalid.GetValue(), rule)
+}
+
+// complete fills in what depends on the surroundings and refuses what can't be
+// right, all of it at once.
+func (o *options) complete() error {
+	if o.workingNamespace == "" {
+		o.workingNamespace = ownNamespace(o.root)
+	}
+	if o.scalerAddress == "" {
+		o.scalerAddress = net.JoinHostPort(o.serviceName+"."+o.workingNamespace+".svc", strconv.Itoa(o.grpcPort))
+	}
+	var errs []error
+	refuse := func(bad bool, flag string, value any, rule string) {
+		if bad {
+			errs = append(errs, fmt.Errorf("--%s %v: %s", flag, value, rule))
+		}
+	}
+	refuse(o.bindAddress != "" && net.ParseIP(o.bindAddress) == nil, "bind-address", o.bindAddress, "must be an IP address")
+	refuse(!port(o.grpcPort), "grpc-port", o.grpcPort, "must be a port from 1 to 65535")
+	refuse(!port(o.healthPort), "grpc-health-port", o.healthPort, "must be a port from 1 to 65535")
+	refuse(o.metricsPort != 0 && !port(o.metricsPort), "metrics-port", o.metricsPort, "must be a port from 1 to 65535, or 0")
+	refuse(o.scrapeInterval < time.Second || o.scrapeInterval > time.Minute, "scrape-interval", o.scrapeInterval, "must be from 1s to 60s")
+	refuse(o.scrapeTimeout <= 0 || o.scrapeTimeout > o.scrapeInterval, "scrape-timeout", o.scrapeTimeout,
+		fmt.Sprintf("must be above 0 and at most the scrape interval of %s", o.scrapeInterval))
+	refuse(o.scrapeMaxBytes < 1<<10, "scrape-max-bytes", o.scrapeMaxBytes, "must be at least 1024: a page has some 60 000")
+	refuse(o.unreadableGrace < 3*o.scrapeInterval, "unreadable-grace", o.unreadableGrace,
+		fmt.Sprintf("must be at least three scrape intervals, %s", 3*o.scrapeInterval))
+	refuse(o.certDuration < certs.MinLeafLife, "cert-duration", o.certDuration, fmt.Sprintf("must be at least %s", certs.MinLeafLife))
+	refuse(o.verbosity < 0 || o.verbosity > 10, "v", o.verbosity, "must be from 0 to 10")
+	if err := o.names().Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("--working-namespace, --scaler-service-name, --scaler-address: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *options) names() certs.Names {
+	return certs.Names{Namespace: o.workingNamespace, Service: o.serviceName, Address: o.scalerAddress}
+}
+
+// listen is the address to listen on with a port.
+func (o *options) listen(port int) string {
+	return net.JoinHostPort(o.bindAddress, strconv.Itoa(port))
+}
+
+func port(n int) bool { return n >= 1 && n <= 65535 }
+
+func ownNamespace(root fs.FS) string {
+	if data, err := fs.ReadFile(root, namespaceFile); err == nil {
+		if namespace := strings.TrimSpace(string(data)); namespace != "" {
+			return namespace
+		}
+	}
+	return fallbackNamespace
+}

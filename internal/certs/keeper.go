@@ -1,0 +1,229 @@
+package certs
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+const (
+	// poll is how often everything is looked at without a cause. A timer set
+	// for a due date months away runs on the monotonic clock, which stands
+	// still while a machine is suspended and knows nothing of a clock that was
+	// set; and an event may be missed. So the wall clock is asked every minute.
+	poll = time.Minute
+	// retry is how soon to look again after somebody else wrote at the same
+	// time.
+	retry = time.Second
+	// retryFailed is how soon to try again after an error: three reads of an API
+	// server that is away cost nothing, and when it is back it shouldn't take
+	// long until certificates are right.
+	retryFailed = 10 * time.Second
+	// maxSteps bounds one reconcile. From the worst of states it takes ten.
+	maxSteps = 24
+
+	fieldOwner = client.FieldOwner("keda-kaito-scaler")
+)
+
+// Keeper carries out the plan on the Secrets. Only the leader runs one.
+type Keeper struct {
+	// Client writes. Reads go to Reader.
+	Client client.Client
+	// Reader reads past any cache: a plan made from an old state would make
+	// keys that nobody wants.
+	Reader client.Reader
+	Rules  Rules
+	// Recorder tells of every step on the Secret that it changed; may be nil.
+	Recorder events.EventRecorder
+	// Now is the wall clock.
+	Now func() time.Time
+	// OnClientMaterial is told a digest of what KEDA is to present and to
+	// trust, when it becomes known and when it changes, once all Secrets are in
+	// order; may be nil.
+	OnClientMaterial func(digest string)
+
+	// told is the digest that OnClientMaterial was told last. Reconciles run
+	// one at a time.
+	told string
+	said transition
+}
+
+// Reconcile brings all three Secrets into order, whichever of them it was
+// called for. It never returns an error, see transition.
+func (k *Keeper) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	again, err := k.keep(ctx)
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: retry}, nil
+	}
+	k.said.report(ctx, "can't keep the certificates", err)
+	return reconcile.Result{RequeueAfter: again}, nil
+}
+
+// keep says when to look again.
+func (k *Keeper) keep(ctx context.Context) (time.Duration, error) {
+	for range maxSteps {
+		found, err := k.read(ctx)
+		if err != nil {
+			return retryFailed, err
+		}
+		now := k.Now()
+		plan := k.Rules.Plan(found.bundle(), now)
+		setExpiry("ca", plan.CAExpires)
+		setExpiry(forClient.String(), plan.ClientExpires)
+		if plan.Step.Op == None {
+			k.tell(found.bundle())
+			return min(poll, max(plan.Wake.Sub(now), time.Second)), nil
+		}
+		if err := k.carryOut(ctx, found, plan.Step, now); err != nil {
+			return retryFailed, err
+		}
+	}
+	return retryFailed, errRestless
+}
+
+var errRestless = errors.New("the certificates do not come to rest; is somebody else writing their Secrets?")
+
+// secrets are the objects by name, as read; missing ones are not in it.
+type secrets map[string]*corev1.Secret
+
+func (s secrets) data(name string) Data {
+	secret, ok := s[name]
+	if !ok {
+		return nil
+	}
+	if secret.Data == nil {
+		return Data{}
+	}
+	return secret.Data
+}
+
+func (s secrets) bundle() Bundle {
+	return Bundle{CA: s.data(CASecret), Server: s.data(ServerSecret), Client: s.data(ClientSecret)}
+}
+
+func (k *Keeper) read(ctx context.Context) (secrets, error) {
+	found := secrets{}
+	for _, name := range []string{CASecret, ServerSecret, ClientSecret} {
+		secret := &corev1.Secret{}
+		err := k.Reader.Get(ctx, client.ObjectKey{Namespace: k.Rules.Names.Namespace, Name: name}, secret)
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return nil, fmt.Errorf("reading Secret %s: %w", name, err)
+		default:
+			found[name] = secret
+		}
+	}
+	return found, nil
+}
+
+func (k *Keeper) carryOut(ctx context.Context, found secrets, step Step, now time.Time) error {
+	after, err := k.Rules.Apply(found.bundle(), step, now)
+	if err != nil {
+		return fmt.Errorf("certificates: %w", err)
+	}
+	name := step.Op.Secret()
+	data := map[string]Data{CASecret: after.CA, ServerSecret: after.Server, ClientSecret: after.Client}[name]
+
+	secret, ok := found[name]
+	if ok {
+		err = k.update(ctx, secret, data)
+	} else {
+		secret, err = k.create(ctx, name, data)
+	}
+	if err != nil {
+		return fmt.Errorf("writing Secret %s (%s): %w", name, step.Op, err)
+	}
+	log.FromContext(ctx).Info("changed certificates", "step", step.Op.String(), "secret", name, "why", step.Why)
+	if k.Recorder != nil {
+		k.Recorder.Eventf(secret, nil, corev1.EventTypeNormal, step.Op.String(), "KeepCertificates", "%s", step.Why)
+	}
+	return nil
+}
+
+func (k *Keeper) update(ctx context.Context, secret *corev1.Secret, data Data) error {
+	if secret.Immutable != nil && *secret.Immutable {
+		return errImmutable
+	}
+	secret = secret.DeepCopy()
+	if secret.Labels == nil {
+		secret.Labels = map[string]string{}
+	}
+	secret.Labels[managedByLabel] = managedBy
+	secret.Data = data
+	// With the resourceVersion that was read: if somebody wrote meanwhile, the
+	// plan has to be made again.
+	return k.Client.Update(ctx, secret, fieldOwner)
+}
+
+var errImmutable = errors.New("it is immutable: delete it, and it will be made again")
+
+// create goes by server-side apply, because RBAC can hold a patch to a name, and
+// the creation that comes of it, but not a POST: so the scaler needs no right to
+// create other Secrets. Two leaders at the same moment could overwrite each
+// other; both plan again from what they then find.
+func (k *Keeper) create(ctx context.Context, name string, data Data) (*corev1.Secret, error) {
+	secretType := corev1.SecretTypeTLS
+	if name == CASecret {
+		// A CA whose key was lost is kept without; type tls forbids it.
+		secretType = corev1.SecretTypeOpaque
+	}
+	namespace := k.Rules.Names.Namespace
+	secret := corev1apply.Secret(name, namespace).
+		WithLabels(map[string]string{managedByLabel: managedBy}).
+		WithType(secretType).
+		WithData(data)
+	if err := k.Client.Apply(ctx, secret, fieldOwner, client.ForceOwnership); err != nil {
+		return nil, err
+	}
+	created := &corev1.Secret{}
+	created.Name, created.Namespace = name, namespace
+	if secret.UID != nil {
+		created.UID = *secret.UID
+	}
+	return created, nil
+}
+
+func (k *Keeper) tell(b Bundle) {
+	sum := digest(b.Client)
+	// Half of it is more than enough to tell two apart.
+	text := hex.EncodeToString(sum[:8])
+	if text == k.told {
+		return
+	}
+	k.told = text
+	if k.OnClientMaterial != nil {
+		k.OnClientMaterial(text)
+	}
+}
+
+// transition logs trouble when it begins and when it changes, not every time it
+// is met. So reconcilers don't hand their errors on: the controller would log
+// each, and in the end wait for a quarter of an hour between two attempts.
+// Reconciles run one at a time.
+type transition struct{ last string }
+
+func (t *transition) report(ctx context.Context, message string, err error) {
+	if err == nil {
+		t.last = ""
+		return
+	}
+	t.say(err.Error(), func() { log.FromContext(ctx).Error(err, message) })
+}
+
+func (t *transition) say(trouble string, write func()) {
+	if trouble != t.last {
+		write()
+	}
+	t.last = trouble
+}

@@ -1,0 +1,377 @@
+package certs
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/test/bufconn"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+func newScheme(t *testing.T) *runtime.Scheme {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, kedav1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return scheme
+}
+
+func newKeeper(t *testing.T, rules Rules, funcs interceptor.Funcs) *Keeper {
+	t.Helper()
+	c := fake.NewClientBuilder().WithScheme(newScheme(t)).WithInterceptorFuncs(funcs).Build()
+	return &Keeper{Client: c, Reader: c, Rules: rules, Now: time.Now}
+}
+
+func (k *Keeper) mustReconcile(t *testing.T) reconcile.Result {
+	t.Helper()
+	result, err := k.Reconcile(t.Context(), theOne)
+	if err != nil || k.said.last != "" {
+		t.Fatalf("%v %s", err, k.said.last)
+	}
+	return result
+}
+
+func (k *Keeper) mustRead(t *testing.T) secrets {
+	t.Helper()
+	found, err := k.read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestKeeperMakesWhatIsMissing(t *testing.T) {
+	recorder := events.NewFakeRecorder(100)
+	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{})
+	k.Recorder = recorder
+	var told []string
+	k.OnClientMaterial = func(digest string) { told = append(told, digest) }
+
+	if result := k.mustReconcile(t); result.RequeueAfter != poll {
+		t.Errorf("looks again in %s, want %s", result.RequeueAfter, poll)
+	}
+	found := k.mustRead(t)
+	if err := talk(found.data(ClientSecret), found.data(ServerSecret), time.Now(), testNames); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]corev1.SecretType{
+		CASecret: corev1.SecretTypeOpaque, ServerSecret: corev1.SecretTypeTLS, ClientSecret: corev1.SecretTypeTLS,
+	} {
+		if got := found[name]; got.Type != want || got.Labels[managedByLabel] != managedBy {
+			t.Errorf("%s: type %s, labels %v", name, got.Type, got.Labels)
+		}
+	}
+	if len(recorder.Events) != 3 || len(told) != 1 {
+		t.Errorf("%d events, told KEDA's material %v: want 3 and one digest", len(recorder.Events), told)
+	}
+
+	// Quiet while nothing happens.
+	k.mustReconcile(t)
+	if len(recorder.Events) != 3 || len(told) != 1 {
+		t.Errorf("%d events, told KEDA's material %v after nothing happened", len(recorder.Events), told)
+	}
+
+	if err := k.Client.Delete(t.Context(), found[ClientSecret]); err != nil {
+		t.Fatal(err)
+	}
+	k.mustReconcile(t)
+	if len(recorder.Events) != 4 || len(told) != 2 || told[0] == told[1] {
+		t.Errorf("%d events, told KEDA's material %v after its Secret was deleted", len(recorder.Events), told)
+	}
+}
+
+// Secrets of earlier versions, and what people do to ours: other labels and
+// types stay, the data becomes right.
+func TestKeeperTakesOverExistingSecrets(t *testing.T) {
+	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{})
+	for _, name := range []string{ServerSecret, ClientSecret} {
+		secret := &corev1.Secret{Type: corev1.SecretTypeOpaque, Data: Data{"ca.crt": []byte("x"), "old": {1}}}
+		secret.Name, secret.Namespace, secret.Labels = name, testNames.Namespace, map[string]string{"team": "a"}
+		if err := k.Client.Create(t.Context(), secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.mustReconcile(t)
+	found := k.mustRead(t)
+	got := found[ClientSecret]
+	want := map[string]string{"team": "a", managedByLabel: managedBy}
+	if diff := cmp.Diff(want, got.Labels); diff != "" || got.Type != corev1.SecretTypeOpaque || got.Data["old"] != nil {
+		t.Errorf("type %s, labels: %s", got.Type, diff)
+	}
+	if err := talk(found.data(ClientSecret), found.data(ServerSecret), time.Now(), testNames); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKeeperSaysThatAnImmutableSecretHasToGo(t *testing.T) {
+	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{})
+	secret := &corev1.Secret{Immutable: new(true)}
+	secret.Name, secret.Namespace = ServerSecret, testNames.Namespace
+	if err := k.Client.Create(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	_, err := k.keep(t.Context())
+	if err == nil || !strings.Contains(err.Error(), ServerSecret) || !strings.Contains(err.Error(), "delete it") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Every write may be the last one of this leader; the next goes on from there.
+func TestKeeperSurvivesACrashAtAnyWrite(t *testing.T) {
+	// 3 writes make everything, 4 stage a CA, 3 promote it.
+	for crashAt := range 10 {
+		writes := 0
+		crash := func() error {
+			writes++
+			if writes == crashAt+1 {
+				return errors.New("crash")
+			}
+			return nil
+		}
+		k := newKeeper(t, NewRules(testNames, 300*day), interceptor.Funcs{
+			Apply: func(ctx context.Context, c client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+				if err := crash(); err != nil {
+					return err
+				}
+				return c.Apply(ctx, obj, opts...)
+			},
+			Update: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
+				if err := crash(); err != nil {
+					return err
+				}
+				return c.Update(ctx, obj, opts...)
+			},
+		})
+		now := dayOne
+		k.Now = func() time.Time { return now }
+		crashes := 0
+		reconcileTwice := func() {
+			if _, err := k.keep(t.Context()); err != nil {
+				crashes++
+				k.mustReconcile(t)
+			}
+			found := k.mustRead(t)
+			if err := talk(found.data(ClientSecret), found.data(ServerSecret), now, testNames); err != nil {
+				t.Errorf("crash at write %d: %v", crashAt+1, err)
+			}
+		}
+		reconcileTwice()
+		now = renewAt(leafOf(t, k.mustRead(t).data(CASecret)))
+		reconcileTwice()
+		now = now.Add(DefaultOverlap)
+		reconcileTwice()
+		if crashes != 1 {
+			t.Errorf("crash at write %d: %d crashes in %d writes", crashAt+1, crashes, writes)
+		}
+	}
+}
+
+// Somebody else's write between our read and ours is not an error.
+func TestKeeperPlansAgainAfterAConflict(t *testing.T) {
+	conflicts := 1
+	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{
+		Update: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
+			if conflicts > 0 {
+				conflicts--
+				return apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, obj.GetName(), errors.New("changed"))
+			}
+			return c.Update(ctx, obj, opts...)
+		},
+	})
+	k.mustReconcile(t)
+	k.Rules.Names.Address = "scaler.example.com:443"
+	if result := k.mustReconcile(t); result.RequeueAfter != retry {
+		t.Errorf("looks again in %s, want %s", result.RequeueAfter, retry)
+	}
+	if result := k.mustReconcile(t); result.RequeueAfter != poll {
+		t.Errorf("looks again in %s, want %s", result.RequeueAfter, poll)
+	}
+	// The resourceVersion of the read goes along.
+	found := k.mustRead(t)
+	stale := found[ServerSecret].DeepCopy()
+	if err := k.update(t.Context(), stale, stale.Data); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.update(t.Context(), stale, Data{}); !apierrors.IsConflict(err) {
+		t.Errorf("a write from an old state: %v, want a conflict", err)
+	}
+}
+
+func TestKeeperGivesUpOnSomebodyWhoUndoesItsWork(t *testing.T) {
+	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if key.Name == ServerSecret {
+				return apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, key.Name)
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+	})
+	if _, err := k.keep(t.Context()); !errors.Is(err, errRestless) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTriggerAuthenticationIsKeptRight(t *testing.T) {
+	c := fake.NewClientBuilder().WithScheme(newScheme(t)).Build()
+	k := &TriggerAuthKeeper{Client: c, Reader: c}
+	get := func() *kedav1alpha1.ClusterTriggerAuthentication {
+		if err := k.keep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		have := &kedav1alpha1.ClusterTriggerAuthentication{}
+		if err := c.Get(t.Context(), client.ObjectKey{Name: "keda-kaito-scaler-creds"}, have); err != nil {
+			t.Fatal(err)
+		}
+		want := []kedav1alpha1.AuthSecretTargetRef{
+			{Parameter: "caCert", Name: "keda-kaito-scaler-client-certs", Key: "ca.crt"},
+			{Parameter: "tlsClientCert", Name: "keda-kaito-scaler-client-certs", Key: "tls.crt"},
+			{Parameter: "tlsClientKey", Name: "keda-kaito-scaler-client-certs", Key: "tls.key"},
+		}
+		if diff := cmp.Diff(want, have.Spec.SecretTargetRef); diff != "" {
+			t.Errorf("secretTargetRef (-want +got):\n%s", diff)
+		}
+		return have
+	}
+	first := get()
+	if again := get(); again.ResourceVersion != first.ResourceVersion {
+		t.Error("written again for nothing")
+	}
+	first.Spec.SecretTargetRef[1].Key = "cert"
+	first.Labels = map[string]string{"team": "a"}
+	if err := c.Update(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if mended := get(); mended.Labels["team"] != "a" {
+		t.Error("somebody's label was taken away")
+	}
+	if err := c.Delete(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	get()
+}
+
+// A CA's life and its successor's youth, with two replicas (one of which hears
+// of changes two days late) and two KEDAs (one that reads its Secret when told,
+// one that reads it every eight days), with connections that last a day: no call
+// fails.
+func TestNoCallFailsThroughARotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeeper(t, Rules{Names: testNames, LeafLife: 30 * day, CALife: 300 * day, Overlap: day}, interceptor.Funcs{})
+		told := false
+		k.OnClientMaterial = func(string) { told = true }
+		k.mustReconcile(t)
+		end := time.Now().Add(250 * day)
+		roots := map[string]bool{}
+
+		prompt, late := newReplica(t, k), newReplica(t, k)
+		attentive, lazy := newKEDA(t, prompt, late), newKEDA(t, prompt, late)
+		var previous secrets
+		for polls := 0; time.Now().Before(end); polls++ {
+			found := k.mustRead(t)
+			prompt.load(t, found)
+			if previous == nil {
+				previous = found
+			}
+			late.load(t, previous)
+			previous = found
+			roots[string(found.data(ServerSecret)[keyRoots])] = true
+			if told {
+				attentive.read(found.data(ClientSecret))
+				told = false
+			}
+			if polls%4 == 0 {
+				lazy.read(found.data(ClientSecret))
+			}
+			attentive.poll()
+			lazy.poll()
+			time.Sleep(2 * day)
+			k.mustReconcile(t)
+		}
+		if len(roots) < 3 {
+			t.Errorf("%d sets of roots: no whole rotation was seen", len(roots))
+		}
+	})
+}
+
+type replica struct {
+	source   *Source
+	listener *bufconn.Listener
+}
+
+func newReplica(t *testing.T, k *Keeper) *replica {
+	t.Helper()
+	r := &replica{source: NewSource(), listener: bufconn.Listen(1 << 16)}
+	r.load(t, k.mustRead(t))
+	serve(t, r.listener, r.source, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: day}))
+	return r
+}
+
+func (r *replica) load(t *testing.T, found secrets) {
+	t.Helper()
+	if _, err := r.source.Load(found.data(ServerSecret), time.Now()); err != nil {
+		t.Errorf("%s: load: %v", time.Now().Format(time.RFC3339), err)
+	}
+}
+
+// kedaProcess holds on to connections, and to what it read.
+type kedaProcess struct {
+	t        *testing.T
+	replicas []*replica
+	conns    []*grpc.ClientConn
+}
+
+func newKEDA(t *testing.T, replicas ...*replica) *kedaProcess {
+	t.Helper()
+	p := &kedaProcess{t: t, replicas: replicas}
+	t.Cleanup(p.close)
+	return p
+}
+
+func (p *kedaProcess) close() {
+	for _, conn := range p.conns {
+		_ = conn.Close()
+	}
+	p.conns = nil
+}
+
+func (p *kedaProcess) read(d Data) {
+	p.t.Helper()
+	p.close()
+	for _, r := range p.replicas {
+		conn, err := grpc.NewClient("passthrough:///scaler", dialer(r.listener), grpc.WithTransportCredentials(credentials.NewTLS(keda(p.t, d))))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.conns = append(p.conns, conn)
+	}
+}
+
+func (p *kedaProcess) poll() {
+	p.t.Helper()
+	for i, conn := range p.conns {
+		if err := call(p.t.Context(), conn); err != nil {
+			p.t.Errorf("%s: replica %d: %v", time.Now().Format(time.RFC3339), i, err)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package decision
+
+import "time"
+
+// Phase is where a replica stands in its life, as Kubernetes and KAITO tell it.
+// Whether it can be read is another matter: see Replica.Last.
+type Phase uint8
+
+const (
+	// Starting has never been Ready: its node is ordered, its model
+	// downloads, or KAITO's benchmark loads it. It has no load of users.
+	Starting Phase = iota
+	// Serving is Ready, or was Ready and isn't being deleted: a saturated pod
+	// fails its probes, so one that turned NotReady is not a pod without load.
+	Serving
+	// Terminating is being deleted: its load moves to the others.
+	Terminating
+	// Broken has never been Ready and, by KAITO's own word, will not be
+	// without help: no quota, no image, a crash loop.
+	Broken
+)
+
+func (p Phase) String() string {
+	switch p {
+	case Starting:
+		return "starting"
+	case Serving:
+		return "serving"
+	case Terminating:
+		return "terminating"
+	case Broken:
+		return "broken"
+	}
+	return "unknown"
+}
+
+// Fleet is everything known of an InferenceSet's replicas at one time.
+type Fleet struct {
+	// Desired is the InferenceSet's spec.replicas, ≥ 0: what the HPA measures
+	// against (KAITO echoes it in status.replicas), starting replicas included.
+	Desired int32
+	// Replicas are the Workspaces with their first pod, in a stable order.
+	Replicas []Replica
+	// Freshness is how long a sample speaks for its pod, > 0: three scrape
+	// intervals.
+	Freshness time.Duration
+	// Grace is how long a pod may be unreadable before it stops standing for
+	// any load whatever, > 0.
+	Grace time.Duration
+}
+
+// Replica is one Workspace with its first pod, the only one that serves
+// metrics.
+type Replica struct {
+	// Pod is the pod's name, or the Workspace's while it has no pod.
+	Pod   string
+	Phase Phase
+	// Expected is since when the pod should have been readable: its first
+	// Ready that the scaler saw. Zero unless Serving.
+	Expected time.Time
+	// ReadySince is when Kubernetes says that the pod became Ready; zero for
+	// one that isn't.
+	ReadySince time.Time
+	// Last is the newest sample taken while Serving, nil if there is none. A
+	// scrape that failed leaves it as it was.
+	Last *Sample
+	// History are the samples taken while Serving, as far back as the windows
+	// in use reach; Last is the newest of them.
+	History History
+	// Failure says in words why the newest scrape failed, "" if it didn't.
+	Failure string
+}

@@ -1,0 +1,61 @@
+package decision
+
+// Answer is how far a verdict rests on readings.
+type Answer uint8
+
+const (
+	// Unknown has nothing to go by: KEDA is told an error, and the HPA holds.
+	Unknown Answer = iota
+	// Measured has every serving replica's reading: the value is their total.
+	Measured
+	// Bounded misses readings, but the replicas point one way whatever the
+	// missing ones are: the value is the end of the interval that says so.
+	Bounded
+	// Held misses readings that could tip the scale, or has no serving replica
+	// yet: the value is the one on which the HPA holds.
+	Held
+)
+
+func (a Answer) String() string {
+	switch a {
+	case Unknown:
+		return "unknown"
+	case Measured:
+		return "measured"
+	case Bounded:
+		return "bounded"
+	case Held:
+		return "held"
+	}
+	return "invalid"
+}
+
+// Verdict is what a fleet's readings amount to.
+type Verdict struct {
+	Answer Answer
+	// Value is the total to publish, ≥ 0 and finite, in the metric's unit; 0
+	// when the Answer is Unknown.
+	Value float64
+	// Desired is the InferenceSet's spec.replicas when it was judged.
+	Desired int32
+	// Replicas is what the HPA makes of Value within the bounds, as far as they
+	// are known, before its windows and its pace: the Desired ones of the fleet
+	// if it holds.
+	Replicas int32
+	// Reason says why, in words with numbers, for the fleet's owner.
+	Reason string
+	// Read are the serving pods whose readings it rests on, and Unreadable those
+	// that it had to do without, both in the fleet's order.
+	Read       []string
+	Unreadable []Unread
+}
+
+// Unread is a serving pod whose reading is missing.
+type Unread struct {
+	Pod string
+	// Why says in words what is wrong with it.
+	Why string
+	// Released is set once that has been so for longer than the fleet's grace:
+	// the pod stands for the largest readable value at most.
+	Released bool
+}

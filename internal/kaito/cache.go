@@ -1,0 +1,167 @@
+package kaito
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// CacheObjects says what the manager's cache keeps of KAITO's objects and of
+// their pods: only pods of InferenceSets, and of each object only the fields
+// that this package reads. A pod shrinks to about a tenth.
+func CacheObjects(version string) map[client.Object]cache.ByObject {
+	ours, err := labels.NewRequirement(CreatedBy, selection.Exists, nil)
+	if err != nil {
+		panic(err) // a constant label that isn't one
+	}
+	selector := labels.NewSelector().Add(*ours)
+	return map[client.Object]cache.ByObject{
+		&corev1.Pod{}:                     {Label: selector, Transform: stripPod},
+		Object(version, KindWorkspace):    {Label: selector, Transform: stripWorkspace},
+		Object(version, KindInferenceSet): {Transform: stripInferenceSet},
+	}
+}
+
+func stripPod(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil, fmt.Errorf("strip a pod: got %T", obj)
+	}
+	kept := &corev1.Pod{
+		TypeMeta:   pod.TypeMeta,
+		ObjectMeta: stripMeta(pod.ObjectMeta),
+		Status: corev1.PodStatus{
+			Phase:  pod.Status.Phase,
+			Reason: pod.Status.Reason,
+			PodIP:  pod.Status.PodIP,
+		},
+	}
+	kept.Spec.Containers = httpContainers(pod)
+	if ready := readyCondition(pod); ready != nil {
+		kept.Status.Conditions = []corev1.PodCondition{{
+			Type: ready.Type, Status: ready.Status, LastTransitionTime: ready.LastTransitionTime,
+		}}
+	}
+	for _, status := range pod.Status.ContainerStatuses {
+		if status.RestartCount == 0 {
+			continue
+		}
+		kept.Status.ContainerStatuses = append(kept.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: status.Name, RestartCount: status.RestartCount,
+		})
+	}
+	return kept, nil
+}
+
+// httpContainers are the containers with the port that address looks for, or
+// none if that is KAITO's own, which address takes without one: a Container is
+// half a kilobyte.
+func httpContainers(pod *corev1.Pod) []corev1.Container {
+	var containers []corev1.Container
+	unusual := false
+	for _, container := range pod.Spec.Containers {
+		for _, port := range container.Ports {
+			if port.Name == httpPortName {
+				unusual = unusual || port.ContainerPort != httpPort
+				containers = append(containers, corev1.Container{
+					Name: container.Name, Ports: []corev1.ContainerPort{port},
+				})
+			}
+		}
+	}
+	if !unusual {
+		return nil
+	}
+	return containers
+}
+
+func stripMeta(meta metav1.ObjectMeta) metav1.ObjectMeta {
+	kept := metav1.ObjectMeta{
+		Namespace: meta.Namespace, Name: meta.Name, UID: meta.UID,
+		ResourceVersion: meta.ResourceVersion, DeletionTimestamp: meta.DeletionTimestamp,
+		Labels: map[string]string{},
+	}
+	for _, key := range []string{CreatedBy, OfWorkspace} {
+		if value, found := meta.Labels[key]; found {
+			kept.Labels[key] = value
+		}
+	}
+	return kept
+}
+
+func stripWorkspace(obj any) (any, error) {
+	return strip(obj, func(from, to *unstructured.Unstructured) {
+		if value, found := from.GetLabels()[CreatedBy]; found {
+			to.SetLabels(map[string]string{CreatedBy: value})
+		}
+		keep(from, to, "status", "state")
+		keep(from, to, "status", "targetNodeCount")
+		keepFaults(from, to)
+	})
+}
+
+// keepFaults takes over the conditions that are False, the only ones that are
+// read: a replica in order has none.
+func keepFaults(from, to *unstructured.Unstructured) {
+	all, _, _ := unstructured.NestedFieldNoCopy(from.Object, "status", "conditions")
+	list, _ := all.([]any)
+	var faults []any
+	for _, item := range list {
+		if fields, ok := item.(map[string]any); ok && fields["status"] == "False" {
+			faults = append(faults, map[string]any{
+				"type": fields["type"], "status": fields["status"], "reason": fields["reason"], "message": fields["message"],
+			})
+		}
+	}
+	if len(faults) > 0 {
+		// The parent is an object: it held the list.
+		_ = unstructured.SetNestedSlice(to.Object, faults, "status", "conditions")
+	}
+}
+
+func stripInferenceSet(obj any) (any, error) {
+	return strip(obj, func(from, to *unstructured.Unstructured) {
+		annotations := from.GetAnnotations()
+		maps.DeleteFunc(annotations, func(key, _ string) bool { return !strings.HasPrefix(key, policy.Prefix) })
+		to.SetAnnotations(annotations)
+		keep(from, to, "spec", "replicas")
+		keep(from, to, "spec", "nodeCountLimit")
+	})
+}
+
+// strip makes an object anew with its identity and what pick takes over.
+func strip(obj any, pick func(from, to *unstructured.Unstructured)) (any, error) {
+	from, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return nil, fmt.Errorf("strip an object of KAITO's: got %T", obj)
+	}
+	to := &unstructured.Unstructured{}
+	to.SetGroupVersionKind(from.GroupVersionKind())
+	to.SetNamespace(from.GetNamespace())
+	to.SetName(from.GetName())
+	to.SetUID(from.GetUID())
+	to.SetResourceVersion(from.GetResourceVersion())
+	to.SetDeletionTimestamp(from.GetDeletionTimestamp())
+	pick(from, to)
+	return to, nil
+}
+
+func keep(from, to *unstructured.Unstructured, path ...string) {
+	value, found, err := unstructured.NestedFieldNoCopy(from.Object, path...)
+	if !found || err != nil {
+		return
+	}
+	if err := unstructured.SetNestedField(to.Object, value, path...); err != nil {
+		return // a parent that isn't an object: there is nothing to keep
+	}
+}

@@ -1,0 +1,296 @@
+package kaito
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"pgregory.net/rapid"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+)
+
+// fleet is what an InferenceSet consists of.
+type fleet struct {
+	workspaces []*unstructured.Unstructured
+	pods       []*corev1.Pod
+}
+
+func (f fleet) replicas() []Replica {
+	workspaces := make([]unstructured.Unstructured, len(f.workspaces))
+	for i, w := range f.workspaces {
+		workspaces[i] = *w.DeepCopy()
+	}
+	pods := make([]corev1.Pod, len(f.pods))
+	for i, p := range f.pods {
+		pods[i] = *p.DeepCopy()
+	}
+	return Replicas(workspaces, pods)
+}
+
+type workspaces = []*unstructured.Unstructured
+
+type pods = []*corev1.Pod
+
+var anAddress = netip.MustParseAddrPort("10.244.0.17:5000")
+
+// compareReplicas knows addresses, which have no exported fields.
+var compareReplicas = cmp.Options{
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+	cmpopts.EquateEmpty(),
+}
+
+func TestWhoIsAReplica(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fleet fleet
+		want  []Replica
+	}{
+		{"nobody yet", fleet{}, nil},
+		{"a Workspace without a pod is starting", fleet{workspaces: workspaces{workspace("ws")}}, []Replica{
+			{Workspace: "ws", Phase: decision.Starting},
+		}},
+		{"a Ready pod serves", fleet{workspaces{workspace("ws", state("Ready"))}, pods{pod("ws", 0, ready, restarts(0))}}, []Replica{
+			{Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: decision.Serving, Ready: true, Since: noon},
+		}},
+		{
+			"of a replica of three nodes only the first pod speaks, whatever the order",
+			fleet{workspaces{workspace("ws")}, pods{
+				pod("ws", 2, ready, at("10.0.0.2")), pod("ws", 0, ready, at("10.0.0.0")), pod("ws", 1, ready, at("10.0.0.1")),
+			}},
+			[]Replica{{
+				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: netip.MustParseAddrPort("10.0.0.0:5000"),
+				Phase: decision.Serving, Ready: true, Since: noon,
+			}},
+		},
+		{
+			"Ready workers without the first pod are a replica that starts",
+			fleet{workspaces{workspace("ws")}, pods{pod("ws", 1, ready), pod("ws", 10, ready)}},
+			[]Replica{{Workspace: "ws", Phase: decision.Starting}},
+		},
+		{
+			"a pod belongs to the Workspace on its label, not to one with a similar name",
+			fleet{workspaces{workspace("phi-4"), workspace("phi-4-x")}, pods{pod("phi-4-x", 0, ready)}},
+			[]Replica{
+				{Workspace: "phi-4", Phase: decision.Starting},
+				{Workspace: "phi-4-x", Pod: "phi-4-x-0", UID: "uid-of-phi-4-x-0", Address: anAddress, Phase: decision.Serving, Ready: true, Since: noon},
+			},
+		},
+		{
+			"a pod whose Workspace is gone is no replica",
+			fleet{nil, pods{pod("ws", 0, ready)}},
+			nil,
+		},
+		{
+			"one Workspace more than desired, as in an upgrade, is a replica too",
+			fleet{workspaces{workspace("b"), workspace("a")}, pods{pod("a", 0, ready), pod("b", 0, ready)}},
+			[]Replica{
+				{Workspace: "a", Pod: "a-0", UID: "uid-of-a-0", Address: anAddress, Phase: decision.Serving, Ready: true, Since: noon},
+				{Workspace: "b", Pod: "b-0", UID: "uid-of-b-0", Address: anAddress, Phase: decision.Serving, Ready: true, Since: noon},
+			},
+		},
+		{
+			"a pod that benchmarks itself answers, but isn't Ready: it starts",
+			fleet{
+				workspaces{workspace("ws", state("Pending"), says("InferenceReady", "False", "WorkspaceInferenceStatusPending", "wait"))},
+				pods{pod("ws", 0, notReady)},
+			},
+			[]Replica{{
+				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress,
+				Phase: decision.Starting, Why: "WorkspaceInferenceStatusPending",
+			}},
+		},
+		{
+			"a pod that was Ready by its Workspace's word is too busy to say so: it serves",
+			fleet{workspaces{workspace("ws", state("NotReady"))}, pods{pod("ws", 0, notReady)}},
+			[]Replica{{Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: decision.Serving}},
+		},
+		{
+			"a Workspace that was Ready once and lost its pod starts again",
+			fleet{workspaces{workspace("ws", state("NotReady"))}, nil},
+			[]Replica{{Workspace: "ws", Phase: decision.Starting}},
+		},
+		{
+			"a restarted process is told by its restarts, of all containers",
+			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, ready, restarts(2, 1))}},
+			[]Replica{{
+				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Restarts: 3, Address: anAddress,
+				Phase: decision.Serving, Ready: true, Since: noon,
+			}},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, tt.fleet.replicas(), compareReplicas); diff != "" {
+				t.Errorf("replicas (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWhatIsBeingDeletedIsTerminating(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		workspace *unstructured.Unstructured
+		pods      pods
+	}{
+		{"the Workspace, with a pod that is still Ready", workspace("ws", deleted), pods{pod("ws", 0, ready)}},
+		{"the Workspace, before it had a pod", workspace("ws", deleted), nil},
+		{"the pod alone, which is to be replaced", workspace("ws", state("Ready")), pods{pod("ws", 0, ready, deleted)}},
+		{"a broken Workspace", workspace("ws", deleted, says("InferenceReady", "False", "ImagePullError", "")), nil},
+		{"a failed pod", workspace("ws", deleted), pods{pod("ws", 0, ended(corev1.PodFailed, "Evicted"))}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := fleet{workspaces{tt.workspace}, tt.pods}.replicas()
+			if len(got) != 1 || got[0].Phase != decision.Terminating {
+				t.Errorf("replicas: %+v, want one that terminates", got)
+			}
+		})
+	}
+}
+
+// The reasons are those of KAITO 0.12.
+func TestKAITOsReasonsTellStartingFromBroken(t *testing.T) {
+	for _, tt := range []struct {
+		kind   string
+		reason string
+		want   decision.Phase
+	}{
+		{"NodeClaimReady", "NodeClaimNotReady", decision.Starting},
+		{"NodeClaimReady", "AwaitingReconciliation", decision.Starting},
+		{"NodesReady", "NodeNotReady", decision.Starting},
+		{"ResourceReady", "workspaceResourceStatusFailed", decision.Starting},
+		{"ModelMirrorReady", "ModelMirrorPending", decision.Starting},
+		{"InferenceReady", "WorkspaceInferenceStatusPending", decision.Starting},
+		{"WorkspaceSucceeded", "workspacePending", decision.Starting},
+		// The pod may serve all the same.
+		{"BenchmarkCompleted", "BenchmarkFailed", decision.Starting},
+
+		{"NodeClaimReady", "LaunchFailed", decision.Broken},
+		{"NodeClaimReady", "InsufficientCapacity", decision.Broken},
+		{"ModelMirrorReady", "ModelMirrorFailed", decision.Broken},
+		{"InferenceReady", "ImagePullError", decision.Broken},
+		{"InferenceReady", "ContainerCrashLoopBackOff", decision.Broken},
+		{"InferenceReady", "ContainerOOMKilled", decision.Broken},
+		{"InferenceReady", "ContainerStartError", decision.Broken},
+		{"InferenceReady", "PodEvicted", decision.Broken},
+		{"InferenceReady", "NodeDiskPressure", decision.Broken},
+		{"InferenceReady", "NodeMemoryPressure", decision.Broken},
+		{"InferenceReady", "Unschedulable", decision.Broken},
+	} {
+		t.Run(tt.kind+" "+tt.reason, func(t *testing.T) {
+			w := workspace("ws", state("Pending"), says(tt.kind, "False", tt.reason, "what happened"))
+			got := fleet{workspaces{w}, pods{pod("ws", 0, notReady)}}.replicas()[0]
+			why := tt.reason
+			if tt.want == decision.Broken {
+				why += ": what happened"
+			}
+			if got.Phase != tt.want || got.Why != why {
+				t.Errorf("%s, %q; want %s, %q", got.Phase, got.Why, tt.want, why)
+			}
+		})
+	}
+}
+
+func TestAFaultIsToldBeforeAWait(t *testing.T) {
+	w := workspace("ws",
+		says("ResourceReady", "True", "workspaceResourceStatusSuccess", ""),
+		says("NodesReady", "False", "NodeNotReady", "waiting"),
+		says("InferenceReady", "False", "ImagePullError", "no such image"),
+		set("not a list", "status", "other"))
+	got := fleet{workspaces{w}, nil}.replicas()[0]
+	if got.Phase != decision.Broken || got.Why != "ImagePullError: no such image" {
+		t.Errorf("%s, %q; want broken for the image", got.Phase, got.Why)
+	}
+	w = workspace("ws", says("InferenceReady", "False", "Unschedulable", ""))
+	if got := (fleet{workspaces{w}, nil}).replicas()[0]; got.Why != "Unschedulable" {
+		t.Errorf("why: %q, want the reason alone where KAITO has no message", got.Why)
+	}
+}
+
+func TestAReplicaThatServesIsNotBrokenByAStaleCondition(t *testing.T) {
+	w := workspace("ws", says("InferenceReady", "False", "ContainerOOMKilled", "was killed before"))
+	got := fleet{workspaces{w}, pods{pod("ws", 0, ready)}}.replicas()[0]
+	if got.Phase != decision.Serving || got.Why != "" {
+		t.Errorf("%s, %q; want serving", got.Phase, got.Why)
+	}
+}
+
+func TestAPodThatEndedIsBrokenAndSaysHow(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		pod  *corev1.Pod
+		want string
+	}{
+		{"evicted", pod("ws", 0, ended(corev1.PodFailed, "Evicted")), "pod Failed Evicted"},
+		{"failed without a reason", pod("ws", 0, ended(corev1.PodFailed, "")), "pod Failed"},
+		{"ended by itself", pod("ws", 0, ended(corev1.PodSucceeded, "")), "pod Succeeded"},
+		{"the node vanished with the pod Ready", pod("ws", 0, ready, ended(corev1.PodFailed, "NodeLost")), "pod Failed NodeLost"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := fleet{workspaces{workspace("ws", state("NotReady"))}, pods{tt.pod}}.replicas()[0]
+			if got.Phase != decision.Broken || got.Why != tt.want {
+				t.Errorf("%s, %q; want broken, %q", got.Phase, got.Why, tt.want)
+			}
+		})
+	}
+}
+
+func TestWhereAPodIsRead(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		pod  *corev1.Pod
+		want string
+	}{
+		{"IPv4", pod("ws", 0, at("10.1.2.3")), "10.1.2.3:5000"},
+		{"IPv6", pod("ws", 0, at("fd00::17")), "[fd00::17]:5000"},
+		{"no IP yet", pod("ws", 0, at("")), "invalid AddrPort"},
+		{"not an IP", pod("ws", 0, at("metadata.google.internal")), "invalid AddrPort"},
+		{"another port named http", pod("ws", 0, port("http", 8080)), "10.244.0.17:8080"},
+		{"no port named http", pod("ws", 0, port("grpc", 9000)), "10.244.0.17:5000"},
+		{"a port beyond the range", pod("ws", 0, port("http", 70000)), "10.244.0.17:5000"},
+		{"port zero", pod("ws", 0, port("http", 0)), "10.244.0.17:5000"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := fleet{workspaces{workspace("ws")}, pods{tt.pod}}.replicas()[0].Address
+			if got.String() != tt.want {
+				t.Errorf("read at %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// Whatever KAITO and the kubelet write, there is one replica a Workspace, in
+// order, and only pods with the index 0 speak.
+func TestReplicasAreTheWorkspacesWhateverTheyHold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		names := rapid.SliceOfDistinct(rapid.StringMatching(`[a-c]{1,3}`), func(s string) string { return s }).Draw(t, "names")
+		var f fleet
+		for _, name := range names {
+			w := workspace(name)
+			if rapid.Bool().Draw(t, "odd status") {
+				set(rapid.SampledFrom([]any{"x", int64(7), []any{"y", map[string]any{"type": int64(3)}}}).Draw(t, "conditions"), "status", "conditions")(w)
+			}
+			if rapid.Bool().Draw(t, "deleted") {
+				deleted(w)
+			}
+			f.workspaces = append(f.workspaces, w)
+			for n := range rapid.IntRange(0, 3).Draw(t, "pods") {
+				f.pods = append(f.pods, pod(name, n, rapid.SampledFrom([]func(*corev1.Pod){ready, notReady, deleted[*corev1.Pod]}).Draw(t, "pod")))
+			}
+		}
+		got := f.replicas()
+		slices.Sort(names)
+		if len(got) != len(names) {
+			t.Fatalf("%d replicas of %d Workspaces", len(got), len(names))
+		}
+		for i, r := range got {
+			if r.Workspace != names[i] || (r.Pod != "" && r.Pod != names[i]+"-0") {
+				t.Errorf("replica %d is %s with pod %q, want %s", i, r.Workspace, r.Pod, names[i])
+			}
+		}
+	})
+}

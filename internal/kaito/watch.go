@@ -1,0 +1,270 @@
+package kaito
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// Indexes of the cache: every lookup is by InferenceSet, so that 2 000 of them
+// with 10 000 pods never cost a walk over all pods.
+const (
+	indexInferenceSet = "inferenceset"
+	indexTrigger      = "trigger"
+)
+
+// Fleets is told who the replicas of an InferenceSet are and what of them is
+// to be read, each time that changes.
+type Fleets interface {
+	Set(key types.NamespacedName, desired int32, replicas []Replica, want []string)
+	Forget(key types.NamespacedName)
+}
+
+// Watcher keeps Fleets up to date from the cache: with every InferenceSet that
+// asks for scaling, and every one that a ScaledObject's trigger names. It runs
+// on every process, leader or not, so that a standby knows as much.
+type Watcher struct {
+	client  client.Reader
+	version string
+	fleets  Fleets
+	// primed is set once every InferenceSet of the start has been looked at.
+	primed atomic.Bool
+
+	// mu guards served. It is held throughout a reconcile, which reads nothing
+	// but memory.
+	mu sync.Mutex
+	// served remembers, for each fleet, the pods that have been seen Ready.
+	served map[types.NamespacedName]map[types.UID]bool
+}
+
+// Watch adds a Watcher to the manager, reading KAITO's API in that version.
+func Watch(ctx context.Context, mgr ctrl.Manager, version string, fleets Fleets) (*Watcher, error) {
+	w := &Watcher{
+		client: mgr.GetClient(), version: version, fleets: fleets,
+		served: map[types.NamespacedName]map[types.UID]bool{},
+	}
+	if err := Index(ctx, mgr.GetFieldIndexer(), version); err != nil {
+		return nil, err
+	}
+	if err := mgr.Add(primer{w}); err != nil {
+		return nil, fmt.Errorf("add the first look at the fleets: %w", err)
+	}
+	everywhere := false
+	return w, ctrl.NewControllerManagedBy(mgr).
+		Named("fleets").
+		WithOptions(controller.Options{NeedLeaderElection: &everywhere, MaxConcurrentReconciles: 1}).
+		For(Object(version, KindInferenceSet)).
+		Watches(Object(version, KindWorkspace), handler.EnqueueRequestsFromMapFunc(Owner)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(Owner)).
+		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(named)).
+		Complete(w)
+}
+
+// primer takes the first look at every InferenceSet, as soon as the cache has
+// them: a process is ready only when it knows whom to read.
+type primer struct{ *Watcher }
+
+func (p primer) NeedLeaderElection() bool { return false }
+
+func (p primer) Start(ctx context.Context) error {
+	list := List(p.version, KindInferenceSet)
+	if err := p.client.List(ctx, list); err != nil {
+		return fmt.Errorf("list InferenceSets: %w", err)
+	}
+	for i := range list.Items {
+		if _, err := p.Reconcile(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])}); err != nil {
+			return err
+		}
+	}
+	p.primed.Store(true)
+	return nil
+}
+
+// Primed tells whether every InferenceSet of the start has been looked at.
+func (w *Watcher) Primed() bool { return w.primed.Load() }
+
+// Index lets a cache find Workspaces, pods and ScaledObjects by InferenceSet.
+// Watch sees to it for the manager's.
+func Index(ctx context.Context, indexer client.FieldIndexer, version string) error {
+	created := func(obj client.Object) []string { return []string{obj.GetLabels()[CreatedBy]} }
+	triggers := func(obj client.Object) []string {
+		names := make([]string, 0, 1)
+		for _, t := range triggersOf(obj) {
+			names = append(names, t.InferenceSet)
+		}
+		return names
+	}
+	for _, index := range []struct {
+		object client.Object
+		name   string
+		values client.IndexerFunc
+	}{
+		{Object(version, KindWorkspace), indexInferenceSet, created},
+		{&corev1.Pod{}, indexInferenceSet, created},
+		{&kedav1alpha1.ScaledObject{}, indexTrigger, triggers},
+	} {
+		if err := indexer.IndexField(ctx, index.object, index.name, index.values); err != nil {
+			return fmt.Errorf("index %T by %s: %w", index.object, index.name, err)
+		}
+	}
+	return nil
+}
+
+// Owner maps a Workspace or a pod to the InferenceSet on its label.
+func Owner(_ context.Context, obj client.Object) []reconcile.Request {
+	name := obj.GetLabels()[CreatedBy]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}}}
+}
+
+// named maps a ScaledObject to the InferenceSets that its triggers name.
+func named(_ context.Context, obj client.Object) []reconcile.Request {
+	var requests []reconcile.Request
+	for _, t := range triggersOf(obj) {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{
+			Namespace: t.Namespace, Name: t.InferenceSet,
+		}})
+	}
+	return requests
+}
+
+// triggersOf are the triggers of a ScaledObject that this scaler can answer. Of
+// those that it can't, the answer to KEDA's call says why.
+func triggersOf(obj client.Object) []policy.Trigger {
+	so, ok := obj.(*kedav1alpha1.ScaledObject)
+	if !ok {
+		return nil
+	}
+	var triggers []policy.Trigger
+	for _, t := range so.Spec.Triggers {
+		if t.Type != "external" && t.Type != "external-push" {
+			continue
+		}
+		if trigger, err := policy.ParseTrigger(so.Namespace, t.Metadata); err == nil {
+			triggers = append(triggers, trigger)
+		}
+	}
+	return triggers
+}
+
+// Reconcile brings one fleet up to date. It reads nothing but the cache.
+func (w *Watcher) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u := Object(w.version, KindInferenceSet)
+	if err := w.client.Get(ctx, req.NamespacedName, u); err != nil {
+		if apierrors.IsNotFound(err) {
+			w.forget(req.NamespacedName)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("read InferenceSet %s: %w", req.NamespacedName, err)
+	}
+	is := ReadInferenceSet(u)
+	want, err := w.wanted(ctx, is)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if len(want) == 0 {
+		w.forget(req.NamespacedName)
+		return reconcile.Result{}, nil
+	}
+	workspaces, err := Workspaces(ctx, w.client, w.version, req.NamespacedName)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	var pods corev1.PodList
+	if err := w.client.List(ctx, &pods, client.InNamespace(req.Namespace),
+		client.MatchingFields{indexInferenceSet: req.Name}); err != nil {
+		return reconcile.Result{}, fmt.Errorf("list pods of %s: %w", req.NamespacedName, err)
+	}
+	replicas := w.remember(req.NamespacedName, Replicas(workspaces, pods.Items))
+	w.fleets.Set(req.NamespacedName, is.Replicas, replicas, want)
+	return reconcile.Result{}, nil
+}
+
+// Workspaces lists an InferenceSet's Workspaces from the cache.
+func Workspaces(ctx context.Context, c client.Reader, version string, key types.NamespacedName) ([]unstructured.Unstructured, error) {
+	list := List(version, KindWorkspace)
+	if err := c.List(ctx, list, client.InNamespace(key.Namespace),
+		client.MatchingFields{indexInferenceSet: key.Name}); err != nil {
+		return nil, fmt.Errorf("list Workspaces of %s: %w", key, err)
+	}
+	return list.Items, nil
+}
+
+// wanted are the metrics that anybody asks of the fleet, each once.
+func (w *Watcher) wanted(ctx context.Context, is InferenceSet) ([]string, error) {
+	var want []string
+	if wanted, err := policy.Wanted(is.Annotations); err == nil && wanted {
+		// Bounds don't matter to reading, but make the request whole.
+		p, _, err := policy.Parse(policy.Request{Annotations: is.Annotations, NodeCountLimit: is.NodeCountLimit})
+		if err == nil {
+			want = append(want, p.Queue.Metric)
+		}
+	}
+	var objects kedav1alpha1.ScaledObjectList
+	if err := w.client.List(ctx, &objects, client.InNamespace(is.Namespace),
+		client.MatchingFields{indexTrigger: is.Name}); err != nil {
+		return nil, fmt.Errorf("list ScaledObjects that name %s: %w", is.NamespacedName, err)
+	}
+	for i := range objects.Items {
+		for _, t := range triggersOf(&objects.Items[i]) {
+			if t.InferenceSet == is.Name {
+				want = append(want, t.Queue.Metric)
+			}
+		}
+	}
+	slices.Sort(want)
+	return slices.Compact(want), nil
+}
+
+// remember puts right, from what this process has seen, who serves though its
+// pod isn't Ready. One that was Ready before serves: too busy to answer its
+// probe within a second, it is full of load. One that came under the eyes of
+// this process and has not been Ready since doesn't, whatever its Workspace's
+// state says: that speaks of the pod before it, and KAITO's benchmark is still
+// to come. Only of a fleet that is seen for the first time does the Workspace's
+// word count.
+func (w *Watcher) remember(key types.NamespacedName, replicas []Replica) []Replica {
+	before, seen := w.served[key]
+	now := make(map[types.UID]bool, len(replicas))
+	for i := range replicas {
+		r := &replicas[i]
+		switch {
+		case r.UID == "":
+			continue
+		case before[r.UID] && (r.Phase == decision.Starting || r.Phase == decision.Broken):
+			r.Phase = decision.Serving
+		case seen && !before[r.UID] && r.Phase == decision.Serving && !r.Ready:
+			r.Phase = decision.Starting
+		}
+		if r.Phase == decision.Serving {
+			now[r.UID] = true
+		}
+	}
+	w.served[key] = now
+	return replicas
+}
+
+func (w *Watcher) forget(key types.NamespacedName) {
+	delete(w.served, key)
+	w.fleets.Forget(key)
+}

@@ -1,0 +1,438 @@
+package kaito
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// known is what Fleets were last told of one.
+type known struct {
+	Desired  int32
+	Replicas []string // "ws-0 serving"
+	Want     []string
+}
+
+// fleets records what it is told.
+type fleets struct {
+	now map[types.NamespacedName]known
+	// forgotten counts by key.
+	forgotten map[types.NamespacedName]int
+}
+
+func (f *fleets) Set(key types.NamespacedName, desired int32, replicas []Replica, want []string) {
+	k := known{Desired: desired, Want: want}
+	for _, r := range replicas {
+		name := r.Pod
+		if name == "" {
+			name = r.Workspace
+		}
+		k.Replicas = append(k.Replicas, fmt.Sprintf("%s %s", name, r.Phase))
+	}
+	f.now[key] = k
+}
+
+func (f *fleets) Forget(key types.NamespacedName) {
+	delete(f.now, key)
+	f.forgotten[key]++
+}
+
+// builder takes indexes as a manager's cache does.
+type builder struct{ *fake.ClientBuilder }
+
+func (b builder) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
+	b.WithIndex(obj, field, extract)
+	return nil
+}
+
+// story is a Watcher of a cache that changes step by step.
+type story struct {
+	*testing.T
+	cache   client.WithWatch
+	fleets  *fleets
+	watcher *Watcher
+	// broken is the kind that the cache can't be asked for, "" for none.
+	broken string
+}
+
+func tell(t *testing.T, objects ...client.Object) *story {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), kedav1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{KindInferenceSet, KindWorkspace} {
+		scheme.AddKnownTypeWithName(Object("v1beta1", kind).GroupVersionKind(), &unstructured.Unstructured{})
+		scheme.AddKnownTypeWithName(List("v1beta1", kind).GroupVersionKind(), &unstructured.UnstructuredList{})
+	}
+	s := &story{T: t, fleets: &fleets{map[types.NamespacedName]known{}, map[types.NamespacedName]int{}}}
+	b := builder{fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if s.broken == "Get" {
+				return errBroken
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if s.broken != "" && strings.Contains(fmt.Sprintf("%T %s", list, list.GetObjectKind().GroupVersionKind().Kind), s.broken) {
+				return errBroken
+			}
+			return c.List(ctx, list, opts...)
+		},
+	})}
+	if err := Index(t.Context(), b, "v1beta1"); err != nil {
+		t.Fatal(err)
+	}
+	s.cache = b.Build()
+	s.watcher = &Watcher{
+		client: s.cache, version: "v1beta1", fleets: s.fleets,
+		served: map[types.NamespacedName]map[types.UID]bool{},
+	}
+	return s
+}
+
+var errBroken = errors.New("the cache is broken")
+
+var phi4 = types.NamespacedName{Namespace: "default", Name: "phi-4"}
+
+func (s *story) reconcile() {
+	s.Helper()
+	if _, err := s.watcher.Reconcile(s.Context(), reconcile.Request{NamespacedName: phi4}); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// becomes puts objects into the cache in place of what was there, and lets the
+// Watcher look.
+func (s *story) becomes(objects ...client.Object) {
+	s.Helper()
+	for _, obj := range objects {
+		if err := client.IgnoreNotFound(s.cache.Delete(s.Context(), obj)); err != nil {
+			s.Fatal(err)
+		}
+		obj.SetResourceVersion("")
+		if err := s.cache.Create(s.Context(), obj); err != nil {
+			s.Fatal(err)
+		}
+	}
+	s.reconcile()
+}
+
+// ends takes objects out of the cache, and lets the Watcher look.
+func (s *story) ends(objects ...client.Object) {
+	s.Helper()
+	for _, obj := range objects {
+		if err := s.cache.Delete(s.Context(), obj); err != nil {
+			s.Fatal(err)
+		}
+	}
+	s.reconcile()
+}
+
+func (s *story) wantFleet(want known) {
+	s.Helper()
+	got, found := s.fleets.now[phi4]
+	if !found {
+		s.Fatalf("the fleet is not read, want %+v", want)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		s.Errorf("fleet (-want +got):\n%s", diff)
+	}
+}
+
+func (s *story) wantReplicas(want ...string) {
+	s.Helper()
+	if diff := cmp.Diff(want, s.fleets.now[phi4].Replicas); diff != "" {
+		s.Errorf("replicas (-want +got):\n%s", diff)
+	}
+}
+
+func (s *story) wantForgotten() {
+	s.Helper()
+	if got, found := s.fleets.now[phi4]; found {
+		s.Errorf("the fleet is still read: %+v", got)
+	}
+	if s.fleets.forgotten[phi4] == 0 {
+		s.Error("nobody was told to forget the fleet")
+	}
+	if len(s.watcher.served) > 0 {
+		s.Errorf("still remembered: %v", s.watcher.served)
+	}
+}
+
+const waiting, running = "vllm:num_requests_waiting", "vllm:num_requests_running"
+
+func asking(metric string) map[string]string {
+	annotations := map[string]string{"auto-provision": "true", "threshold": "10", "max-replicas": "5"}
+	if metric != "" {
+		annotations["metricName"] = metric
+	}
+	return annotations
+}
+
+// scaledObject has a trigger for each of the InferenceSets, on that metric.
+func scaledObject(name, kind, metric string, inferenceSets ...string) *kedav1alpha1.ScaledObject {
+	so := &kedav1alpha1.ScaledObject{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	for _, is := range inferenceSets {
+		so.Spec.Triggers = append(so.Spec.Triggers, kedav1alpha1.ScaleTriggers{Type: kind, Metadata: map[string]string{
+			"scalerAddress": "scaler:10450", "inferenceSetName": is, "metricName": metric, "threshold": "10",
+		}})
+	}
+	return so
+}
+
+func TestAnAnnotatedInferenceSetIsRead(t *testing.T) {
+	others := workspace("other")
+	others.SetLabels(map[string]string{CreatedBy: "llama"})
+	elsewhere := workspace("elsewhere")
+	elsewhere.SetNamespace("team-b")
+	s := tell(t, inferenceSet(asking(""), set(int64(2), "spec", "replicas")),
+		workspace("b"), pod("b", 0, notReady), workspace("a"), pod("a", 0, ready), pod("a", 1, ready), others, elsewhere)
+	s.reconcile()
+	s.wantFleet(known{2, []string{"a-0 serving", "b-0 starting"}, []string{waiting}})
+}
+
+func TestWhoAsksForAFleetSaysWhatIsReadOfIt(t *testing.T) {
+	bystander := scaledObject("bystander", "prometheus", running, "phi-4")
+	elsewhere := scaledObject("elsewhere", "external", running, "phi-4")
+	elsewhere.Namespace = "team-b"
+	for _, tt := range []struct {
+		name        string
+		annotations map[string]string
+		objects     []client.Object
+		want        []string // nil: the fleet isn't read
+	}{
+		{"nobody", nil, nil, nil},
+		{"annotations", asking(""), nil, []string{waiting}},
+		{"annotations with a metric", asking(running), nil, []string{running}},
+		{"a trigger written by hand", nil, []client.Object{scaledObject("mine", "external", running, "phi-4")}, []string{running}},
+		{"a trigger that leaves the metric out", nil, []client.Object{scaledObject("mine", "external", "", "phi-4")}, []string{waiting}},
+		{"a push trigger", nil, []client.Object{scaledObject("mine", "external-push", running, "phi-4")}, []string{running}},
+		{"annotations and a trigger, each metric once", asking(""), []client.Object{
+			scaledObject("phi-4", "external", waiting, "phi-4"), scaledObject("other", "external", running, "phi-4"),
+		}, []string{running, waiting}},
+		{"one of several triggers", nil, []client.Object{scaledObject("mine", "external", running, "llama", "phi-4")}, []string{running}},
+		{"triggers on another InferenceSet", nil, []client.Object{scaledObject("mine", "external", running, "llama")}, nil},
+		{"a trigger of another kind", nil, []client.Object{bystander}, nil},
+		{"a trigger in another namespace", nil, []client.Object{elsewhere}, nil},
+		{"switched off", map[string]string{"auto-provision": "false", "threshold": "10", "max-replicas": "5"}, nil, nil},
+		{"a switch that is neither on nor off", map[string]string{"auto-provision": "maybe", "threshold": "10", "max-replicas": "5"}, nil, nil},
+		{"refused annotations", map[string]string{"auto-provision": "true", "treshold": "10"}, nil, nil},
+		{
+			"refused annotations, where the ScaledObject from before stays in force",
+			map[string]string{"auto-provision": "true", "treshold": "10"},
+			[]client.Object{scaledObject("phi-4", "external", waiting, "phi-4")},
+			[]string{waiting},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := tell(t, append(tt.objects, inferenceSet(tt.annotations))...)
+			s.reconcile()
+			if tt.want == nil {
+				s.wantForgotten()
+				return
+			}
+			s.wantFleet(known{Desired: 1, Want: tt.want})
+		})
+	}
+}
+
+func TestAFleetThatNobodyAsksForAnyMoreIsForgotten(t *testing.T) {
+	t.Run("switched off", func(t *testing.T) {
+		s := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, ready))
+		s.reconcile()
+		s.wantReplicas("a-0 serving")
+		s.becomes(inferenceSet(map[string]string{"auto-provision": "false"}))
+		s.wantForgotten()
+	})
+	t.Run("the trigger's ScaledObject deleted", func(t *testing.T) {
+		mine := scaledObject("mine", "external", running, "phi-4")
+		s := tell(t, inferenceSet(nil), mine, workspace("a"), pod("a", 0, ready))
+		s.reconcile()
+		s.wantReplicas("a-0 serving")
+		s.ends(mine)
+		s.wantForgotten()
+	})
+	t.Run("the InferenceSet deleted, though a trigger still names it", func(t *testing.T) {
+		is := inferenceSet(asking(""))
+		s := tell(t, is, scaledObject("mine", "external", running, "phi-4"), workspace("a"), pod("a", 0, ready))
+		s.reconcile()
+		s.ends(is)
+		s.wantForgotten()
+	})
+	t.Run("it comes back", func(t *testing.T) {
+		is := inferenceSet(asking(""))
+		s := tell(t, is)
+		s.reconcile()
+		s.ends(is)
+		s.becomes(inferenceSet(asking(running)))
+		s.wantFleet(known{Desired: 1, Want: []string{running}})
+	})
+}
+
+func TestAPodThatWasReadyGoesOnServing(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		workspace *unstructured.Unstructured
+		pod       *corev1.Pod
+	}{
+		{"too busy for its probe", workspace("a", state("Pending")), pod("a", 0, notReady)},
+		{"its Workspace calls it broken", workspace("a", says("InferenceReady", "False", "ContainerOOMKilled", "")), pod("a", 0, notReady)},
+		{"it failed", workspace("a"), pod("a", 0, notReady, ended(corev1.PodFailed, "Evicted"))},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, notReady))
+			s.reconcile()
+			s.wantReplicas("a-0 starting")
+			s.becomes(pod("a", 0, ready))
+			s.wantReplicas("a-0 serving")
+			s.becomes(tt.workspace, tt.pod)
+			s.wantReplicas("a-0 serving")
+			s.reconcile()
+			s.wantReplicas("a-0 serving")
+		})
+	}
+}
+
+func TestAPodThatWasReadyStillEnds(t *testing.T) {
+	held := pod("a", 0, ready, func(p *corev1.Pod) { p.Finalizers = []string{"test/finalizer"} })
+	s := tell(t, inferenceSet(asking("")), workspace("a"), held)
+	s.reconcile()
+	s.ends(held)
+	s.wantReplicas("a-0 terminating")
+}
+
+// Its successor has the name, and none of the past: it loads the model anew.
+func TestAPodsSuccessorStartsAfresh(t *testing.T) {
+	s := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, ready))
+	s.reconcile()
+	s.becomes(pod("a", 0, notReady, func(p *corev1.Pod) { p.UID = "another" }))
+	s.wantReplicas("a-0 starting")
+}
+
+// KAITO calls a Workspace NotReady once it was Ready, also while its pod has been
+// replaced and the new one goes through its benchmark.
+func TestAPodsSuccessorStartsAfreshWhateverItsWorkspaceSays(t *testing.T) {
+	s := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, ready))
+	s.reconcile()
+	successor := func(condition func(*corev1.Pod)) *corev1.Pod {
+		return pod("a", 0, condition, func(p *corev1.Pod) { p.UID = "another" })
+	}
+	s.becomes(workspace("a", state("NotReady")), successor(notReady))
+	s.wantReplicas("a-0 starting")
+	s.reconcile()
+	s.wantReplicas("a-0 starting")
+	s.becomes(successor(ready))
+	s.wantReplicas("a-0 serving")
+	s.becomes(successor(notReady))
+	s.wantReplicas("a-0 serving")
+}
+
+func TestAProcessThatComesLaterTakesTheWorkspacesWord(t *testing.T) {
+	s := tell(t, inferenceSet(asking("")), workspace("a", state("NotReady")), pod("a", 0, notReady))
+	s.reconcile()
+	s.wantReplicas("a-0 serving")
+	s.reconcile()
+	s.wantReplicas("a-0 serving")
+}
+
+func TestPodsThatAreGoneAreForgotten(t *testing.T) {
+	gone, goneToo := pod("a", 0, ready), workspace("a")
+	s := tell(t, inferenceSet(asking("")), goneToo, gone, workspace("b"), pod("b", 0, ready))
+	s.reconcile()
+	s.ends(gone, goneToo)
+	s.wantReplicas("b-0 serving")
+	want := map[types.NamespacedName]map[types.UID]bool{phi4: {"uid-of-b-0": true}}
+	if diff := cmp.Diff(want, s.watcher.served); diff != "" {
+		t.Errorf("remembered (-want +got):\n%s", diff)
+	}
+	s.becomes(workspace("a"), pod("a", 0, notReady))
+	s.wantReplicas("a-0 starting", "b-0 serving")
+}
+
+func TestACacheThatFailsChangesNothing(t *testing.T) {
+	for _, broken := range []string{"Get", "Workspace", "Pod", "ScaledObject"} {
+		t.Run(broken, func(t *testing.T) {
+			s := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, ready))
+			s.reconcile()
+			before := s.fleets.now[phi4]
+			s.broken = broken
+			_, err := s.watcher.Reconcile(t.Context(), reconcile.Request{NamespacedName: phi4})
+			if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "default/phi-4") {
+				t.Errorf("error %v, want one that says which InferenceSet couldn't be looked at", err)
+			}
+			s.wantFleet(before)
+		})
+	}
+}
+
+func TestAProcessIsPrimedOnceItHasLookedAtEveryInferenceSet(t *testing.T) {
+	llama := inferenceSet(asking(running))
+	llama.SetName("llama")
+	s := tell(t, inferenceSet(asking("")), llama, workspace("a"), pod("a", 0, ready))
+	if s.watcher.Primed() {
+		t.Error("primed before the first look")
+	}
+	first := primer{s.watcher}
+	if first.NeedLeaderElection() {
+		t.Error("a standby would never know whom to read")
+	}
+	s.broken = "Pod"
+	if err := first.Start(t.Context()); !errors.Is(err, errBroken) || s.watcher.Primed() {
+		t.Errorf("error %v, primed %t with a cache that failed", err, s.watcher.Primed())
+	}
+	s.broken = KindInferenceSet
+	if err := first.Start(t.Context()); !errors.Is(err, errBroken) || s.watcher.Primed() {
+		t.Errorf("error %v, primed %t with a cache that failed", err, s.watcher.Primed())
+	}
+	s.broken = ""
+	if err := first.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.watcher.Primed() || len(s.fleets.now) != 2 {
+		t.Errorf("primed %t with %d fleets, want 2", s.watcher.Primed(), len(s.fleets.now))
+	}
+}
+
+func TestAChangeLeadsToItsInferenceSet(t *testing.T) {
+	stranger := pod("nginx", 0)
+	stranger.Labels = nil
+	for _, tt := range []struct {
+		name string
+		from func(context.Context, client.Object) []reconcile.Request
+		of   client.Object
+		want []string
+	}{
+		{"a Workspace", Owner, workspace("a"), []string{"default/phi-4"}},
+		{"a pod", Owner, pod("a", 3), []string{"default/phi-4"}},
+		{"a pod of no InferenceSet", Owner, stranger, nil},
+		{"a ScaledObject", named, scaledObject("mine", "external", "", "phi-4", "llama"), []string{"default/phi-4", "default/llama"}},
+		{"a ScaledObject of other things", named, scaledObject("mine", "cron", "", "phi-4"), nil},
+		{"something else altogether", named, stranger, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, request := range tt.from(t.Context(), tt.of) {
+				got = append(got, request.String())
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("requests (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

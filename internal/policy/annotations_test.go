@@ -1,0 +1,208 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// ask is a set of annotations without the prefix, and auto-provision on.
+func ask(pairs ...string) map[string]string {
+	annotations := map[string]string{
+		Prefix + "auto-provision": "true",
+		"kaito.sh/unrelated":      "is not ours to judge",
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		annotations[Prefix+pairs[i]] = pairs[i+1]
+	}
+	return annotations
+}
+
+func TestTheQuickStartMeansWhatKAITODocuments(t *testing.T) {
+	got, notes, err := Parse(Request{
+		Annotations:     ask("max-replicas", "5", "threshold", "10"),
+		NodeCountLimit:  new(int64(10)),
+		NodesPerReplica: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Policy{
+		Bounds: Bounds{Min: 1, Max: 5},
+		Queue:  Queue{Metric: "vllm:num_requests_waiting", Target: 10},
+		Up:     Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Tolerance: 0.1},
+		Down:   Pace{Window: 5 * time.Minute, Cooldown: 10 * time.Minute, Tolerance: 0.5},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("policy (-want +got):\n%s", diff)
+	}
+	if len(notes) > 0 {
+		t.Errorf("notes: %q, want none", notes)
+	}
+}
+
+func TestEveryAnnotationHasItsEffect(t *testing.T) {
+	got, _, err := Parse(Request{Annotations: ask(
+		"threshold", " 2.5 ", "metricName", "vllm:num_requests_running", "min-replicas", "2", "max-replicas", "7",
+		"evaluationwindow", "0", "scaleupcooldown", "15", "scaledowncooldown", "1800",
+	)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Policy{
+		Bounds: Bounds{Min: 2, Max: 7},
+		Queue:  Queue{Metric: "vllm:num_requests_running", Target: 2.5},
+		Up:     Pace{Window: 0, Cooldown: 15 * time.Second, Tolerance: 0.1},
+		Down:   Pace{Window: 0, Cooldown: 30 * time.Minute, Tolerance: 0.5},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("policy (-want +got):\n%s", diff)
+	}
+}
+
+func TestBoundsHonourTheNodeLimit(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		max   string
+		limit *int64
+		nodes int32
+		want  int32
+		note  string
+	}{
+		{"the annotation alone", "8", nil, 2, 8, ""},
+		{"the limit alone", "", new(int64(10)), 2, 5, ""},
+		{"the limit is no bound", "5", new(int64(10)), 2, 5, ""},
+		{"the limit is lower", "8", new(int64(10)), 2, 5, "max-replicas 8 but nodeCountLimit 10 allows 5 at 2 nodes per replica"},
+		{"an odd node is left over", "8", new(int64(11)), 3, 3, "max-replicas 8 but nodeCountLimit 11 allows 3 at 3 nodes per replica"},
+		{"nodes per replica not known yet", "8", new(int64(10)), 0, 8, ""},
+		{"one is a maximum", "1", nil, 1, 1, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pairs := []string{"threshold", "10"}
+			if tt.max != "" {
+				pairs = append(pairs, "max-replicas", tt.max)
+			}
+			got, notes, err := Parse(Request{Annotations: ask(pairs...), NodeCountLimit: tt.limit, NodesPerReplica: tt.nodes})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Bounds.Max != tt.want {
+				t.Errorf("max = %d, want %d", got.Bounds.Max, tt.want)
+			}
+			if note := strings.Join(notes, "; "); note != tt.note {
+				t.Errorf("note = %q, want %q", note, tt.note)
+			}
+		})
+	}
+}
+
+func TestARefusalNamesKeyValueAndRule(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pairs []string
+		want  string
+	}{
+		{"threshold is no number", []string{"threshold", "abc", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "abc": must be a number of at least 0.001, such as 10`},
+		{"threshold zero", []string{"threshold", "0", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "0": must be a number`},
+		{"threshold negative", []string{"threshold", "-1", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "-1": must be a number`},
+		{"threshold NaN", []string{"threshold", "NaN", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "NaN": must be a number`},
+		{"threshold infinite", []string{"threshold", "+Inf", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "+Inf": must be a number`},
+		{"threshold that KEDA would round to zero", []string{"threshold", "0.0004", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "0.0004": must be a number`},
+		{"threshold missing", []string{"max-replicas", "5"}, `scaledobject.kaito.sh/threshold: required`},
+		{"max zero", []string{"threshold", "10", "max-replicas", "0"}, `scaledobject.kaito.sh/max-replicas "0": must be a whole number of at least 1`},
+		{"max fractional", []string{"threshold", "10", "max-replicas", "2.5"}, `scaledobject.kaito.sh/max-replicas "2.5": must be a whole number`},
+		{"max beyond int32", []string{"threshold", "10", "max-replicas", "4294967297"}, `scaledobject.kaito.sh/max-replicas "4294967297": must be a whole number`},
+		{"min zero", []string{"threshold", "10", "max-replicas", "5", "min-replicas", "0"}, `scaledobject.kaito.sh/min-replicas "0": must be a whole number of at least 1`},
+		{"min above max", []string{"threshold", "10", "max-replicas", "2", "min-replicas", "3"}, `scaledobject.kaito.sh/min-replicas "3": must not be above the maximum of 2 replicas`},
+		{"no bound", []string{"threshold", "10"}, `scaledobject.kaito.sh/max-replicas: required unless spec.nodeCountLimit is given`},
+		{"a slip", []string{"threshold", "10", "max-replicas", "5", "treshold", "10"}, `scaledobject.kaito.sh/treshold "10": no such annotation, did you mean scaledobject.kaito.sh/threshold?`},
+		{"another case", []string{"threshold", "10", "maxReplicas", "5", "max-replicas", "5"}, `scaledobject.kaito.sh/maxReplicas "5": no such annotation, did you mean scaledobject.kaito.sh/max-replicas?`},
+		{"no slip at all", []string{"threshold", "10", "max-replicas", "5", "colour", "blue"}, `scaledobject.kaito.sh/colour "blue": no such annotation`},
+		{"a metric list", []string{"max-replicas", "5", "metrics", "[]"}, `scaledobject.kaito.sh/metrics "[]": metric lists are not supported by this version`},
+		{"window beyond the HPA's", []string{"threshold", "10", "max-replicas", "5", "evaluationwindow", "3601"}, `scaledobject.kaito.sh/evaluationwindow "3601": must be whole seconds from 0 to 3600, the HPA's limits`},
+		{"cooldown of nothing", []string{"threshold", "10", "max-replicas", "5", "scaleupcooldown", "0"}, `scaledobject.kaito.sh/scaleupcooldown "0": must be whole seconds from 1 to 1800`},
+		{"cooldown beyond the HPA's", []string{"threshold", "10", "max-replicas", "5", "scaledowncooldown", "1801"}, `scaledobject.kaito.sh/scaledowncooldown "1801": must be whole seconds from 1 to 1800`},
+		{"not a metric's name", []string{"threshold", "10", "max-replicas", "5", "metricName", "sum(x)"}, `scaledobject.kaito.sh/metricName "sum(x)": must be the name of a Prometheus metric`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, err := Parse(Request{Annotations: ask(tt.pairs...)})
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.HasPrefix(err.Error(), tt.want) {
+				t.Errorf("refusal:\n got %s\nwant %s…", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestEverythingWrongIsToldAtOnce(t *testing.T) {
+	_, _, err := Parse(Request{Annotations: ask("threshold", "abc", "max-replicas", "0", "treshold", "10")})
+	for _, part := range []string{"threshold \"abc\"", "max-replicas \"0\"", "did you mean"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("refusal %q lacks %q", err, part)
+		}
+	}
+}
+
+func TestARefusalRepeatsLittleOfAHugeValue(t *testing.T) {
+	_, _, err := Parse(Request{Annotations: ask("max-replicas", "5", "threshold", strings.Repeat("9é", 100_000))})
+	if err == nil || len(err.Error()) > 400 {
+		t.Errorf("a refusal of %d bytes, want a short one", len(err.Error()))
+	}
+}
+
+func TestANodeLimitBelowOneReplicaIsRefused(t *testing.T) {
+	_, _, err := Parse(Request{Annotations: ask("threshold", "10"), NodeCountLimit: new(int64(1)), NodesPerReplica: 2})
+	const want = `spec.nodeCountLimit "1": must have nodes for at least one replica, which takes 2 nodes`
+	if err == nil || err.Error() != want {
+		t.Errorf("refusal %q, want %q", err, want)
+	}
+}
+
+func TestOnlyAutoProvisionAsksForScaling(t *testing.T) {
+	for _, value := range []string{"true", "True", "1", " true"} {
+		if got, err := Wanted(map[string]string{Prefix + "auto-provision": value}); err != nil || !got {
+			t.Errorf("auto-provision %q: %v, %v, want true", value, got, err)
+		}
+	}
+	for _, value := range []string{"false", "0"} {
+		if got, err := Wanted(map[string]string{Prefix + "auto-provision": value}); err != nil || got {
+			t.Errorf("auto-provision %q: %v, %v, want false", value, got, err)
+		}
+	}
+	if got, err := Wanted(map[string]string{Prefix + "threshold": "10"}); got || err != nil {
+		t.Errorf("no auto-provision: %v, %v, want false", got, err)
+	}
+	if _, err := Wanted(map[string]string{Prefix + "auto-provision": "yes please"}); err == nil {
+		t.Error(`auto-provision "yes please" was accepted`)
+	}
+}
+
+func TestParseNeverPanicsAndNeverAcceptsWhatTheHPARefuses(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		keys := rapid.SampledFrom(append([]string{"metrics", "thresholds", ""}, known...))
+		values := rapid.OneOf(rapid.String(), rapid.Custom(func(t *rapid.T) string {
+			return rapid.SampledFrom([]string{"1", "5", "10", "0", "-1", "1e9", "0.5", "3600", "true"}).Draw(t, "value")
+		}))
+		annotations := map[string]string{}
+		for key, value := range rapid.MapOf(keys, values).Draw(t, "annotations") {
+			annotations[Prefix+key] = value
+		}
+		p, _, err := Parse(Request{Annotations: annotations, NodesPerReplica: rapid.Int32().Draw(t, "nodes")})
+		if err != nil {
+			return
+		}
+		if p.Bounds.Min < 1 || p.Bounds.Max < p.Bounds.Min {
+			t.Fatalf("bounds %+v", p.Bounds)
+		}
+		for _, pace := range []Pace{p.Up, p.Down} {
+			if pace.Window < 0 || pace.Window > time.Hour || pace.Cooldown < time.Second || pace.Cooldown > 30*time.Minute {
+				t.Fatalf("pace %+v is outside of the HPA's limits", pace)
+			}
+		}
+	})
+}

@@ -1,0 +1,76 @@
+// Package policy holds what the owner of an InferenceSet asked for. It reads
+// the annotations and the metadata of a KEDA trigger, checks them, fills in the
+// defaults, and writes the trigger's metadata. Beyond it no map of strings
+// travels: everything is a Policy or a Trigger. It is pure.
+package policy
+
+import "time"
+
+// Policy is a checked and complete request for scaling.
+type Policy struct {
+	Bounds Bounds
+	Queue  Queue
+	// Up and Down are the guard rails that the HPA enforces on each direction.
+	Up, Down Pace
+}
+
+// Bounds are the replicas that scaling stays between, 1 ≤ Min ≤ Max. The zero
+// value is of a trigger written by hand, which doesn't tell.
+type Bounds struct {
+	Min, Max int32
+}
+
+// Clamp is the number of replicas within the bounds that is nearest to n.
+func (b Bounds) Clamp(n int32) int32 {
+	if b == (Bounds{}) {
+		return n
+	}
+	return min(max(n, b.Min), b.Max)
+}
+
+// Queue asks for so many replicas that the total of a metric over the serving
+// replicas is at most Target for each of them.
+type Queue struct {
+	// Metric is the exact name of a metric family on the pods' page.
+	Metric string
+	// Target is the amount for one replica, > 0, in the metric's unit.
+	Target float64
+}
+
+// Pace is how fast the HPA may go in one direction.
+type Pace struct {
+	// Window is the HPA's stabilisation window, 0 s to 1 h: upwards the lowest
+	// recommendation within it counts, downwards the highest.
+	Window time.Duration
+	// Cooldown is how long the HPA waits after a step of one replica, 1 s to
+	// 30 min.
+	Cooldown time.Duration
+	// Tolerance is how far total ÷ (Target × replicas) may be off 1 without a
+	// step, as a fraction of 1.
+	Tolerance float64
+}
+
+// The defaults are those that KAITO's documentation shows for an InferenceSet
+// with a threshold.
+const (
+	// DefaultMetric is vLLM's gauge of requests that wait for a place in the
+	// running batch.
+	DefaultMetric = "vllm:num_requests_waiting"
+
+	// DefaultMin is one replica: KEDA's own default would be zero.
+	DefaultMin int32 = 1
+
+	// UpTolerance is the HPA's usual one.
+	UpTolerance = 0.1
+	// DownTolerance keeps a replica until the queue is under half of what the
+	// fleet is meant for: a GPU takes minutes to come back.
+	DownTolerance = 0.5
+)
+
+func defaultUp() Pace {
+	return Pace{Window: 60 * time.Second, Cooldown: 300 * time.Second, Tolerance: UpTolerance}
+}
+
+func defaultDown() Pace {
+	return Pace{Window: 300 * time.Second, Cooldown: 600 * time.Second, Tolerance: DownTolerance}
+}

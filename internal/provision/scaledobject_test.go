@@ -1,0 +1,304 @@
+package provision
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kubejson "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+var update = flag.Bool("update", false, "write the golden files in testdata")
+
+// quickStart is the README's own example.
+func quickStart(t *testing.T) *unstructured.Unstructured {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "..", "examples", "phi-4.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(data, &u.Object); err != nil {
+		t.Fatal(err)
+	}
+	// The API server's.
+	u.SetUID("653701a3-0561-4b36-8008-36fbc0ac77ee")
+	return u
+}
+
+// desired is what an InferenceSet should have, as it is applied.
+func desired(t *testing.T, u *unstructured.Unstructured, s Settings) *unstructured.Unstructured {
+	t.Helper()
+	is := kaito.ReadInferenceSet(u)
+	p, _, err := policy.Parse(policy.Request{Annotations: is.Annotations, NodeCountLimit: is.NodeCountLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, err := applied(ScaledObject(is, p, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
+func TestTheScaledObjectIsAsInTheGoldenFile(t *testing.T) {
+	everything := quickStart(t)
+	annotations := everything.GetAnnotations()
+	maps.Copy(annotations, prefixed(
+		"threshold", "2.5", "metricName", "vllm:num_requests_running", "min-replicas", "2", "max-replicas", "7",
+		"evaluationwindow", "0", "scaleupcooldown", "15", "scaledowncooldown", "1800"))
+	everything.SetAnnotations(annotations)
+	everything.SetName("everything")
+	for _, tt := range []struct {
+		file     string
+		from     *unstructured.Unstructured
+		settings Settings
+	}{
+		{"phi-4.yaml", quickStart(t), settings},
+		{"everything.yaml", everything, Settings{Version: "v1alpha1", Address: "dns:///scaler.example.com:443", Authentication: "creds"}},
+	} {
+		t.Run(tt.file, func(t *testing.T) {
+			var got bytes.Buffer
+			yaml := kubejson.NewSerializerWithOptions(kubejson.DefaultMetaFactory, nil, nil, kubejson.SerializerOptions{Yaml: true})
+			if err := yaml.Encode(desired(t, tt.from, tt.settings), &got); err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", tt.file)
+			if *update {
+				if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got.String()); diff != "" {
+				t.Errorf("ScaledObject (-want +got), go test -update writes it anew:\n%s", diff)
+			}
+		})
+	}
+}
+
+// live is a ScaledObject as it comes back from the cluster.
+func live(t *testing.T, object *unstructured.Unstructured) *kedav1alpha1.ScaledObject {
+	t.Helper()
+	data, err := object.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var so kedav1alpha1.ScaledObject
+	if err := yaml.Unmarshal(data, &so); err != nil {
+		t.Fatal(err)
+	}
+	so.TypeMeta = metav1.TypeMeta{} // which a client leaves out
+	so.ResourceVersion, so.UID, so.Generation = "1", "uid", 3
+	so.Status.Conditions = kedav1alpha1.Conditions{{Type: "Ready", Status: "True"}}
+	return &so
+}
+
+func TestWhatOthersAddIsNoDifference(t *testing.T) {
+	for name, add := range map[string]func(*kedav1alpha1.ScaledObject){
+		"nothing": func(*kedav1alpha1.ScaledObject) {},
+		"a pause": func(so *kedav1alpha1.ScaledObject) { so.Annotations["autoscaling.keda.sh/paused"] = "true" },
+		"labels": func(so *kedav1alpha1.ScaledObject) {
+			so.Labels = map[string]string{"scaledobject.keda.sh/name": "phi-4"}
+		},
+		"KEDA's finalizer": func(so *kedav1alpha1.ScaledObject) { so.Finalizers = []string{"finalizer.keda.sh"} },
+		"another owner": func(so *kedav1alpha1.ScaledObject) {
+			so.OwnerReferences = append(so.OwnerReferences, metav1.OwnerReference{Name: "app"})
+		},
+		"a fallback":         func(so *kedav1alpha1.ScaledObject) { so.Spec.Fallback = &kedav1alpha1.Fallback{Replicas: 2} },
+		"idle replicas":      func(so *kedav1alpha1.ScaledObject) { so.Spec.IdleReplicaCount = new(int32(0)) },
+		"a cooldown of zero": func(so *kedav1alpha1.ScaledObject) { so.Spec.CooldownPeriod = new(int32(0)) },
+		"a name for the HPA": func(so *kedav1alpha1.ScaledObject) { so.Spec.Advanced.HorizontalPodAutoscalerConfig.Name = "mine" },
+		"trigger metadata":   func(so *kedav1alpha1.ScaledObject) { so.Spec.Triggers[0].Metadata["note"] = "ours" },
+		"another trigger": func(so *kedav1alpha1.ScaledObject) {
+			so.Spec.Triggers = append(so.Spec.Triggers, kedav1alpha1.ScaleTriggers{Type: "cron"})
+		},
+		"the same in other words": func(so *kedav1alpha1.ScaledObject) {
+			so.Spec.Advanced.HorizontalPodAutoscalerConfig.Behavior.ScaleUp.Tolerance = new(resource.MustParse("0.10"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := desired(t, quickStart(t), settings)
+			existing := live(t, want)
+			add(existing)
+			changes, err := differs(existing, want)
+			if err != nil || changes {
+				t.Errorf("differs: %t, %v; want no difference", changes, err)
+			}
+		})
+	}
+}
+
+// Every field that we write is one that we watch: without it, or with another
+// value, there is a difference.
+func TestEachOfOurFieldsIsADifference(t *testing.T) {
+	want := desired(t, quickStart(t), settings)
+	paths := leaves("", map[string]any{"metadata": want.Object["metadata"], "spec": want.Object["spec"]})
+	if len(paths) < 30 {
+		t.Fatalf("%d fields, want those of the golden file: %q", len(paths), paths)
+	}
+	for _, path := range paths {
+		missing := want.DeepCopy()
+		alter(missing.Object, path, func(any) any { return nil })
+		other := want.DeepCopy()
+		alter(other.Object, path, func(value any) any {
+			switch value := value.(type) {
+			case string:
+				if _, err := resource.ParseQuantity(value); err == nil {
+					return "7"
+				}
+				return value + "-x"
+			case int64:
+				return value + 1
+			case bool:
+				return !value
+			}
+			t.Fatalf("%s is a %T", path, value)
+			return nil
+		})
+		for _, existing := range []*unstructured.Unstructured{missing, other} {
+			changes, err := differs(live(t, existing), want)
+			if err != nil || !changes {
+				t.Errorf("%s: differs %t, %v; want a difference", path, changes, err)
+			}
+		}
+	}
+}
+
+// leaves are the paths to all values that aren't objects or lists, such as
+// /spec/triggers/0/type/.
+func leaves(path string, value any) []string {
+	var out []string
+	switch value := value.(type) {
+	case map[string]any:
+		for key, v := range value {
+			out = append(out, leaves(path+"\x00"+key, v)...)
+		}
+	case []any:
+		for i, v := range value {
+			out = append(out, leaves(fmt.Sprintf("%s\x00%d", path, i), v)...)
+		}
+	default:
+		return []string{path}
+	}
+	return out
+}
+
+// alter replaces the value at a path, or takes it away for nil.
+func alter(value any, path string, with func(any) any) {
+	head, rest := cut(path)
+	switch value := value.(type) {
+	case map[string]any:
+		if rest != "" {
+			alter(value[head], rest, with)
+			return
+		}
+		if value[head] = with(value[head]); value[head] == nil {
+			delete(value, head)
+		}
+	case []any:
+		var i int
+		if _, err := fmt.Sscan(head, &i); err != nil {
+			panic(err)
+		}
+		alter(value[i], rest, with)
+	}
+}
+
+func cut(path string) (head, rest string) {
+	path = path[1:]
+	for i := range len(path) {
+		if path[i] == 0 {
+			return path[:i], path[i:]
+		}
+	}
+	return path, ""
+}
+
+func TestATriggerOfOursReadsAsItWasMeant(t *testing.T) {
+	is := kaito.ReadInferenceSet(quickStart(t))
+	p, _, err := policy.Parse(policy.Request{Annotations: is.Annotations, NodeCountLimit: is.NodeCountLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	so := ScaledObject(is, p, settings)
+	got, err := policy.ParseTrigger(so.Namespace, so.Spec.Triggers[0].Metadata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := policy.Trigger{Namespace: "default", InferenceSet: "phi-4", Queue: p.Queue, Bounds: p.Bounds}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("trigger (-want +got):\n%s", diff)
+	}
+	if kind := so.Spec.Triggers[0].MetricType; kind != autoscalingv2.AverageValueMetricType {
+		t.Errorf("metric type %s: the HPA would count pods instead of replicas", kind)
+	}
+}
+
+func TestWhichChangesAreLookedAt(t *testing.T) {
+	workspace := func(n int64, state string) *unstructured.Unstructured {
+		w := kaito.Object("v1beta1", kaito.KindWorkspace)
+		w.Object["status"] = map[string]any{"targetNodeCount": n, "state": state}
+		return w
+	}
+	owned := &kedav1alpha1.ScaledObject{}
+	owned.OwnerReferences = []metav1.OwnerReference{{Name: "phi-4"}}
+	for _, tt := range []struct {
+		name string
+		got  bool
+		want bool
+	}{
+		{"KAITO has worked out the nodes", nodesChanged.Update(event.UpdateEvent{ObjectOld: workspace(0, "Pending"), ObjectNew: workspace(2, "Pending")}), true},
+		{"a Workspace turned Ready", nodesChanged.Update(event.UpdateEvent{ObjectOld: workspace(2, "Pending"), ObjectNew: workspace(2, "Ready")}), false},
+		{"a Workspace is new", nodesChanged.Create(event.CreateEvent{Object: workspace(2, "Pending")}), true},
+		{"an owner was taken off", ownersChanged.Update(event.UpdateEvent{ObjectOld: owned, ObjectNew: &kedav1alpha1.ScaledObject{}}), true},
+		{"KEDA wrote the status", ownersChanged.Update(event.UpdateEvent{ObjectOld: owned, ObjectNew: owned}), false},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s: looked at %t, want %t", tt.name, tt.got, tt.want)
+		}
+	}
+}
+
+func TestAScaledObjectConcernsTheInferenceSetsOfItsNameAndItsTarget(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		so   *kedav1alpha1.ScaledObject
+		want []string
+	}{
+		{"ours", foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4"), []string{"default/phi-4"}},
+		{"of another name", foreign("mine", "kaito.sh/v1alpha1", "InferenceSet", "phi-4"), []string{"default/mine", "default/phi-4"}},
+		{"on a Deployment", foreign("mine", "apps/v1", "Deployment", "phi-4"), []string{"default/mine"}},
+		{"without an API version", foreign("mine", "", "InferenceSet", "phi-4"), []string{"default/mine"}},
+		{"with an odd API version", foreign("mine", "a/b/c", "InferenceSet", "phi-4"), []string{"default/mine"}},
+		{"without a target", &kedav1alpha1.ScaledObject{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "mine"}}, []string{"default/mine"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, request := range concerned(t.Context(), tt.so) {
+				got = append(got, request.String())
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("InferenceSets (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

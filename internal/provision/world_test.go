@@ -1,0 +1,273 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+var settings = Settings{
+	Version: "v1beta1", Address: "keda-kaito-scaler-svc.keda.svc:10450", Authentication: "keda-kaito-scaler-creds",
+	Trust: func() error { return nil },
+}
+
+// recorder keeps events as "Warning ScalingRefused: note", with what they stand
+// on and are related to.
+type recorder struct {
+	events    []string
+	regarding []string
+	related   []string
+}
+
+func (r *recorder) Eventf(regarding, related runtime.Object, kind, reason, _, note string, args ...any) {
+	r.events = append(r.events, fmt.Sprintf("%s %s: %s", kind, reason, fmt.Sprintf(note, args...)))
+	r.regarding = append(r.regarding, reference(regarding))
+	if related != nil {
+		r.related = append(r.related, reference(related))
+	}
+}
+
+func reference(object runtime.Object) string {
+	named, ok := object.(metav1.Object)
+	if !ok {
+		return fmt.Sprintf("%T", object)
+	}
+	return named.GetNamespace() + "/" + named.GetName()
+}
+
+// world is a cluster in memory with a Controller, which is run by hand.
+type world struct {
+	*testing.T
+	cluster    client.WithWatch
+	controller *Controller
+	recorder   *recorder
+	// writes are those of the Controller since it was last asked, such as
+	// "apply phi-4".
+	writes []string
+	// refusal answers every write and failure every read of ScaledObjects,
+	// unless nil.
+	refusal, failure error
+}
+
+// indexed takes indexes as a manager's cache does.
+type indexed struct{ *fake.ClientBuilder }
+
+func (b indexed) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
+	b.WithIndex(obj, field, extract)
+	return nil
+}
+
+func newWorld(t *testing.T, objects ...client.Object) *world {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), kedav1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{kaito.KindInferenceSet, kaito.KindWorkspace} {
+		scheme.AddKnownTypeWithName(kaito.Object("v1beta1", kind).GroupVersionKind(), &unstructured.Unstructured{})
+		scheme.AddKnownTypeWithName(kaito.List("v1beta1", kind).GroupVersionKind(), &unstructured.UnstructuredList{})
+	}
+	b := indexed{fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...)}
+	b.WithIndex(&kedav1alpha1.ScaledObject{}, indexConcerned, names)
+	if err := kaito.Index(t.Context(), b, "v1beta1"); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{T: t, cluster: b.Build(), recorder: &recorder{}}
+	w.controller = &Controller{
+		client: interceptor.NewClient(w.cluster, w.watching()), recorder: w.recorder, settings: settings,
+		told: map[types.NamespacedName]string{},
+	}
+	return w
+}
+
+// watching notes the Controller's writes. Those of another kind fail the test.
+func (w *world) watching() interceptor.Funcs {
+	note := func(verb string, obj any) error {
+		name := ""
+		if named, ok := obj.(interface{ GetName() *string }); ok && named.GetName() != nil {
+			name = *named.GetName()
+		} else if object, ok := obj.(client.Object); ok {
+			name = object.GetName()
+		}
+		w.writes = append(w.writes, verb+" "+name)
+		return w.refusal
+	}
+	return interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if _, ok := obj.(*kedav1alpha1.ScaledObject); ok && w.failure != nil {
+				return w.failure
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+		Apply: func(ctx context.Context, c client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			if err := note("apply", obj); err != nil {
+				return err
+			}
+			return c.Apply(ctx, obj, opts...)
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
+			if err := note("delete", obj); err != nil {
+				return err
+			}
+			var given client.DeleteOptions
+			given.ApplyOptions(opts)
+			if given.Preconditions == nil || given.Preconditions.UID == nil || *given.Preconditions.UID != obj.GetUID() {
+				w.Errorf("%s is deleted by its name alone, which may be a user's by now", obj.GetName())
+			}
+			return c.Delete(ctx, obj, opts...)
+		},
+		Create: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
+			return note("create", obj)
+		},
+		Update: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.UpdateOption) error {
+			return note("update", obj)
+		},
+		Patch: func(_ context.Context, _ client.WithWatch, obj client.Object, _ client.Patch, _ ...client.PatchOption) error {
+			return note("patch", obj)
+		},
+	}
+}
+
+var phi4 = types.NamespacedName{Namespace: "default", Name: "phi-4"}
+
+func (w *world) try(key types.NamespacedName) error {
+	_, err := w.controller.Reconcile(w.Context(), reconcile.Request{NamespacedName: key})
+	return err
+}
+
+// reconcile looks at phi-4 twice: what a look brings about must hold.
+func (w *world) reconcile() {
+	w.Helper()
+	if err := w.try(phi4); err != nil {
+		w.Fatal(err)
+	}
+	before := len(w.writes)
+	if err := w.try(phi4); err != nil {
+		w.Fatal(err)
+	}
+	if again := w.writes[before:]; len(again) > 0 {
+		w.Errorf("a second look at the same wrote again: %q", again)
+	}
+}
+
+func (w *world) scaledObject(name string) (*kedav1alpha1.ScaledObject, bool) {
+	w.Helper()
+	var so kedav1alpha1.ScaledObject
+	err := w.cluster.Get(w.Context(), types.NamespacedName{Namespace: "default", Name: name}, &so)
+	if client.IgnoreNotFound(err) != nil {
+		w.Fatal(err)
+	}
+	return &so, !apierrors.IsNotFound(err)
+}
+
+// change edits an object as a user would.
+func change[T client.Object](w *world, name string, obj T, edit func(T)) {
+	w.Helper()
+	if err := w.cluster.Get(w.Context(), types.NamespacedName{Namespace: "default", Name: name}, obj); err != nil {
+		w.Fatal(err)
+	}
+	edit(obj)
+	if err := w.cluster.Update(w.Context(), obj); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// annotate sets annotations of phi-4, given without their prefix.
+func (w *world) annotate(pairs ...string) {
+	w.Helper()
+	change(w, "phi-4", kaito.Object("v1beta1", kaito.KindInferenceSet), func(u *unstructured.Unstructured) {
+		annotations := u.GetAnnotations()
+		maps.Copy(annotations, prefixed(pairs...))
+		u.SetAnnotations(annotations)
+	})
+}
+
+func (w *world) create(obj client.Object) {
+	w.Helper()
+	if err := w.cluster.Create(w.Context(), obj); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) delete(obj client.Object) {
+	w.Helper()
+	if err := w.cluster.Delete(w.Context(), obj); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) wantWrites(want ...string) {
+	w.Helper()
+	if diff := cmp.Diff(want, w.writes); diff != "" {
+		w.Errorf("writes (-want +got):\n%s", diff)
+	}
+	w.writes = nil
+}
+
+// wantEvents checks the events since it was last asked: each must begin with
+// what is wanted.
+func (w *world) wantEvents(want ...string) {
+	w.Helper()
+	got := w.recorder.events
+	w.recorder.events = nil
+	if len(got) != len(want) {
+		w.Errorf("%d events, want %d:\n%s", len(got), len(want), strings.Join(got, "\n"))
+		return
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			w.Errorf("event %d:\n%s\nwant it to begin with\n%s", i, got[i], want[i])
+		}
+	}
+}
+
+func prefixed(pairs ...string) map[string]string {
+	annotations := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		annotations[policy.Prefix+pairs[i]] = pairs[i+1]
+	}
+	return annotations
+}
+
+// inferenceSet is default/phi-4 of the quick start, with these annotations
+// too, given without their prefix.
+func inferenceSet(pairs ...string) *unstructured.Unstructured {
+	u := kaito.Object("v1beta1", kaito.KindInferenceSet)
+	u.SetNamespace("default")
+	u.SetName("phi-4")
+	u.SetUID("uid-of-phi-4")
+	annotations := prefixed("auto-provision", "true", "threshold", "10", "max-replicas", "5")
+	maps.Copy(annotations, prefixed(pairs...))
+	u.SetAnnotations(annotations)
+	u.Object["spec"] = map[string]any{"replicas": int64(1), "nodeCountLimit": int64(10)}
+	return u
+}
+
+// foreign is a user's own ScaledObject.
+func foreign(name, apiVersion, kind, target string) *kedav1alpha1.ScaledObject {
+	return &kedav1alpha1.ScaledObject{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{"team": "a"}},
+		Spec: kedav1alpha1.ScaledObjectSpec{
+			ScaleTargetRef: &kedav1alpha1.ScaleTarget{APIVersion: apiVersion, Kind: kind, Name: target},
+		},
+	}
+}

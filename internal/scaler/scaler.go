@@ -1,0 +1,113 @@
+// Package scaler answers KEDA: the gRPC service of an external scaler. Answers
+// come from memory; no call reads a pod or the API server.
+package scaler
+
+import (
+	"context"
+	"time"
+
+	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// Fleets knows the replicas of every InferenceSet that is read.
+type Fleets interface {
+	// Fleet is a snapshot from memory; false if nobody reads that InferenceSet.
+	Fleet(key types.NamespacedName) (decision.Fleet, bool)
+}
+
+// Audience hears each verdict that KEDA is given. It must not block.
+type Audience interface {
+	Heard(key types.NamespacedName, metric string, verdict decision.Verdict)
+}
+
+// Service answers KEDA's calls. It implements pb.ExternalScalerServer for
+// triggers of type external; those of type external-push get Unimplemented.
+type Service struct {
+	pb.UnimplementedExternalScalerServer
+
+	Fleets   Fleets
+	Audience Audience
+	// Started tells whether the fleets have been looked at once: until then no
+	// answer about one would be worth much.
+	Started func() bool
+}
+
+// GetMetricSpec names the metric and its target. It depends on the trigger's
+// metadata alone: when it fails, KEDA drops the trigger from the HPA.
+func (s *Service) GetMetricSpec(_ context.Context, ref *pb.ScaledObjectRef) (*pb.GetMetricSpecResponse, error) {
+	trigger, err := triggerOf(ref)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetMetricSpecResponse{MetricSpecs: []*pb.MetricSpec{{
+		MetricName:      trigger.Queue.Metric,
+		TargetSizeFloat: trigger.Queue.Target,
+	}}}, nil
+}
+
+// GetMetrics publishes the verdict on the trigger's fleet. Where there is
+// nothing to go by it is an error, which makes KEDA and the HPA hold: an empty
+// list would read as nothing at all.
+func (s *Service) GetMetrics(_ context.Context, req *pb.GetMetricsRequest) (*pb.GetMetricsResponse, error) {
+	trigger, err := triggerOf(req.GetScaledObjectRef())
+	if err != nil {
+		return nil, err
+	}
+	key, fleet, err := s.fleet(trigger)
+	if err != nil {
+		return nil, err
+	}
+	verdict := decision.Evaluate(trigger, fleet, time.Now())
+	s.Audience.Heard(key, trigger.Queue.Metric, verdict)
+	if verdict.Answer == decision.Unknown {
+		return nil, status.Errorf(codes.Unavailable, "InferenceSet %s: %s", key, verdict.Reason)
+	}
+	// KEDA takes the float if it is above zero, else the integer, which is 0.
+	return &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{
+		MetricName:       req.GetMetricName(),
+		MetricValueFloat: verdict.Value,
+	}}}, nil
+}
+
+// IsActive is true as long as replicas are desired, those that are starting
+// included: KEDA must not take away what is on its way.
+func (s *Service) IsActive(_ context.Context, ref *pb.ScaledObjectRef) (*pb.IsActiveResponse, error) {
+	trigger, err := triggerOf(ref)
+	if err != nil {
+		return nil, err
+	}
+	_, fleet, err := s.fleet(trigger)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.IsActiveResponse{Result: fleet.Desired > 0}, nil
+}
+
+func (s *Service) fleet(trigger policy.Trigger) (types.NamespacedName, decision.Fleet, error) {
+	key := types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet}
+	if !s.Started() {
+		return key, decision.Fleet{}, status.Error(codes.Unavailable,
+			"keda-kaito-scaler is starting and has not read the pods yet: try again in a few seconds")
+	}
+	fleet, known := s.Fleets.Fleet(key)
+	if !known {
+		return key, decision.Fleet{}, status.Errorf(codes.NotFound,
+			"InferenceSet %s does not exist, or was made just now", key)
+	}
+	return key, fleet, nil
+}
+
+func triggerOf(ref *pb.ScaledObjectRef) (policy.Trigger, error) {
+	trigger, err := policy.ParseTrigger(ref.GetNamespace(), ref.GetScalerMetadata())
+	if err != nil {
+		return policy.Trigger{}, status.Errorf(codes.InvalidArgument, "trigger of ScaledObject %s/%s: %v",
+			ref.GetNamespace(), ref.GetName(), err)
+	}
+	return trigger, nil
+}

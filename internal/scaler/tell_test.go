@@ -1,0 +1,196 @@
+package scaler
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr/funcr"
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+)
+
+// recorder keeps events as "Normal ScalingUp ScaleTo3: note", with " (pod)" for
+// one that is related to a pod.
+type recorder struct{ events []string }
+
+func (r *recorder) Eventf(regarding, related runtime.Object, kind, reason, action, note string, args ...any) {
+	text := fmt.Sprintf("%s %s %s: %s", kind, reason, action, fmt.Sprintf(note, args...))
+	if pod, ok := related.(*corev1.Pod); ok {
+		text += " (" + pod.Namespace + "/" + pod.Name + ")"
+	}
+	if is, ok := regarding.(metav1.Object); ok && is.GetName() != "phi-4" {
+		text = is.GetName() + ": " + text
+	}
+	r.events = append(r.events, text)
+}
+
+// tale is a Teller and what came of it.
+type tale struct {
+	*testing.T
+	teller   *Teller
+	recorder *recorder
+	lines    []string
+	// gone InferenceSets aren't in the cache.
+	gone bool
+}
+
+func newTale(t *testing.T) *tale {
+	t.Helper()
+	tale := &tale{T: t, recorder: &recorder{}}
+	tale.teller = &Teller{
+		Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
+			object := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+			return object, !tale.gone
+		},
+		Recorder: tale.recorder,
+		Log:      funcr.New(func(_, args string) { tale.lines = append(tale.lines, args) }, funcr.Options{}),
+	}
+	return tale
+}
+
+// hears is a verdict and what is told of it: nothing for "".
+func (t *tale) hears(v decision.Verdict, want ...string) {
+	t.Helper()
+	t.teller.Heard(phi4, waitingMetric, v)
+	t.wantEvents(want...)
+}
+
+func (t *tale) wantEvents(want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, t.recorder.events); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if len(t.lines) != len(want) {
+		t.Errorf("%d lines in the log, want one for each of %d events: %q", len(t.lines), len(want), t.lines)
+	}
+	t.recorder.events, t.lines = nil, nil
+}
+
+func verdict(answer decision.Answer, desired, replicas int32, reason string) decision.Verdict {
+	return decision.Verdict{Answer: answer, Desired: desired, Replicas: replicas, Reason: reason}
+}
+
+func TestEachTurnIsToldOnce(t *testing.T) {
+	s := newTale(t)
+	steady := verdict(decision.Measured, 1, 1, "1 is right")
+	up := verdict(decision.Measured, 1, 3, "1 → 3: 25 in total")
+
+	s.hears(steady) // all is well from the start: no news
+	s.hears(steady)
+	s.hears(up, "Normal ScalingUp ScaleTo3: 1 → 3: 25 in total")
+	for n := range 5 { // while the HPA takes its time
+		s.hears(verdict(decision.Measured, 1, 3, fmt.Sprintf("1 → 3: %d in total", 26+n)))
+	}
+	s.hears(verdict(decision.Measured, 2, 3, "2 → 3: 25 in total"))
+	s.hears(verdict(decision.Bounded, 2, 4, "2 → 4: 35 in total"), "Normal ScalingUp ScaleTo4: 2 → 4: 35 in total")
+	s.hears(verdict(decision.Measured, 4, 4, "4 is right"), "Normal ScalingSteady ScaleTo4: 4 is right")
+	s.hears(verdict(decision.Measured, 4, 1, "4 → 1: 0 in total"), "Normal ScalingDown ScaleTo1: 4 → 1: 0 in total")
+	s.hears(verdict(decision.Measured, 3, 1, "3 → 1: 0 in total"))
+	s.hears(verdict(decision.Measured, 1, 1, "1 is the minimum"), "Normal ScalingSteady ScaleTo1: 1 is the minimum")
+}
+
+func TestWhatIsWrongIsAWarningAndItsEndIsNews(t *testing.T) {
+	s := newTale(t)
+	unread := verdict(decision.Held, 2, 2, "holding at 2: b can't be read")
+	unread.Unreadable = []decision.Unread{{Pod: "b", Why: "no answer"}}
+	s.hears(verdict(decision.Held, 1, 1, "holding at 1: no replica serves yet"), "Normal ScalingHeld ScaleTo1: holding at 1: no replica serves yet")
+	s.hears(verdict(decision.Measured, 1, 1, "1 is right"), "Normal ScalingSteady ScaleTo1: 1 is right")
+	s.hears(unread, "Warning PodUnreadable ReadPod: b: no answer (default/b)", "Warning ScalingHeld ScaleTo2: holding at 2: b can't be read")
+	s.hears(unread)
+	s.hears(verdict(decision.Unknown, 2, 2, "cannot tell the load"), "Warning LoadUnknown ScaleTo2: cannot tell the load")
+	s.hears(verdict(decision.Unknown, 2, 2, "cannot tell the load, in other words"))
+	s.hears(verdict(decision.Measured, 2, 2, "2 is right"), "Normal ScalingSteady ScaleTo2: 2 is right")
+}
+
+func TestAPodThatIsGivenUpIsToldOnceEach(t *testing.T) {
+	const why = " has not been readable for so long that it no longer keeps the fleet from shrinking: 3 → 2"
+	s := newTale(t)
+	down := verdict(decision.Bounded, 3, 2, "3 → 2")
+	hangs := func(pod string, released bool) decision.Unread {
+		return decision.Unread{Pod: pod, Why: "no answer", Released: released}
+	}
+	down.Unreadable = []decision.Unread{hangs("b", false), hangs("c", false)}
+	s.hears(
+		down, "Warning PodUnreadable ReadPod: b: no answer (default/b)", "Warning PodUnreadable ReadPod: c: no answer (default/c)",
+		"Normal ScalingDown ScaleTo2: 3 → 2",
+	)
+	down.Unreadable = []decision.Unread{hangs("b", true), hangs("c", false)}
+	s.hears(down, "Warning PodGivenUp GiveUp: b"+why+" (default/b)")
+	s.hears(down)
+	down.Unreadable = []decision.Unread{hangs("b", true), hangs("c", true)}
+	s.hears(down, "Warning PodGivenUp GiveUp: c"+why+" (default/c)")
+	// One is deleted, and the other answers again.
+	down.Unreadable, down.Read = nil, []string{"a", "c"}
+	s.hears(down, "Normal PodReadable ReadPod: c is readable again (default/c)")
+	s.hears(down)
+	// Two at once are two events, which the recorder must not count as one.
+	down.Unreadable, down.Read = []decision.Unread{hangs("b", true), hangs("c", true)}, []string{"a"}
+	s.hears(
+		down, "Warning PodUnreadable ReadPod: b: no answer (default/b)", "Warning PodGivenUp GiveUp: b"+why+" (default/b)",
+		"Warning PodUnreadable ReadPod: c: no answer (default/c)", "Warning PodGivenUp GiveUp: c"+why+" (default/c)",
+	)
+}
+
+func TestSubjectsAreToldApart(t *testing.T) {
+	s := newTale(t)
+	up := verdict(decision.Measured, 1, 3, "1 → 3")
+	s.hears(up, "Normal ScalingUp ScaleTo3: 1 → 3")
+	s.teller.Heard(types.NamespacedName{Namespace: "default", Name: "llama"}, waitingMetric, up)
+	s.wantEvents("llama: Normal ScalingUp ScaleTo3: 1 → 3")
+	s.teller.Heard(phi4, "vllm:num_requests_running", up)
+	s.wantEvents("Normal ScalingUp ScaleTo3: 1 → 3")
+	s.hears(up)
+}
+
+func TestAnInferenceSetThatIsGoneHasNoEventsButALogLine(t *testing.T) {
+	s := newTale(t)
+	s.gone = true
+	s.teller.Heard(phi4, waitingMetric, verdict(decision.Measured, 1, 3, "1 → 3"))
+	if len(s.recorder.events) > 0 {
+		t.Errorf("events %q on an object that isn't there", s.recorder.events)
+	}
+	if len(s.lines) != 1 || !strings.Contains(s.lines[0], "1 → 3") {
+		t.Errorf("log %q, want one line", s.lines)
+	}
+}
+
+func TestALongReasonFitsAnEvent(t *testing.T) {
+	s := newTale(t)
+	s.teller.Heard(phi4, waitingMetric, verdict(decision.Measured, 1, 3, strings.Repeat("é→", 600)))
+	_, note, _ := strings.Cut(s.recorder.events[0], ": ")
+	if len(note) > 1024 || len(note) < 1000 || !strings.HasSuffix(note, "…") {
+		t.Errorf("a note of %d bytes: %s", len(note), note)
+	}
+}
+
+// What nobody has asked about for an hour is dropped when something new comes:
+// InferenceSets come and go, and memory must not grow with them.
+func TestSubjectsThatNobodyAsksAboutAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTale(t)
+		up := verdict(decision.Measured, 1, 3, "1 → 3")
+		for n := range 100 {
+			s.teller.Heard(types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("gone-%d", n)}, waitingMetric, up)
+		}
+		s.recorder.events, s.lines = nil, nil
+		for range 5 { // KEDA goes on to ask for this one
+			s.teller.Heard(phi4, waitingMetric, up)
+			time.Sleep(15 * time.Minute)
+		}
+		s.wantEvents("Normal ScalingUp ScaleTo3: 1 → 3")
+		s.teller.Heard(types.NamespacedName{Namespace: "default", Name: "new"}, waitingMetric, up)
+		s.wantEvents("new: Normal ScalingUp ScaleTo3: 1 → 3")
+		if n := len(s.teller.last); n != 2 {
+			t.Errorf("%d subjects in memory, want phi-4 and the new one", n)
+		}
+		s.hears(up) // still known
+	})
+}

@@ -1,0 +1,346 @@
+package scrape
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+)
+
+// reading is what one page says.
+type reading struct {
+	// sample has the families that were asked for and could be read.
+	sample *decision.Sample
+	// running and step are NaN if the page doesn't tell: requests being run,
+	// and engine steps since the process's start.
+	running, step float64
+	// asleep is true if every engine of the pod is.
+	asleep bool
+}
+
+// decoder turns pages into samples. It keeps its memory from page to page, so
+// it is used by one goroutine at a time and comes from a pool.
+type decoder struct {
+	selection
+	families []tally
+	text2    []byte
+}
+
+// tally adds up one family's series.
+type tally struct {
+	series  int
+	bad     bool
+	sum     float64
+	engines []uint64
+	// le, cumulative and engines per bound, in the page's order.
+	le, cumulative []float64
+	perBound       []int32
+	hist           float64
+	// awake adds up the series with sleep_state="awake".
+	awake float64
+}
+
+func (t *tally) reset() {
+	*t = tally{engines: t.engines[:0], le: t.le[:0], cumulative: t.cumulative[:0], perBound: t.perBound[:0]}
+}
+
+// decode reads what was selected. prev lends its bucket bounds, which are the
+// same on every page of a process.
+func (d *decoder) decode(at time.Time, prev *decision.Sample) (reading, *Failure) {
+	if f := d.refuse(); f != nil {
+		return reading{}, f
+	}
+	for len(d.families) < len(d.sel.names) {
+		d.families = append(d.families, tally{})
+	}
+	for n := range d.sel.names {
+		d.families[n].reset()
+	}
+	if d.parse(d.text, d.lines) != nil {
+		// One line is wrong: find the family that it costs.
+		for n := range d.sel.names {
+			d.families[n].reset()
+			d.families[n].bad = d.parseOne(n) != nil
+		}
+	}
+	return d.assemble(at, prev), nil
+}
+
+// refuse says what the page is instead of vLLM's.
+func (d *decoder) refuse() *Failure {
+	switch {
+	case d.vllm:
+		return nil
+	case d.stub:
+		return failf(ModelLoading, "the model is still loading: KAITO's download page answers, vLLM doesn't yet")
+	case d.head == '<':
+		return failf(BadContent, "the page is HTML, not metrics")
+	case d.head == '{' || d.head == '[':
+		return failf(BadContent, "the page is JSON, not metrics (KAITO's transformers runtime serves that)")
+	case d.head == 0:
+		return failf(NotVLLM, "the page has no samples at all")
+	}
+	return failf(NotVLLM, "the page has no vllm: metrics")
+}
+
+// errLines is a line that lexes into more or fewer series than one.
+var errLines = errors.New("a line isn't one series")
+
+// parse hands the kept lines to the parser of the page's own format: line i is
+// its ith series.
+func (d *decoder) parse(text []byte, lines []kept) error {
+	var p textparse.Parser
+	if d.openMetrics {
+		p = textparse.NewOpenMetricsParser(append(text, "# EOF\n"...), noSymbols)
+	} else {
+		p = textparse.NewPromParser(text, noSymbols, false)
+	}
+	for _, line := range lines {
+		entry, err := p.Next()
+		if err != nil {
+			return err
+		}
+		if entry != textparse.EntrySeries {
+			return errLines
+		}
+		series, _, value := p.Series()
+		if len(series) >= int(line.end-line.start) {
+			return errLines
+		}
+		d.families[line.name].add(series, value, line.part)
+	}
+	return nil
+}
+
+// noSymbols is never filled: no labels are ever built.
+var noSymbols = labels.NewSymbolTable()
+
+func (d *decoder) parseOne(n int) error {
+	d.text2 = d.text2[:0]
+	var lines []kept
+	for _, line := range d.lines {
+		if int(line.name) == n {
+			d.text2 = append(d.text2, d.text[line.start:line.end]...)
+			lines = append(lines, line)
+		}
+	}
+	return d.parse(d.text2, lines)
+}
+
+// add adds one series, whose labels the parser has found to be well-formed.
+func (t *tally) add(series []byte, value float64, p part) {
+	t.series++
+	var le []byte
+	engine := fnvOffset
+	awake := false
+	eachLabel(series, func(name, v []byte) {
+		switch string(name) {
+		case "le":
+			le = v
+		case "engine", "model_name":
+			engine = mix(engine, v)
+		case "sleep_state":
+			awake = string(v) == "awake"
+		}
+	})
+	if !slices.Contains(t.engines, engine) {
+		t.engines = append(t.engines, engine)
+	}
+	if math.IsNaN(value) {
+		t.bad = true
+		return
+	}
+	switch p {
+	case plain:
+		t.sum += value
+		if awake {
+			t.awake += value
+		}
+	case sum:
+		t.hist += value
+	case bucket:
+		t.bucket(le, value)
+	case count:
+		// The +Inf bucket says it already.
+	}
+}
+
+func (t *tally) bucket(le []byte, value float64) {
+	bound, err := strconv.ParseFloat(string(le), 64)
+	if err != nil || math.IsNaN(bound) {
+		t.bad = true
+		return
+	}
+	i := slices.Index(t.le, bound)
+	if i < 0 {
+		i = len(t.le)
+		t.le, t.cumulative, t.perBound = append(t.le, bound), append(t.cumulative, 0), append(t.perBound, 0)
+	}
+	t.cumulative[i] += value
+	t.perBound[i]++
+}
+
+// The 64-bit FNV-1a hash, which tells engines apart without allocating.
+const (
+	fnvOffset uint64 = 14695981039346656037
+	fnvPrime  uint64 = 1099511628211
+)
+
+func mix(h uint64, b []byte) uint64 {
+	for _, c := range b {
+		h = (h ^ uint64(c)) * fnvPrime
+	}
+	return (h ^ 0xff) * fnvPrime
+}
+
+// eachLabel calls f for each label of a well-formed series, its value as it
+// stands on the page, escapes and all.
+func eachLabel(series []byte, f func(name, value []byte)) {
+	_, rest, found := bytes.Cut(series, []byte("{"))
+	if !found {
+		return
+	}
+	for {
+		eq := bytes.IndexByte(rest, '=')
+		if eq < 0 {
+			return
+		}
+		name := bytes.Trim(rest[:eq], " \t,\"")
+		begin := bytes.IndexByte(rest[eq:], '"')
+		if begin < 0 {
+			return
+		}
+		rest = rest[eq+begin+1:]
+		end := 0
+		for end < len(rest) && rest[end] != '"' {
+			if rest[end] == '\\' {
+				end++
+			}
+			end++
+		}
+		if end >= len(rest) {
+			return
+		}
+		f(name, rest[:end])
+		rest = rest[end+1:]
+	}
+}
+
+// assemble makes the sample of what was added up.
+func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
+	out := reading{running: math.NaN(), step: math.NaN()}
+	good := 0
+	for n := range d.sel.names {
+		t := &d.families[n]
+		t.bad = t.bad || d.broken[n] || t.series == 0 || !t.settle(d.kinds[n])
+		if !t.bad && n < d.sel.asked {
+			good++
+		}
+	}
+	out.sample = newSample(good)
+	out.sample.At = at
+	for n, name := range d.sel.names {
+		t := &d.families[n]
+		if t.bad {
+			continue
+		}
+		switch name {
+		case familyRunning:
+			out.running = t.sum
+		case familyStep:
+			out.step = t.sum
+		case familySleepState:
+			out.asleep = t.awake == 0
+		case familyProcessStart:
+			out.sample.ProcessStart = t.sum
+		}
+		if n < d.sel.asked {
+			f := decision.Family{Name: name, Kind: d.kinds[n], Sum: t.sum, Engines: len(t.engines)}
+			if f.Kind == decision.Histogram {
+				f.Buckets = t.buckets(name, prev)
+			}
+			out.sample.Families = append(out.sample.Families, f)
+		}
+	}
+	return out
+}
+
+// newSample has room for n families, and is one allocation where a fleet is
+// scaled on one metric.
+func newSample(n int) *decision.Sample {
+	if n == 1 {
+		one := new(struct {
+			decision.Sample
+			families [1]decision.Family
+		})
+		one.Families = one.families[:0]
+		return &one.Sample
+	}
+	return &decision.Sample{Families: make([]decision.Family, 0, n)}
+}
+
+// settle puts a family in order and reports whether it makes sense: a
+// histogram has ascending bounds up to +Inf, every engine all of them, and
+// counts that never descend.
+func (t *tally) settle(kind decision.Kind) bool {
+	if kind == summary {
+		return false
+	}
+	if kind != decision.Histogram {
+		return !math.IsInf(t.sum, 0) && !math.IsNaN(t.sum)
+	}
+	last := len(t.le) - 1
+	if last < 0 || math.IsNaN(t.hist) || math.IsInf(t.hist, 0) {
+		return false
+	}
+	if !slices.IsSorted(t.le) {
+		t.sortBounds()
+	}
+	for i := range t.le {
+		if t.perBound[i] != t.perBound[0] || math.IsInf(t.cumulative[i], 0) ||
+			i > 0 && t.cumulative[i] < t.cumulative[i-1] {
+			return false
+		}
+	}
+	return math.IsInf(t.le[last], 1) && t.cumulative[0] >= 0
+}
+
+// sortBounds sorts both columns by bound; pages come sorted, so it is rare.
+func (t *tally) sortBounds() {
+	type row struct {
+		le, cumulative float64
+		n              int32
+	}
+	rows := make([]row, len(t.le))
+	for i := range rows {
+		rows[i] = row{t.le[i], t.cumulative[i], t.perBound[i]}
+	}
+	slices.SortFunc(rows, func(a, b row) int {
+		if a.le < b.le {
+			return -1
+		}
+		return 1
+	})
+	for i, r := range rows {
+		t.le[i], t.cumulative[i], t.perBound[i] = r.le, r.cumulative, r.n
+	}
+}
+
+func (t *tally) buckets(name string, prev *decision.Sample) *decision.Buckets {
+	b := &decision.Buckets{Cumulative: slices.Clone(t.cumulative), Sum: t.hist}
+	if prev != nil {
+		if old, ok := prev.Family(name); ok && old.Buckets != nil && slices.Equal(old.Buckets.Le, t.le) {
+			b.Le = old.Buckets.Le
+			return b
+		}
+	}
+	b.Le = slices.Clone(t.le)
+	return b
+}

@@ -1,0 +1,114 @@
+package scrape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+)
+
+// Reason classes why a pod could not be read: the label of the failures
+// metric, so there are few of them and none comes from a pod.
+type Reason string
+
+// The reasons, by what an operator would look at next.
+const (
+	// OK is no failure at all.
+	OK Reason = ""
+	// NoAddress is a pod that Kubernetes has given no IP yet.
+	NoAddress Reason = "no_address"
+	// Timeout is a pod that didn't deliver its whole page in time: it hangs,
+	// is saturated, or drips.
+	Timeout Reason = "timeout"
+	// Refused is a pod without anything listening on its port.
+	Refused Reason = "refused"
+	// Unreachable is a pod that the network has no way to.
+	Unreachable Reason = "unreachable"
+	// Reset is a connection that ended before the page did.
+	Reset Reason = "reset"
+	// BadHTTP is an answer that isn't HTTP, or is it wrongly.
+	BadHTTP Reason = "bad_http"
+	// Redirect is an answer that points elsewhere; nobody follows it.
+	Redirect Reason = "redirect"
+	// Status is any other answer than 200.
+	Status Reason = "http_status"
+	// TooLarge is a page above the limit, unpacked.
+	TooLarge Reason = "too_large"
+	// BadContent is 200 with HTML, JSON or an encoding that can't be read.
+	BadContent Reason = "bad_content"
+	// ModelLoading is KAITO's stub, which answers while a model downloads.
+	ModelLoading Reason = "starting"
+	// NotVLLM is a metrics page without a single vllm: family.
+	NotVLLM Reason = "not_vllm"
+	// Frozen is an engine that runs requests but no tokens.
+	Frozen Reason = "frozen"
+	// Unproven is a container that was restarted and hasn't been Ready since:
+	// KAITO's start-up benchmark may be what its page shows.
+	Unproven Reason = "restarted"
+	// Stopped is a scrape that the scaler itself gave up: the pod went away, or
+	// the process ends. It says nothing of the pod and counts for nothing.
+	Stopped Reason = "stopped"
+)
+
+// reasons are all that the failures metric can show, so that each has a zero
+// from the start and an alert has something to compare with.
+var reasons = []Reason{
+	NoAddress, Timeout, Refused, Unreachable, Reset, BadHTTP, Redirect, Status,
+	TooLarge, BadContent, ModelLoading, NotVLLM, Frozen, Unproven,
+}
+
+// Failure is a page that could not be had: its class for a metric and its
+// story for a person.
+type Failure struct { //nolint:errname // a pod's, and mostly not handled as an error
+	Reason Reason
+	// Words say what happened, with its numbers.
+	Words string
+	// Err is what the network or the parser said, if anything did.
+	Err error
+}
+
+func (f *Failure) Error() string {
+	if f.Err == nil {
+		return f.Words
+	}
+	return f.Words + ": " + f.Err.Error()
+}
+
+func (f *Failure) Unwrap() error { return f.Err }
+
+// reason is OK for no failure.
+func (f *Failure) reason() Reason {
+	if f == nil {
+		return OK
+	}
+	return f.Reason
+}
+
+func failf(r Reason, format string, args ...any) *Failure {
+	return &Failure{Reason: r, Words: fmt.Sprintf(format, args...)}
+}
+
+// networkFailure classes what the network said while doing something.
+func networkFailure(doing string, err error) *Failure {
+	f := &Failure{Reason: BadHTTP, Words: doing, Err: err}
+	var nerr net.Error
+	switch {
+	case errors.Is(err, net.ErrClosed), errors.Is(err, context.Canceled):
+		f.Reason = Stopped
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &nerr) && nerr.Timeout():
+		f.Reason, f.Words, f.Err = Timeout, doing+" took too long", nil
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.Reason, f.Words, f.Err = Refused, "connection refused", nil
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH),
+		errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
+		f.Reason = Unreachable
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		f.Reason, f.Words, f.Err = Reset, "connection ended while "+doing, nil
+	}
+	return f
+}

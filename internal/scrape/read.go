@@ -1,0 +1,183 @@
+package scrape
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// schedule enters a new target. It needs mu, and reports whether the target is
+// the next to be read.
+func (r *Reader) schedule(t *target, now time.Time) bool {
+	t.due = dueAfter(now.Sub(r.epoch), offset(t.id, r.cfg.Interval), r.cfg.Interval)
+	heap.Push(&r.calendar, t)
+	r.fresh++
+	r.metrics.targets.Inc()
+	return t.index == 0
+}
+
+// startDue starts all scrapes that are due and returns how long it is to the
+// next.
+func (r *Reader) startDue(ctx context.Context, running *sync.WaitGroup) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Since(r.epoch)
+	for len(r.calendar) > 0 && r.calendar[0].due <= now {
+		t := r.calendar[0]
+		// A process that slept through several turns takes one of them.
+		t.due = dueAfter(max(now, t.due), t.due%r.cfg.Interval, r.cfg.Interval)
+		heap.Fix(&r.calendar, 0)
+		if t.inFlight {
+			r.metrics.late.Inc()
+			continue
+		}
+		t.inFlight = true
+		if lane := r.laneOf(t); lane.enter(t) {
+			running.Go(func() { r.work(ctx, t, lane) })
+		}
+	}
+	if len(r.calendar) == 0 {
+		return time.Hour
+	}
+	return r.calendar[0].due - now
+}
+
+func (r *Reader) laneOf(t *target) *lane {
+	if t.suspect {
+		return &r.suspects
+	}
+	return &r.quick
+}
+
+// work reads t, and then whoever waited for its slot.
+func (r *Reader) work(ctx context.Context, t *target, lane *lane) {
+	for t != nil {
+		if ctx.Err() == nil {
+			r.scrape(ctx, t)
+		}
+		t = r.done(t, lane)
+	}
+}
+
+// done notes that a scrape has ended and gives its slot to the next.
+func (r *Reader) done(t *target, lane *lane) (next *target) {
+	hangs := t.reason() == Timeout
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.inFlight, t.suspect = false, hangs
+	if !t.attempted && !t.gone {
+		t.attempted = true
+		r.fresh--
+	}
+	return lane.leave()
+}
+
+// scratch is the memory of one page being read.
+type scratch struct {
+	decoder
+	small []byte
+}
+
+// read reads one pod's page and keeps what it says.
+func (r *Reader) read(ctx context.Context, t *target) {
+	start := time.Now()
+	r.mu.Lock()
+	sel, keep := t.set.selector, t.set.keep
+	r.mu.Unlock()
+	hint := t.hintFor(sel)
+	p, err := r.fetch(ctx, t, sel, hint, start.Add(r.cfg.Timeout))
+	if t.judge(sel, hint, &p, err) {
+		p, err = r.fetch(ctx, t, sel, "", start.Add(r.cfg.Timeout))
+	}
+	if err == nil {
+		if f := t.took(&p, keep); f != nil {
+			err = f
+		}
+	}
+	r.note(t, start, err)
+}
+
+// fetch gets and decodes one page.
+func (r *Reader) fetch(ctx context.Context, t *target, sel *selector, hint string, deadline time.Time) (p reading, err error) {
+	err = r.client.get(ctx, &t.link, hint, deadline, func(resp *http.Response) error {
+		s := r.scratch.Get().(*scratch)
+		defer r.scratch.Put(s)
+		s.reset(sel)
+		if f := r.readBody(s, resp); f != nil {
+			return f
+		}
+		var f *Failure
+		if p, f = s.decode(time.Now(), t.last()); f != nil {
+			return f
+		}
+		return nil
+	})
+	return p, err
+}
+
+func (r *Reader) readBody(s *scratch, resp *http.Response) *Failure {
+	openMetrics, protobuf, f := checkResponse(resp)
+	if f != nil {
+		return f
+	}
+	s.openMetrics = openMetrics
+	body, f := unpacked(resp)
+	if f != nil {
+		return f
+	}
+	if protobuf {
+		return s.readProtobuf(body, r.cfg.MaxBytes)
+	}
+	return s.readLines(body, s.small, r.chunks, r.cfg.MaxBytes)
+}
+
+// note counts how a scrape ended, and tells of it if that is news.
+func (r *Reader) note(t *target, start time.Time, err error) {
+	f := failureOf(err)
+	if f.reason() == Stopped {
+		return
+	}
+	r.metrics.duration.Observe(time.Since(start).Seconds())
+	is := f.reason()
+	if is != OK {
+		r.metrics.failures.WithLabelValues(string(is)).Inc()
+	}
+	was, news := t.ended(f)
+	if !news {
+		return
+	}
+	if was != OK {
+		r.metrics.failing.WithLabelValues(string(was)).Dec()
+	}
+	if is != OK {
+		r.metrics.failing.WithLabelValues(string(is)).Inc()
+	}
+	r.tell(t, is, f)
+}
+
+// tell of a transition.
+func (r *Reader) tell(t *target, reason Reason, f *Failure) {
+	words := "readable again"
+	if f != nil {
+		words = f.Error()
+	}
+	r.cfg.Log.Info("pod's metrics page", "namespace", t.set.key.Namespace, "inferenceSet", t.set.key.Name,
+		"pod", t.pod, "reason", string(reason), "words", words)
+	if r.cfg.Transition != nil {
+		r.cfg.Transition(t.set.key, t.pod, reason, words)
+	}
+}
+
+func failureOf(err error) *Failure {
+	if err == nil {
+		return nil
+	}
+	f := &Failure{}
+	if !errors.As(err, &f) {
+		return &Failure{Reason: BadHTTP, Words: "reading", Err: err}
+	}
+	return f
+}

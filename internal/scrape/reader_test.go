@@ -1,0 +1,131 @@
+package scrape
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/test/page"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(serverEnv) != "" {
+		servePod()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var phi = types.NamespacedName{Namespace: "default", Name: "phi-4"}
+
+const waiting = "vllm:num_requests_waiting"
+
+// serving is a Ready replica whose pod is at that address.
+func serving(name string, addr netip.AddrPort) kaito.Replica {
+	return kaito.Replica{Workspace: name, Pod: name + "-0", UID: types.UID(name), Address: addr, Phase: decision.Serving, Ready: true}
+}
+
+// vllm is a pod on loopback that serves whatever handler does.
+func vllm(t *testing.T, handler http.HandlerFunc) netip.AddrPort {
+	t.Helper()
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	return netip.MustParseAddrPort(strings.TrimPrefix(s.URL, "http://"))
+}
+
+func page200(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }
+}
+
+// run starts the reader for as long as the test lasts.
+func run(t *testing.T, cfg Config) *Reader {
+	t.Helper()
+	r := New(cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run ended with %v", err)
+		}
+	})
+	return r
+}
+
+// eventually polls, because the scrapes are real ones.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(20 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+func fleetOf(t *testing.T, r *Reader) []decision.Replica {
+	t.Helper()
+	f, ok := r.Fleet(phi)
+	if !ok {
+		t.Fatal("the fleet isn't known")
+	}
+	return f.Replicas
+}
+
+func TestAReadyPodIsReadAndAGoneOneIsDropped(t *testing.T) {
+	r := run(t, Config{Interval: time.Second})
+	addr := vllm(t, page200(page.Busy().Text()))
+	starting := kaito.Replica{Workspace: "phi-4-b", Phase: decision.Starting, Why: "waits for a node"}
+	r.Set(phi, 2, []kaito.Replica{serving("phi-4-a", addr), starting}, []string{waiting})
+	if r.Swept() {
+		t.Error("swept before anything was read")
+	}
+	eventually(t, "a sample", func() bool { return fleetOf(t, r)[0].Last != nil })
+	replicas := fleetOf(t, r)
+	if f, ok := replicas[0].Last.Family(waiting); !ok || f.Sum != 7 {
+		t.Errorf("got %+v", replicas[0].Last)
+	}
+	if replicas[1].Last != nil || replicas[1].Phase != decision.Starting || replicas[1].Pod != "phi-4-b" {
+		t.Errorf("the starting replica is %+v", replicas[1])
+	}
+	if !r.Swept() {
+		t.Error("not swept after every pod was read")
+	}
+	r.Forget(phi)
+	if _, ok := r.Fleet(phi); ok {
+		t.Error("still there after Forget")
+	}
+}
+
+func TestFleetsThatWantTheSameShareASelector(t *testing.T) {
+	r := New(Config{})
+	other := types.NamespacedName{Namespace: "default", Name: "other"}
+	r.Set(phi, 1, nil, []string{waiting})
+	r.Set(other, 1, nil, []string{waiting})
+	if r.sets[phi].selector != r.sets[other].selector {
+		t.Error("two fleets that want the same have a selector each")
+	}
+	r.Set(other, 1, nil, []string{"vllm:kv_cache_usage_perc"})
+	if r.sets[phi].selector == r.sets[other].selector {
+		t.Error("a fleet that wants something else now still has the old selector")
+	}
+	r.Forget(phi)
+	r.Forget(other)
+	if n := len(r.selectors); n != 0 {
+		t.Errorf("%d selectors are kept for nobody", n)
+	}
+}

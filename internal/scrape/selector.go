@@ -1,0 +1,348 @@
+package scrape
+
+import (
+	"bytes"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+)
+
+// What every page is read for, whoever asks: it tells what the page is.
+const (
+	familyRunning      = "vllm:num_requests_running"
+	familySleepState   = "vllm:engine_sleep_state"
+	familyStep         = "vllm:iteration_tokens_total_count"
+	familyProcessStart = "process_start_time_seconds"
+)
+
+var alwaysRead = []string{familyRunning, familySleepState, familyStep, familyProcessStart}
+
+// selector picks the lines of the wanted families out of a page. It is made
+// once for all InferenceSets that want the same and never changes.
+//
+// A page has some 650 lines, of which ten are wanted, so what counts is how
+// fast a line is seen to be unwanted: four bytes of it look up, in a table
+// each, the set of names that have that byte there; only a line that is in all
+// four sets is compared with a name.
+type selector struct {
+	// asked is how many of names were asked for; the rest are alwaysRead's.
+	asked int
+	names []string
+	// hint asks for these families alone, in the way that prometheus_client's
+	// own server understands and vLLM's ignores.
+	hint string
+	// at are the bytes of a line that are looked at; at[3] is the greatest.
+	at [4]int
+	// has[i][c] has bit n%64 set for each names[n] that has byte c at at[i].
+	has [4][256]uint64
+}
+
+// newSelector wants the families of these exact names, each once.
+func newSelector(want []string) *selector {
+	s := &selector{}
+	for _, list := range [][]string{want, alwaysRead} {
+		for _, name := range list {
+			if name != "" && !slices.Contains(s.names, name) {
+				s.names = append(s.names, name)
+			}
+		}
+		if s.asked == 0 {
+			s.asked = len(s.names)
+		}
+	}
+	s.hint = hintFor(s.names, s.asked)
+	shortest := len(s.names[0])
+	for _, name := range s.names {
+		shortest = min(shortest, len(name))
+	}
+	// vLLM's names share "vllm:" and differ soon after it.
+	for i, at := range [4]int{5, 8, 13, 17} {
+		s.at[i] = min(at, shortest-1)
+	}
+	for n, name := range s.names {
+		for i, at := range s.at {
+			s.has[i][name[at]] |= 1 << (n % 64)
+		}
+	}
+	return s
+}
+
+// hintFor lists sample names, because that is what is filtered by. Whether a
+// family that was asked for is a histogram isn't known yet.
+func hintFor(names []string, asked int) string {
+	query := url.Values{}
+	for n, name := range names {
+		query.Add("name[]", name)
+		if n < asked && !strings.HasPrefix(name, "vllm:num_") {
+			for _, suffix := range suffixes[bucket:] {
+				query.Add("name[]", name+suffix)
+			}
+		}
+	}
+	return query.Encode()
+}
+
+// wantsPartOf reports whether a single line of that histogram is wanted by its
+// own name, such as vllm:iteration_tokens_total_count.
+func (s *selector) wantsPartOf(histogram []byte) bool {
+	for _, name := range s.names {
+		if n := len(histogram); len(name) > n && name[:n] == string(histogram) && slices.Contains(suffixes[bucket:], name[n:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// part is which of a family's sample names a line bears.
+type part uint8
+
+const (
+	plain part = iota
+	bucket
+	sum
+	count
+)
+
+var suffixes = [...]string{bucket: "_bucket", sum: "_sum", count: "_count"}
+
+// partOf tells whether line belongs to the family of that exact name, and as
+// which part of it: vllm:num_requests_waiting_by_reason{…} isn't one of
+// vllm:num_requests_waiting.
+func partOf(line []byte, name string) (part, bool) {
+	if len(line) < len(name) || string(line[:len(name)]) != name {
+		return 0, false
+	}
+	rest := line[len(name):]
+	if endsName(rest) {
+		return plain, true
+	}
+	return suffixOf(rest)
+}
+
+// suffixOf tells which part of a histogram a line is, from what follows the
+// family's name in it.
+func suffixOf(rest []byte) (part, bool) {
+	for p := bucket; p <= count; p++ {
+		if suffix := suffixes[p]; len(rest) >= len(suffix) && string(rest[:len(suffix)]) == suffix && endsName(rest[len(suffix):]) {
+			return p, true
+		}
+	}
+	return 0, false
+}
+
+// endsName reports whether a metric name is over where rest begins.
+func endsName(rest []byte) bool {
+	return len(rest) == 0 || rest[0] == '{' || rest[0] == ' ' || rest[0] == '\t'
+}
+
+// kept is one line that belongs to a wanted family.
+type kept struct {
+	// name is an index into the selector's names.
+	name       int32
+	part       part
+	start, end int32
+}
+
+// selection is what one page leaves behind: the wanted lines, and what the
+// others tell about the page.
+type selection struct {
+	sel *selector
+	// text holds the kept lines, each with its newline.
+	text  []byte
+	lines []kept
+	// kinds and broken have one element for each of sel.names.
+	kinds  []decision.Kind
+	broken []bool
+	// openMetrics pages name a counter's family without _total.
+	openMetrics bool
+	vllm, stub  bool
+	// pass is the name of an unwanted histogram whose TYPE line was the last
+	// line, nil if that was any other.
+	pass []byte
+	// head is the first byte of the page that is no white space, 0 if there
+	// was none.
+	head byte
+}
+
+// maxText bounds what is kept of a page: a wanted family may have a thousand
+// series, not a million.
+const maxText = 1 << 20
+
+func (p *selection) reset(sel *selector) {
+	p.sel = sel
+	p.text, p.lines = p.text[:0], p.lines[:0]
+	p.kinds = append(p.kinds[:0], make([]decision.Kind, len(sel.names))...)
+	p.broken = append(p.broken[:0], make([]bool, len(sel.names))...)
+	p.openMetrics, p.vllm, p.stub, p.head = false, false, false, 0
+}
+
+// take looks at all whole lines of chunk and returns what is left of it: the
+// beginning of a line.
+func (p *selection) take(chunk []byte) []byte {
+	for {
+		n := bytes.IndexByte(chunk, '\n')
+		if n < 0 {
+			return chunk
+		}
+		p.pass = nil
+		p.line(chunk[:n])
+		chunk = chunk[n+1:]
+		if p.pass != nil {
+			chunk = pass(chunk, p.pass)
+		}
+	}
+}
+
+// pass leaves out most lines of an unwanted histogram. All lines of a family
+// stand together, by the format's rule, so whoever leaps and lands on a line of
+// the same family has passed nothing else. Half of a page is such lines, and
+// what isn't looked at needn't come into the CPU's cache either.
+func pass(chunk, family []byte) []byte {
+	for leap := 2048; leap >= 256; {
+		if len(chunk) <= leap {
+			leap /= 2
+			continue
+		}
+		n := bytes.IndexByte(chunk[leap:], '\n')
+		if n < 0 || !isPartOf(chunk[leap+n+1:], family) {
+			leap /= 2
+			continue
+		}
+		chunk = chunk[leap+n+1:]
+	}
+	return chunk
+}
+
+// isPartOf reports whether text begins with a line of the histogram.
+func isPartOf(text, family []byte) bool {
+	rest, ok := bytes.CutPrefix(text, family)
+	if ok {
+		_, ok = suffixOf(rest)
+	}
+	return ok
+}
+
+// cut is for a line that is too long to be looked at whole, or that ends
+// without a newline: whichever family it begins is unknown.
+func (p *selection) cut(start []byte) {
+	p.short(start)
+	for n, name := range p.sel.names {
+		if _, ok := partOf(start, name); ok {
+			p.broken[n] = true
+		}
+	}
+}
+
+// line is hot: it runs for each of a page's lines.
+func (p *selection) line(line []byte) {
+	s := p.sel
+	if len(line) <= s.at[3] {
+		p.short(line)
+		return
+	}
+	if line[0] == '#' {
+		if len(line) > 7 && line[2] == 'T' {
+			p.typeLine(line)
+		}
+		return
+	}
+	if !p.vllm {
+		p.look(line)
+	}
+	if p.head == 0 {
+		p.head = line[0]
+	}
+	maybe := s.has[0][line[s.at[0]]] & s.has[1][line[s.at[1]]] & s.has[2][line[s.at[2]]] & s.has[3][line[s.at[3]]]
+	if maybe != 0 {
+		p.keep(line, maybe)
+	}
+}
+
+// short is a line shorter than any wanted name, or a piece of one.
+func (p *selection) short(line []byte) {
+	if line = bytes.TrimSpace(line); len(line) == 0 || line[0] == '#' {
+		return
+	}
+	if p.head == 0 {
+		p.head = line[0]
+	}
+	if !p.vllm {
+		p.look(line)
+	}
+}
+
+// look learns from a line what kind of page it stands on.
+func (p *selection) look(line []byte) {
+	switch {
+	case bytes.HasPrefix(line, []byte("vllm:")):
+		p.vllm = true
+	case bytes.HasPrefix(line, []byte("kaito_model_download_")):
+		p.stub = true
+	}
+}
+
+func (p *selection) keep(line []byte, maybe uint64) {
+	if line[len(line)-1] == '\r' {
+		line = line[:len(line)-1]
+	}
+	for n, name := range p.sel.names {
+		if maybe&(1<<(n%64)) == 0 {
+			continue
+		}
+		which, ok := partOf(line, name)
+		if name == familySleepState && n >= p.sel.asked && !bytes.Contains(line, []byte(`"awake"`)) {
+			continue // of the three states, one tells all
+		}
+		if !ok || which != plain && p.kinds[n] != decision.Histogram {
+			continue
+		}
+		if len(p.text)+len(line) >= maxText {
+			p.broken[n] = true
+			continue
+		}
+		start := len(p.text)
+		p.text = append(append(p.text, line...), '\n')
+		p.lines = append(p.lines, kept{name: int32(n), part: which, start: int32(start), end: int32(len(p.text))}) //nolint:gosec // bounded by maxText
+	}
+}
+
+// typeLine reads "# TYPE name kind".
+func (p *selection) typeLine(line []byte) {
+	rest, ok := bytes.CutPrefix(line, []byte("# TYPE "))
+	if !ok {
+		return
+	}
+	// The name is looked up like a sample's, seven bytes further on.
+	if s := p.sel; !p.openMetrics && (len(rest) <= s.at[3] || s.has[0][rest[s.at[0]]]&s.has[1][rest[s.at[1]]]&s.has[2][rest[s.at[2]]]&s.has[3][rest[s.at[3]]] == 0) {
+		if name, ok := bytes.CutSuffix(rest, []byte(" histogram")); ok && !p.sel.wantsPartOf(name) {
+			p.pass = name
+		}
+		return
+	}
+	name, kind, _ := bytes.Cut(rest, []byte(" "))
+	for n, wanted := range p.sel.names {
+		if string(name) == wanted || p.openMetrics && string(name) == strings.TrimSuffix(wanted, "_total") {
+			p.kinds[n] = kindOf(string(bytes.TrimSpace(kind)))
+		}
+	}
+}
+
+// summary is a kind that no decision can be built on: its samples are
+// quantiles, which add up to nothing.
+const summary decision.Kind = 255
+
+func kindOf(word string) decision.Kind {
+	switch word {
+	case "gauge":
+		return decision.Gauge
+	case "counter":
+		return decision.Counter
+	case "histogram":
+		return decision.Histogram
+	case "summary", "gaugehistogram":
+		return summary
+	}
+	return decision.Untyped
+}

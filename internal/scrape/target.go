@@ -1,0 +1,183 @@
+package scrape
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+)
+
+// frozenAfter is how long an engine may run requests without finishing a step:
+// one of its steps takes well under a second.
+const frozenAfter = time.Minute
+
+// target is one pod that is read: an incarnation of a replica's first pod, by
+// its UID. Its schedule belongs to the Reader, under the Reader's mu.
+type target struct {
+	link link
+	// id is the pod's UID.
+	id, pod string
+	set     *set
+
+	// due is when the next scrape is to start, since the Reader's epoch; index
+	// is the target's place in the heap, -1 if it isn't there.
+	due   time.Duration
+	index int
+	// inFlight is set from when a scrape is asked for until it has ended, its
+	// wait for a slot included.
+	inFlight bool
+	// attempted is set once a scrape has ended.
+	attempted bool
+	// suspect is set while the newest scrape ended in a timeout.
+	suspect bool
+	gone    bool
+
+	// full is how many families a page had that was asked for whole, -1 if
+	// hints are given up; selector is what it was read with. They belong to the
+	// scrape in flight, of which there is one at a time.
+	full     int
+	selector *selector
+
+	mu sync.Mutex
+	// mu guards everything below.
+
+	// restarts and proven are this container's: proven once it has been Ready,
+	// since KAITO's benchmark is over by then.
+	restarts int32
+	proven   bool
+	// expected is when the pod was first seen Serving.
+	expected time.Time
+	history  decision.History
+	failure  *Failure
+	// retired is set when the pod has gone: what is still in flight says
+	// nothing any more.
+	retired bool
+	asleep  bool
+	// step is the newest count of engine steps, and moved when it last changed
+	// or nothing ran.
+	step  float64
+	moved time.Time
+}
+
+// see takes over what Kubernetes says of the pod.
+func (t *target) see(r *kaito.Replica, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.expected.IsZero() {
+		t.expected = now
+		t.restarts = r.Restarts
+		// A Serving pod of a container that never restarted has been Ready,
+		// even if it isn't now and nobody here saw it.
+		t.proven = r.Restarts == 0
+	}
+	if t.restarts != r.Restarts {
+		t.restarts, t.proven = r.Restarts, false
+	}
+	if r.Ready {
+		t.proven = true
+	}
+}
+
+// hintFor is the query to send: none until a whole page has been read, so that
+// it is known what a hint must not cost.
+func (t *target) hintFor(sel *selector) string {
+	if t.selector != sel || t.full < 0 {
+		return ""
+	}
+	return sel.hint
+}
+
+// judge reports whether a page has to be read again without the hint: it has
+// less for it, or the pod can't bear a query. Such a pod isn't hinted again.
+func (t *target) judge(sel *selector, hint string, p *reading, err error) (again bool) {
+	if hint == "" {
+		if err == nil && t.full >= 0 {
+			t.full, t.selector = len(p.sample.Families), sel
+		}
+		return false
+	}
+	again = err == nil && len(p.sample.Families) < t.full
+	if slices.Contains([]Reason{Status, Redirect, BadContent, BadHTTP, NotVLLM, ModelLoading}, failureOf(err).reason()) {
+		again = true
+	}
+	if again {
+		t.full = -1
+	}
+	return again
+}
+
+// took keeps a page, unless what it says can't be believed. It returns why.
+func (t *target) took(p *reading, keep time.Duration) *Failure {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asleep = p.asleep
+	switch {
+	case !t.proven:
+		return failf(Unproven, "the container was restarted and has not been Ready since: its load may be KAITO's start-up benchmark")
+	case t.frozen(p):
+		return failf(Frozen, "the engine is frozen: %g requests run, but no step was finished for %s", p.running, p.sample.At.Sub(t.moved).Truncate(time.Second))
+	}
+	p.sample.Restarts = t.restarts
+	t.history.Add(p.sample, keep)
+	return nil
+}
+
+// frozen needs t.mu. A page that doesn't tell what runs or how many steps were
+// made can't be called frozen.
+func (t *target) frozen(p *reading) bool {
+	// NaN compares unequal and not greater: no telling is like moving.
+	if p.step != t.step || !(p.running > 0) || t.moved.IsZero() {
+		t.step, t.moved = p.step, p.sample.At
+		return false
+	}
+	return p.sample.At.Sub(t.moved) > frozenAfter
+}
+
+// ended notes how the newest scrape ended, OK or not. news is false if it
+// ended as the one before, or if the pod has gone.
+func (t *target) ended(f *Failure) (before Reason, news bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.retired {
+		return OK, false
+	}
+	before, t.failure = t.failure.reason(), f
+	return before, before != f.reason()
+}
+
+// retire is the end of the target. It returns what its newest scrape failed
+// for.
+func (t *target) retire() Reason {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.retired = true
+	return t.failure.reason()
+}
+
+// reason is what the newest scrape failed for.
+func (t *target) reason() Reason {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failure.reason()
+}
+
+// last is the newest sample, nil if there is none.
+func (t *target) last() *decision.Sample {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.history.Newest()
+}
+
+// fill gives a replica its readings.
+func (t *target) fill(r *decision.Replica) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r.Expected = t.expected
+	r.History = t.history
+	r.Last = t.history.Newest()
+	if t.failure != nil {
+		r.Failure = t.failure.Error()
+	}
+}

@@ -1,0 +1,82 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/page"
+)
+
+// address is where pod i is: every address of 127.0.0.0/8 is this machine's,
+// so that one listener is any number of pods.
+func address(i, port int) netip.AddrPort {
+	var a [4]byte
+	binary.BigEndian.PutUint32(a[:], 127<<24|1<<16|uint32(i))
+	return netip.AddrPortFrom(netip.AddrFrom4(a), uint16(port))
+}
+
+// hangs spreads the hung pods over the fleets: one in every so many.
+func hangs(i, oneIn int) bool { return oneIn > 0 && i%oneIn == oneIn/2 }
+
+// servePods is the pods' process. It ends when its standard input does.
+func servePods(oneIn int) error {
+	// All of 127.0.0.0/8 is one listener on every address, held to loopback.
+	config := net.ListenConfig{Control: onLoopback}
+	l, err := config.Listen(context.Background(), "tcp", "0.0.0.0:0")
+	if err != nil {
+		return err
+	}
+	if err := tell(l.Addr().(*net.TCPAddr).Port); err != nil {
+		return err
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	text := page.Busy().Text()
+	response := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: " +
+		strconv.Itoa(len(text)) + "\r\n\r\n" + text)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		to := c.LocalAddr().(*net.TCPAddr).IP.To4()
+		i := int(binary.BigEndian.Uint32(to) & 0xffff)
+		go servePod(c, response, hangs(i, oneIn))
+	}
+}
+
+// onLoopback binds a socket to the loopback interface.
+func onLoopback(_, _ string, c syscall.RawConn) error {
+	var bound error
+	err := c.Control(func(fd uintptr) {
+		bound = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE, "lo")
+	})
+	return errors.Join(err, bound)
+}
+
+func servePod(c net.Conn, response []byte, hung bool) {
+	defer func() { _ = c.Close() }()
+	request := make([]byte, 1024)
+	for {
+		if _, err := c.Read(request); err != nil {
+			return
+		}
+		if hung {
+			continue
+		}
+		if _, err := c.Write(response); err != nil {
+			return
+		}
+	}
+}

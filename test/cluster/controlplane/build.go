@@ -1,0 +1,332 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Programs are the paths of a control plane's programs.
+type Programs struct {
+	Etcd              string
+	APIServer         string
+	ControllerManager string
+	KEDAOperator      string
+	KEDAAdapter       string
+	KEDAWebhooks      string
+	// KEDAConfig is the folder with KEDA's own manifests (its config/).
+	KEDAConfig string
+}
+
+// pinned is a module under test/cluster that exists to pin the version of
+// programs, so that they can be built by name.
+type pinned struct {
+	folder string // under test/cluster; also names the cache entry
+	title  string // for people
+	module string // the module whose version the programs carry
+	// commands maps the file name of a program to its package.
+	commands map[string]string
+	// takes is how long a first build takes, for people.
+	takes string
+	// stamp gives the linker's -X values for a version and its date (RFC 3339).
+	stamp func(version, date string) []string
+	// config is set when the module's config/ is kept beside the programs.
+	config bool
+}
+
+var (
+	etcdModule = pinned{
+		folder: "etcd", title: "etcd", module: "go.etcd.io/etcd/server/v3",
+		commands: map[string]string{"etcd": "go.etcd.io/etcd/server/v3"},
+		takes:    "about half a minute",
+		stamp:    func(_, _ string) []string { return nil }, // its version is a constant in its source
+	}
+	kubernetesModule = pinned{
+		folder: "kubernetes", title: "Kubernetes", module: "k8s.io/kubernetes",
+		commands: map[string]string{
+			"kube-apiserver":          "k8s.io/kubernetes/cmd/kube-apiserver",
+			"kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+		},
+		takes: "4 to 6 minutes", stamp: kubernetesStamp,
+	}
+	kedaModule = pinned{
+		folder: "keda", title: "KEDA", module: "github.com/kedacore/keda/v2",
+		commands: map[string]string{
+			"operator": "github.com/kedacore/keda/v2/cmd/operator",
+			"adapter":  "github.com/kedacore/keda/v2/cmd/adapter",
+			"webhooks": "github.com/kedacore/keda/v2/cmd/webhooks",
+		},
+		takes: "5 to 9 minutes", config: true,
+		stamp: func(version, _ string) []string {
+			return []string{"github.com/kedacore/keda/v2/version.Version=" + strings.TrimPrefix(version, "v")}
+		},
+	}
+)
+
+// kubernetesStamp does what hack/lib/version.sh does. Without it the API server
+// says v0.0.0-master, and whoever looks at the version takes a wrong turn.
+func kubernetesStamp(version, date string) []string {
+	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	var flags []string
+	for _, pkg := range []string{"k8s.io/client-go/pkg/version", "k8s.io/component-base/version"} {
+		flags = append(flags,
+			pkg+".gitVersion="+version, pkg+".gitMajor="+major, pkg+".gitMinor="+minor,
+			pkg+".gitTreeState=clean", pkg+".gitCommit=", pkg+".buildDate="+date)
+	}
+	return flags
+}
+
+// Build returns the control plane's programs. What was not built before on this
+// machine is built from Go modules into the user's cache folder, which takes up
+// to a quarter of an hour on two cores; out (nil for silence) is told what is
+// being built, how long that takes and how far it is. A later call with the
+// same pins returns at once. Two processes that call it at the same time build
+// once. Cancelling ctx ends a build and leaves nothing half done.
+//
+// If the folder KUBEBUILDER_ASSETS holds kube-apiserver and etcd, as for
+// envtest, these two are taken from there; a kube-controller-manager in it is
+// taken too.
+func Build(ctx context.Context, out io.Writer) (Programs, error) {
+	cluster, err := clusterDir()
+	if err != nil {
+		return Programs{}, err
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return Programs{}, err
+	}
+	p := newProgress(out)
+	assets := newAssets(os.Getenv("KUBEBUILDER_ASSETS"))
+	programs := Programs{}
+	for _, m := range []pinned{etcdModule, kubernetesModule, kedaModule} {
+		m.commands = assets.without(m.commands)
+		dir, err := m.entry(ctx, p, filepath.Join(cluster, m.folder), cache)
+		if err != nil {
+			return Programs{}, fmt.Errorf("building %s: %w", m.title, err)
+		}
+		for name := range m.commands {
+			programs.set(name, filepath.Join(dir, name))
+		}
+		if m.config {
+			programs.KEDAConfig = filepath.Join(dir, "config")
+		}
+	}
+	for name, path := range assets {
+		programs.set(name, path)
+	}
+	return programs, nil
+}
+
+func (p *Programs) set(name, path string) {
+	switch name {
+	case "etcd":
+		p.Etcd = path
+	case "kube-apiserver":
+		p.APIServer = path
+	case "kube-controller-manager":
+		p.ControllerManager = path
+	case "operator":
+		p.KEDAOperator = path
+	case "adapter":
+		p.KEDAAdapter = path
+	case "webhooks":
+		p.KEDAWebhooks = path
+	}
+}
+
+// assets are programs that the user has already, by name.
+type assets map[string]string
+
+func newAssets(dir string) assets {
+	found := assets{}
+	if dir == "" {
+		return found
+	}
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager"} {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() { //nolint:gosec // The user's own choice of programs.
+			found[name] = path
+		}
+	}
+	if found["etcd"] == "" || found["kube-apiserver"] == "" {
+		return assets{} // only the pair was tried together
+	}
+	return found
+}
+
+func (a assets) without(commands map[string]string) map[string]string {
+	rest := map[string]string{}
+	for name, pkg := range commands {
+		if _, ok := a[name]; !ok {
+			rest[name] = pkg
+		}
+	}
+	return rest
+}
+
+func cacheDir() (string, error) {
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("finding the cache folder: %w", err)
+	}
+	dir := filepath.Join(user, "keda-kaito-scaler")
+	return dir, os.MkdirAll(dir, 0o755) //nolint:gosec // Programs built from public source.
+}
+
+// entry returns the cache folder with the module's programs, building it first
+// where there is none.
+func (m pinned) entry(ctx context.Context, p *progress, source, cache string) (string, error) {
+	if len(m.commands) == 0 {
+		return "", nil
+	}
+	key, err := m.key(ctx, source)
+	if err != nil {
+		return "", err
+	}
+	entry := filepath.Join(cache, m.folder+"-"+key)
+	if used(entry) {
+		return entry, nil
+	}
+	unlock, err := lockFile(ctx, filepath.Join(cache, m.folder+".lock"), func() {
+		p.say("%s is being built by another process; waiting for it", m.title)
+	})
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if used(entry) { // by the process we waited for
+		return entry, nil
+	}
+	if err := sweep(cache, m.folder); err != nil {
+		return "", err
+	}
+	unfinished, err := os.MkdirTemp(cache, m.folder+unfinishedMark)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(unfinished) }() // gone already when all went well
+	if err := m.build(ctx, p, source, unfinished); err != nil {
+		return "", err
+	}
+	return entry, os.Rename(unfinished, entry)
+}
+
+// key names a build: the same key means the same programs.
+func (m pinned) key(ctx context.Context, source string) (string, error) {
+	goVersion, err := goOutput(ctx, source, "env", "GOVERSION")
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.New()
+	for _, file := range []string{"go.mod", "go.sum"} {
+		content, err := os.ReadFile(filepath.Join(source, file)) //nolint:gosec // Reading our own go.mod.
+		if err != nil {
+			return "", err
+		}
+		_, _ = hash.Write(content)
+	}
+	packages := slices.Sorted(maps.Values(m.commands))
+	// The stamp's values follow from go.mod; with fixed arguments the key still
+	// changes when the way of stamping does.
+	_, _ = fmt.Fprintln(hash, packages, m.flags("v0.0.0", ""), goVersion, runtime.GOOS, runtime.GOARCH)
+	return hex.EncodeToString(hash.Sum(nil))[:12], nil
+}
+
+// flags are those of go build. Symbol tables are left out (-s -w): they are a
+// third of the size, and nobody debugs these programs.
+func (m pinned) flags(version, date string) []string {
+	link := []string{"-s", "-w"}
+	for _, value := range m.stamp(version, date) {
+		link = append(link, "-X", value)
+	}
+	return []string{"-trimpath", "-buildvcs=false", "-ldflags=" + strings.Join(link, " ")}
+}
+
+func (m pinned) build(ctx context.Context, p *progress, source, into string) error {
+	if _, err := goOutput(ctx, source, "mod", "download", m.module); err != nil {
+		return err
+	}
+	facts, err := goOutput(ctx, source, "list", "-m", "-f", `{{.Version}} {{.Dir}}{{with .Time}} {{.Format "2006-01-02T15:04:05Z07:00"}}{{end}}`, m.module)
+	if err != nil {
+		return err
+	}
+	version, dir, date := splitFacts(facts)
+	names := slices.Sorted(maps.Keys(m.commands))
+	p.say("building %s %s (%s): %s on two cores the first time, then kept in the cache",
+		m.title, version, strings.Join(names, ", "), m.takes)
+
+	begin := time.Now()
+	target := into + string(filepath.Separator)
+	if len(names) == 1 { // go would call it after its package, which for etcd is "server"
+		target += names[0]
+	}
+	args := append(m.flags(version, date), "-o", target)
+	for _, name := range names {
+		args = append(args, m.commands[name])
+	}
+	if err := goBuild(ctx, p, source, []string{"CGO_ENABLED=0"}, args...); err != nil {
+		return err
+	}
+	if m.config {
+		if err := os.CopyFS(filepath.Join(into, "config"), os.DirFS(filepath.Join(dir, "config"))); err != nil {
+			return fmt.Errorf("keeping the manifests of %s: %w", m.title, err)
+		}
+	}
+	p.say("built %s %s in %s", m.title, version, time.Since(begin).Round(time.Second))
+	return nil
+}
+
+// splitFacts takes apart "version dir date"; a date is missing where the module
+// cache has none.
+func splitFacts(facts string) (version, dir, date string) {
+	version, dir, _ = strings.Cut(facts, " ")
+	if i := strings.LastIndex(dir, " "); i >= 0 {
+		return version, dir[:i], dir[i+1:]
+	}
+	return version, dir, "1970-01-01T00:00:00Z"
+}
+
+const (
+	unfinishedMark = ".unfinished-"
+	unusedFor      = 30 * 24 * time.Hour
+)
+
+// used reports whether an entry exists, and marks it as in use.
+func used(entry string) bool {
+	now := time.Now()
+	return os.Chtimes(entry, now, now) == nil
+}
+
+// sweep removes what killed builds have left, and entries that nobody has used
+// for a month: each is up to a third of a gigabyte. The lock must be held.
+func sweep(cache, folder string) error {
+	unfinished, err := filepath.Glob(filepath.Join(cache, folder+unfinishedMark+"*"))
+	if err != nil {
+		return err
+	}
+	entries, err := filepath.Glob(filepath.Join(cache, folder+"-*"))
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if info, err := os.Stat(entry); err == nil && time.Since(info.ModTime()) > unusedFor {
+			unfinished = append(unfinished, entry)
+		}
+	}
+	for _, dir := range unfinished {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}

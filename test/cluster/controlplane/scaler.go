@@ -1,0 +1,76 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// BuildScaler builds keda-kaito-scaler of this checkout and returns its path.
+// Each checkout has its own, so that two of them don't swap programs. race adds
+// the race detector, which needs a C compiler.
+func BuildScaler(ctx context.Context, out io.Writer, race bool) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	checkout := sha256.Sum256([]byte(root))
+	dir := filepath.Join(cache, "scaler-"+hex.EncodeToString(checkout[:])[:12])
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // A program built from public source.
+		return "", err
+	}
+	name, cgo, flags := "keda-kaito-scaler", "CGO_ENABLED=0", []string{"-trimpath", "-buildvcs=false"}
+	if race {
+		name, cgo, flags = name+"-race", "CGO_ENABLED=1", append(flags, "-race")
+	}
+	// Built beside and moved: another test may be running the one that is there.
+	unfinished, err := os.MkdirTemp(dir, name+unfinishedMark)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(unfinished) }()
+	fresh := filepath.Join(unfinished, name)
+	flags = append(flags, "-o", fresh, "./cmd/keda-kaito-scaler")
+	if err := goBuild(ctx, newProgress(out), root, []string{cgo}, flags...); err != nil {
+		return "", fmt.Errorf("building keda-kaito-scaler: %w", err)
+	}
+	path := filepath.Join(dir, name)
+	return path, os.Rename(fresh, path)
+}
+
+// ScalerOptions say how to run keda-kaito-scaler.
+type ScalerOptions struct {
+	// Binary is what BuildScaler returned.
+	Binary string
+	// Kubeconfig is passed as --kubeconfig.
+	Kubeconfig string
+	// Args are further arguments.
+	Args []string
+	// Env is added to the components' environment, which has nothing of ours.
+	Env []string
+	// Name tells several scalers apart in messages and logs; "" is "scaler".
+	Name string
+}
+
+// StartScaler runs keda-kaito-scaler beside the cluster. Stop of the cluster
+// ends it first. That it is ready is for the caller to await, who knows its
+// ports. A scaler that ends by itself is reported by Failed like every
+// component; use the Process's Stop and Kill to end one on purpose.
+func (c *Cluster) StartScaler(ctx context.Context, o ScalerOptions) (*Process, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	name := o.Name
+	if name == "" {
+		name = "scaler"
+	}
+	return c.run(name, o.Binary, o.Env, append([]string{"--kubeconfig=" + o.Kubeconfig}, o.Args...)...)
+}

@@ -1,0 +1,70 @@
+// Package e2e tests the product as its users have it: on a real Kubernetes with
+// a real KEDA, the scaler a process under the rights of its chart.
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
+)
+
+// quick is how replicas start where a test isn't about that.
+var quick = kaito.Stages{Node: time.Second, Download: time.Second, Engine: time.Second, Benchmark: time.Second}
+
+// shared is the stack that the tests of this package share, each with
+// InferenceSets of its own.
+var shared *stack.Stack
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("tests on a control plane take minutes: not with -short")
+		return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Minute)
+	defer cancel()
+	var err error
+	shared, err = stack.Start(ctx, stack.Options{
+		HPASync: 2 * time.Second,
+		KAITO: kaito.Options{
+			Startup:     quick,
+			Termination: time.Second,
+		},
+		ScalerArgs: []string{"--scrape-interval=1s", "--scrape-timeout=900ms", "--v=1"},
+		Race:       raceDetector,
+		Out:        os.Stderr,
+	})
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: %v\n", err)
+		return 1
+	}
+	code := m.Run()
+	if err := shared.Err(); err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: a component ended: %v\n", err)
+		code = 1
+	}
+	if code != 0 {
+		shared.DumpLogs(os.Stderr, 40)
+	}
+	if err := shared.Stop(); err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: stop: %v\n", err)
+		code = 1
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: %v\n", err)
+		code = 1
+	}
+	return code
+}

@@ -1,0 +1,255 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
+)
+
+// patience is how long a test waits for what should come within seconds: long
+// enough for two busy cores.
+const patience = 90 * time.Second
+
+// set is an InferenceSet of a test, in a namespace of its own.
+type set struct {
+	*testing.T
+	ctx       context.Context
+	namespace string
+	name      string
+}
+
+// apply makes a namespace with one InferenceSet of these annotations (without
+// prefix), and takes it away at the end.
+func apply(t *testing.T, annotations map[string]string, change ...func(*unstructured.Unstructured)) *set {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
+	if err := shared.Client.Create(t.Context(), namespace); err != nil {
+		t.Fatal(err)
+	}
+	s := &set{T: t, ctx: t.Context(), namespace: namespace.Name, name: "phi-4"}
+	u := s.object()
+	prefixed := map[string]string{}
+	for key, value := range annotations {
+		prefixed["scaledobject.kaito.sh/"+key] = value
+	}
+	u.SetAnnotations(prefixed)
+	u.Object["spec"] = map[string]any{
+		"replicas":      int64(1),
+		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
+		"template": map[string]any{
+			"inference": map[string]any{"preset": map[string]any{"accessMode": "public", "name": "phi-4-mini-instruct"}},
+			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
+		},
+	}
+	for _, f := range change {
+		f(u)
+	}
+	if err := shared.Client.Create(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.remove)
+	return s
+}
+
+// remove takes the InferenceSet away and waits for its end.
+func (s *set) remove() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := client.IgnoreNotFound(shared.Client.Delete(ctx, s.object())); err != nil {
+		s.Error(err)
+	}
+	err := wait.PollUntilContextCancel(ctx, 200*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		return apierrors.IsNotFound(shared.Client.Get(ctx, s.key(), s.object())), nil
+	})
+	if err != nil {
+		s.Errorf("InferenceSet %s is still there: %v", s.key(), err)
+	}
+}
+
+func (s *set) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: s.namespace, Name: s.name}
+}
+
+func (s *set) object() *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetAPIVersion("kaito.sh/v1alpha1")
+	u.SetKind("InferenceSet")
+	u.SetNamespace(s.namespace)
+	u.SetName(s.name)
+	return u
+}
+
+// eventually waits for a condition, which says in its error what it still
+// lacks.
+func (s *set) eventually(what string, condition func() error) {
+	s.Helper()
+	last := errors.New("not looked at")
+	err := wait.PollUntilContextTimeout(s.ctx, 100*time.Millisecond, patience, true, func(context.Context) (bool, error) {
+		last = condition()
+		return last == nil, nil
+	})
+	if err != nil {
+		s.Fatalf("%s: not within %s: %v\nevents:\n%s", what, patience, last, s.events())
+	}
+}
+
+// always checks a condition for a while.
+func (s *set) always(what string, d time.Duration, condition func() error) {
+	s.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		if err := condition(); err != nil {
+			s.Fatalf("%s: %v\nevents:\n%s", what, err, s.events())
+		}
+		select {
+		case <-s.ctx.Done():
+			s.Fatal(s.ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (s *set) annotate(key string, value any) {
+	s.Helper()
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{"scaledobject.kaito.sh/%s":%q}}}`, key, value)
+	if value == nil {
+		patch = fmt.Sprintf(`{"metadata":{"annotations":{"scaledobject.kaito.sh/%s":null}}}`, key)
+	}
+	if err := shared.Client.Patch(s.ctx, s.object(), client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *set) desired() int64 {
+	s.Helper()
+	u := s.object()
+	if err := shared.Client.Get(s.ctx, s.key(), u); err != nil {
+		s.Fatal(err)
+	}
+	n, _, err := unstructured.NestedInt64(u.Object, "spec", "replicas")
+	if err != nil {
+		s.Fatal(err)
+	}
+	return n
+}
+
+// awaitReady waits until the stand-in has n replicas Ready.
+func (s *set) awaitReady(n int) []kaito.Replica {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	if err := shared.KAITO.AwaitReady(ctx, s.namespace, s.name, n); err != nil {
+		s.Fatal(err)
+	}
+	return shared.KAITO.Replicas(s.namespace, s.name)
+}
+
+// waiting pins the queue of every Ready replica.
+func (s *set) waiting(n int) {
+	for _, pod := range shared.KAITO.Serving(s.namespace, s.name) {
+		pod.SetWaiting(n)
+	}
+}
+
+func (s *set) scaledObject() (*kedav1alpha1.ScaledObject, error) {
+	so := &kedav1alpha1.ScaledObject{}
+	err := shared.Client.Get(s.ctx, s.key(), so)
+	return so, err
+}
+
+func (s *set) hpa() (*autoscalingv2.HorizontalPodAutoscaler, error) {
+	hpa := &autoscalingv2.HorizontalPodAutoscaler{}
+	key := s.key()
+	key.Name = "keda-hpa-" + key.Name
+	err := shared.Client.Get(s.ctx, key, hpa)
+	return hpa, err
+}
+
+// published waits until the HPA has seen a total.
+func (s *set) published(total string) {
+	s.Helper()
+	s.eventually("HPA sees a total of "+total, func() error {
+		got, err := s.total()
+		if err == nil && got != total {
+			err = fmt.Errorf("it is %s", got)
+		}
+		return err
+	})
+}
+
+// total is the metric's total as KEDA's external metrics API serves it.
+func (s *set) total() (string, error) {
+	list := &unstructured.Unstructured{}
+	list.SetAPIVersion("external.metrics.k8s.io/v1beta1")
+	raw, err := shared.Get(s.ctx, fmt.Sprintf(
+		"/apis/external.metrics.k8s.io/v1beta1/namespaces/%s/s0-vllm:num_requests_waiting?labelSelector=scaledobject.keda.sh%%2Fname%%3D%s",
+		s.namespace, s.name), "")
+	if err != nil {
+		return "", err
+	}
+	if err := list.UnmarshalJSON(raw); err != nil {
+		return "", err
+	}
+	items, _, _ := unstructured.NestedSlice(list.Object, "items")
+	if len(items) != 1 {
+		return "", fmt.Errorf("%d values", len(items))
+	}
+	value, _, err := unstructured.NestedString(items[0].(map[string]any), "value")
+	return value, err
+}
+
+// told waits for an event on the InferenceSet whose reason begins so.
+func (s *set) told(reason, part string) {
+	s.Helper()
+	s.eventually(fmt.Sprintf("event %s with %q", reason, part), func() error {
+		list, err := s.eventList()
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			if strings.HasPrefix(list[i].Reason, reason) && strings.Contains(list[i].Note, part) {
+				return nil
+			}
+		}
+		return errors.New("no such event")
+	})
+}
+
+func (s *set) eventList() ([]eventsv1.Event, error) {
+	var list eventsv1.EventList
+	err := shared.Client.List(s.ctx, &list, client.InNamespace(s.namespace))
+	var on []eventsv1.Event
+	for i := range list.Items {
+		if list.Items[i].Regarding.Kind == "InferenceSet" && list.Items[i].Regarding.Name == s.name {
+			on = append(on, list.Items[i])
+		}
+	}
+	return on, err
+}
+
+func (s *set) events() string {
+	list, err := s.eventList()
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for i := range list {
+		fmt.Fprintf(&b, "  %s %s %s: %s\n", list[i].EventTime.Format("15:04:05"), list[i].Type, list[i].Reason, list[i].Note)
+	}
+	return b.String()
+}
