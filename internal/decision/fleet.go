@@ -44,6 +44,14 @@ type Fleet struct {
 	// Freshness is how long a sample speaks for its pod, > 0: three scrape
 	// intervals.
 	Freshness time.Duration
+	// Interval is how far apart a pod's samples normally are, > 0.
+	Interval time.Duration
+	// Raised and Lowered are when Desired was last seen to rise and to fall;
+	// zero if this process hasn't seen it.
+	Raised, Lowered time.Time
+	// NoTolerance is set where the HPA has no tolerance of its own in its
+	// behaviour (Kubernetes before 1.35) and keeps to 10 % in both directions.
+	NoTolerance bool
 	// Grace is how long a pod may be unreadable before it stops standing for
 	// any load whatever, > 0.
 	Grace time.Duration
@@ -55,6 +63,10 @@ type Replica struct {
 	// Pod is the pod's name, or the Workspace's while it has no pod.
 	Pod   string
 	Phase Phase
+	// Ordered is when the Workspace was made.
+	Ordered time.Time
+	// Why is KAITO's own reason for a Starting or Broken replica, in words.
+	Why string
 	// Expected is since when the pod should have been readable: its first
 	// Ready that the scaler saw. Zero unless Serving.
 	Expected time.Time

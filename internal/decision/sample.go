@@ -28,6 +28,10 @@ type Sample struct {
 	Restarts int32
 	// Families holds the families found on the page, in no particular order.
 	Families []Family
+	// Names are the metric families on the page, if one that was asked for is
+	// missing on it, so that a misspelled name can be told; nil otherwise. At
+	// most 200.
+	Names []string
 }
 
 // Family is one metric family of one page, its series merged over the engines

@@ -3,7 +3,6 @@ package kaito
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -29,10 +28,10 @@ const (
 	indexTrigger      = "trigger"
 )
 
-// Fleets is told who the replicas of an InferenceSet are and what of them is
-// to be read, each time that changes.
+// Fleets is told who the replicas of an InferenceSet are and what is to be read
+// of them, one Reading for each page, each time that changes.
 type Fleets interface {
-	Set(key types.NamespacedName, desired int32, replicas []Replica, want []string)
+	Set(key types.NamespacedName, desired int32, replicas []Replica, readings []policy.Reading)
 	Forget(key types.NamespacedName)
 }
 
@@ -210,14 +209,14 @@ func Workspaces(ctx context.Context, c client.Reader, version string, key types.
 	return list.Items, nil
 }
 
-// wanted are the metrics that anybody asks of the fleet, each once.
-func (w *Watcher) wanted(ctx context.Context, is InferenceSet) ([]string, error) {
-	var want []string
+// wanted is what anybody asks of the fleet, one Reading for each page.
+func (w *Watcher) wanted(ctx context.Context, is InferenceSet) ([]policy.Reading, error) {
+	var triggers []policy.Trigger
 	if wanted, err := policy.Wanted(is.Annotations); err == nil && wanted {
 		// Bounds don't matter to reading, but make the request whole.
 		p, _, err := policy.Parse(policy.Request{Annotations: is.Annotations, NodeCountLimit: is.NodeCountLimit})
 		if err == nil {
-			want = append(want, p.Queue.Metric)
+			triggers = append(triggers, p.Trigger(is.Namespace, is.Name))
 		}
 	}
 	var objects kedav1alpha1.ScaledObjectList
@@ -228,12 +227,11 @@ func (w *Watcher) wanted(ctx context.Context, is InferenceSet) ([]string, error)
 	for i := range objects.Items {
 		for _, t := range triggersOf(&objects.Items[i]) {
 			if t.InferenceSet == is.Name {
-				want = append(want, t.Queue.Metric)
+				triggers = append(triggers, t)
 			}
 		}
 	}
-	slices.Sort(want)
-	return slices.Compact(want), nil
+	return policy.Readings(triggers), nil
 }
 
 // remember puts right, from what this process has seen, who serves though its

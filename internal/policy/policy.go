@@ -9,7 +9,10 @@ import "time"
 // Policy is a checked and complete request for scaling.
 type Policy struct {
 	Bounds Bounds
-	Queue  Queue
+	// Queue is what is asked for unless there is a List.
+	Queue Queue
+	// List is nil unless the InferenceSet has a metric list.
+	List *List
 	// Up and Down are the guard rails that the HPA enforces on each direction.
 	Up, Down Pace
 }
@@ -26,15 +29,6 @@ func (b Bounds) Clamp(n int32) int32 {
 		return n
 	}
 	return min(max(n, b.Min), b.Max)
-}
-
-// Queue asks for so many replicas that the total of a metric over the serving
-// replicas is at most Target for each of them.
-type Queue struct {
-	// Metric is the exact name of a metric family on the pods' page.
-	Metric string
-	// Target is the amount for one replica, > 0, in the metric's unit.
-	Target float64
 }
 
 // Pace is how fast the HPA may go in one direction.

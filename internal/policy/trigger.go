@@ -28,10 +28,18 @@ type Trigger struct {
 	// Namespace and InferenceSet name whose replicas are read.
 	Namespace    string
 	InferenceSet string
-	Queue        Queue
+	// Queue is what is asked for unless there is a List.
+	Queue Queue
+	List  *List
+	Page  Page
 	// Bounds are the ScaledObject's, so that a verdict can be explained: KEDA
 	// doesn't tell them to a scaler.
 	Bounds Bounds
+}
+
+// Trigger is the one trigger that the policy comes to for an InferenceSet.
+func (p Policy) Trigger(namespace, name string) Trigger {
+	return Trigger{Namespace: namespace, InferenceSet: name, Queue: p.Queue, List: p.List, Bounds: p.Bounds}
 }
 
 // Metadata writes the trigger for KEDA, which is to reach the scaler at

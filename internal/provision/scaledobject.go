@@ -43,7 +43,7 @@ type Settings struct {
 // ScaledObject is what an InferenceSet with that policy should have.
 func ScaledObject(is kaito.InferenceSet, p policy.Policy, s Settings) *kedav1alpha1.ScaledObject {
 	apiVersion := kaito.Group + "/" + s.Version
-	trigger := policy.Trigger{Namespace: is.Namespace, InferenceSet: is.Name, Queue: p.Queue, Bounds: p.Bounds}
+	trigger := p.Trigger(is.Namespace, is.Name)
 	return &kedav1alpha1.ScaledObject{
 		TypeMeta: metav1.TypeMeta{APIVersion: kedav1alpha1.SchemeGroupVersion.String(), Kind: "ScaledObject"},
 		ObjectMeta: metav1.ObjectMeta{

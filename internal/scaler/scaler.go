@@ -17,8 +17,9 @@ import (
 
 // Fleets knows the replicas of every InferenceSet that is read.
 type Fleets interface {
-	// Fleet is a snapshot from memory; false if nobody reads that InferenceSet.
-	Fleet(key types.NamespacedName) (decision.Fleet, bool)
+	// Fleet is a snapshot from memory of what that page of its pods says; false
+	// if nobody reads that InferenceSet there.
+	Fleet(key types.NamespacedName, page policy.Page) (decision.Fleet, bool)
 }
 
 // Audience hears each verdict that KEDA is given. It must not block.
@@ -45,9 +46,10 @@ func (s *Service) GetMetricSpec(_ context.Context, ref *pb.ScaledObjectRef) (*pb
 	if err != nil {
 		return nil, err
 	}
+	metric, target := trigger.Published()
 	return &pb.GetMetricSpecResponse{MetricSpecs: []*pb.MetricSpec{{
-		MetricName:      trigger.Queue.Metric,
-		TargetSizeFloat: trigger.Queue.Target,
+		MetricName:      metric,
+		TargetSizeFloat: target,
 	}}}, nil
 }
 
@@ -64,7 +66,8 @@ func (s *Service) GetMetrics(_ context.Context, req *pb.GetMetricsRequest) (*pb.
 		return nil, err
 	}
 	verdict := decision.Evaluate(trigger, fleet, time.Now())
-	s.Audience.Heard(key, trigger.Queue.Metric, verdict)
+	metric, _ := trigger.Published()
+	s.Audience.Heard(key, metric, verdict)
 	if verdict.Answer == decision.Unknown {
 		return nil, status.Errorf(codes.Unavailable, "InferenceSet %s: %s", key, verdict.Reason)
 	}
@@ -95,7 +98,7 @@ func (s *Service) fleet(trigger policy.Trigger) (types.NamespacedName, decision.
 		return key, decision.Fleet{}, status.Error(codes.Unavailable,
 			"keda-kaito-scaler is starting and has not read the pods yet: try again in a few seconds")
 	}
-	fleet, known := s.Fleets.Fleet(key)
+	fleet, known := s.Fleets.Fleet(key, trigger.Page)
 	if !known {
 		return key, decision.Fleet{}, status.Errorf(codes.NotFound,
 			"InferenceSet %s does not exist, or was made just now", key)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // Config is how to read. Zero fields take their default.
@@ -137,7 +138,11 @@ func New(cfg Config) *Reader {
 // Set tells who the members of a fleet are, and which families, by exact name,
 // their pages are read for. Every replica that is Serving and has an address
 // is read within one interval from now; one that no longer is, isn't any more.
-func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.Replica, want []string) {
+func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.Replica, readings []policy.Reading) {
+	var want []string
+	for _, reading := range readings {
+		want = append(want, reading.Families...)
+	}
 	now := time.Now()
 	r.mu.Lock()
 	s := r.sets[key]
@@ -273,7 +278,7 @@ func dropAll(targets []*target) {
 
 // Fleet is what is known of the fleet at this moment. It never waits for a
 // pod. ok is false for one that isn't read.
-func (r *Reader) Fleet(key types.NamespacedName) (fleet decision.Fleet, ok bool) {
+func (r *Reader) Fleet(key types.NamespacedName, _ policy.Page) (fleet decision.Fleet, ok bool) {
 	r.mu.Lock()
 	s := r.sets[key]
 	if s == nil {

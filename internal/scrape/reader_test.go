@@ -79,7 +79,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func fleetOf(t *testing.T, r *Reader) []decision.Replica {
 	t.Helper()
-	f, ok := r.Fleet(phi)
+	f, ok := r.Fleet(phi, policy.Page{})
 	if !ok {
 		t.Fatal("the fleet isn't known")
 	}
@@ -90,7 +90,7 @@ func TestAReadyPodIsReadAndAGoneOneIsDropped(t *testing.T) {
 	r := run(t, Config{Interval: time.Second})
 	addr := vllm(t, page200(page.Busy().Text()))
 	starting := kaito.Replica{Workspace: "phi-4-b", Phase: decision.Starting, Why: "waits for a node"}
-	r.Set(phi, 2, []kaito.Replica{serving("phi-4-a", addr), starting}, []string{waiting})
+	r.Set(phi, 2, []kaito.Replica{serving("phi-4-a", addr), starting}, reading(waiting))
 	if r.Swept() {
 		t.Error("swept before anything was read")
 	}
@@ -106,7 +106,7 @@ func TestAReadyPodIsReadAndAGoneOneIsDropped(t *testing.T) {
 		t.Error("not swept after every pod was read")
 	}
 	r.Forget(phi)
-	if _, ok := r.Fleet(phi); ok {
+	if _, ok := r.Fleet(phi, policy.Page{}); ok {
 		t.Error("still there after Forget")
 	}
 }
@@ -114,12 +114,12 @@ func TestAReadyPodIsReadAndAGoneOneIsDropped(t *testing.T) {
 func TestFleetsThatWantTheSameShareASelector(t *testing.T) {
 	r := New(Config{})
 	other := types.NamespacedName{Namespace: "default", Name: "other"}
-	r.Set(phi, 1, nil, []string{waiting})
-	r.Set(other, 1, nil, []string{waiting})
+	r.Set(phi, 1, nil, reading(waiting))
+	r.Set(other, 1, nil, reading(waiting))
 	if r.sets[phi].selector != r.sets[other].selector {
 		t.Error("two fleets that want the same have a selector each")
 	}
-	r.Set(other, 1, nil, []string{"vllm:kv_cache_usage_perc"})
+	r.Set(other, 1, nil, reading("vllm:kv_cache_usage_perc"))
 	if r.sets[phi].selector == r.sets[other].selector {
 		t.Error("a fleet that wants something else now still has the old selector")
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scaler"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scrape"
 )
@@ -127,7 +128,7 @@ func (b *bench) beScaler() error {
 		return err
 	}
 	for set := range b.sets() {
-		reader.Set(key(set), int32(b.perSet), b.members(set), []string{metric})
+		reader.Set(key(set), int32(b.perSet), b.members(set), []policy.Reading{{Families: []string{metric}}})
 	}
 	stop, err := b.profile()
 	if err != nil {
@@ -168,7 +169,7 @@ func (b *bench) members(set int) []kaito.Replica {
 func (b *bench) ages(reader *scrape.Reader) []time.Duration {
 	ages := make([]time.Duration, 0, b.pods)
 	for set := range b.sets() {
-		fleet, _ := reader.Fleet(key(set))
+		fleet, _ := reader.Fleet(key(set), policy.Page{})
 		now := time.Now()
 		for i, r := range fleet.Replicas {
 			switch {

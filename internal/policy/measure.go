@@ -1,0 +1,147 @@
+package policy
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Queue asks for so many replicas that a metric over the serving replicas is at
+// most Target for each of them.
+type Queue struct {
+	// Metric is the exact name of a metric family on the pods' page.
+	Metric string
+	// Target is the amount for one replica, > 0, in the metric's unit.
+	Target float64
+	// Aggregation is how replicas' values become one; Sum unless a trigger
+	// written by hand says otherwise.
+	Aggregation Aggregation
+	// Window is how far back WindowedAvg and Gate look; 0 for the others.
+	Window time.Duration
+}
+
+// Aggregation is how the values of a fleet's replicas become one.
+type Aggregation uint8
+
+const (
+	// Sum is the total over serving replicas.
+	Sum Aggregation = iota
+	// ServiceAvg is the mean over serving replicas.
+	ServiceAvg
+	// WindowedAvg is the mean over serving replicas and over Window.
+	WindowedAvg
+	// Gate is 1 while the windowed mean is above Target, else 0, against a
+	// target of 1: for formulas of KEDA's scalingModifiers.
+	Gate
+)
+
+// List asks for one replica more while its metrics are above their upper
+// thresholds, for one less while they are below their lower ones, and for none
+// between. It is KAITO's metric list.
+type List struct {
+	// Metrics has at least one, each name and quantile once.
+	Metrics []Metric
+	Combine Combine
+	// Up and Down are how long to wait after a step in that direction, as the
+	// HPA's Pace has it too.
+	UpCooldown, DownCooldown time.Duration
+}
+
+// Combine is how the metrics of a List decide together.
+type Combine uint8
+
+const (
+	// And goes up when all are above and down when all are below.
+	And Combine = iota
+	// Or goes up when any is above and down when all are below.
+	Or
+)
+
+// Metric is one member of a List.
+type Metric struct {
+	// Name is the exact name of a family; a histogram's is without _bucket.
+	Name string
+	Kind Kind
+	// Up and Down are the thresholds, Down ≤ Up, in the metric's unit.
+	Up, Down float64
+	// Quantile of a histogram's observations is compared, in (0, 1]; their mean
+	// if it is 0.
+	Quantile float64
+	// Window is how far back to look, 1 s to 1 h.
+	Window time.Duration
+}
+
+// Kind is how a metric of a List is measured.
+type Kind uint8
+
+const (
+	// Gauge is compared by its mean over serving replicas and over the window.
+	Gauge Kind = iota
+	// Histogram is compared by the observations made within the window.
+	Histogram
+)
+
+// Page is where a pod's metrics are. Its zero value is KAITO's: http, the
+// container port that is named http, /metrics.
+type Page struct {
+	// Scheme is "http" or "https", "" for http.
+	Scheme string
+	// Port is the Workspace's Service's (80, which is the container's http
+	// port) or the container's own; 0 for 80.
+	Port uint16
+	// Path begins with one "/"; "" for /metrics.
+	Path string
+	// Timeout bounds a scrape, 0 for the scaler's own.
+	Timeout time.Duration
+}
+
+// Reading is what a trigger needs to know of each pod.
+type Reading struct {
+	Page Page
+	// Families are exact names, sorted, each once.
+	Families []string
+	// Window is how far back samples are kept, 0 for the newest alone.
+	Window time.Duration
+}
+
+// Reading is what has to be read for the trigger.
+func (t Trigger) Reading() Reading {
+	return Reading{Page: t.Page, Families: []string{t.Queue.Metric}, Window: t.Queue.Window}
+}
+
+// Readings are what all the triggers need together, one for each page.
+func Readings(triggers []Trigger) []Reading {
+	var all []Reading
+	for _, t := range triggers {
+		r := t.Reading()
+		i := slices.IndexFunc(all, func(a Reading) bool { return a.Page == r.Page })
+		if i < 0 {
+			all = append(all, r)
+			continue
+		}
+		families := slices.Sorted(slices.Values(append(r.Families, all[i].Families...)))
+		all[i].Families = slices.Compact(families)
+		all[i].Window = max(all[i].Window, r.Window)
+	}
+	slices.SortFunc(all, func(a, b Reading) int {
+		return cmp.Or(cmp.Compare(a.Page.Scheme, b.Page.Scheme), cmp.Compare(a.Page.Port, b.Page.Port),
+			cmp.Compare(a.Page.Path, b.Page.Path), cmp.Compare(a.Page.Timeout, b.Page.Timeout))
+	})
+	return all
+}
+
+// metricDesired is what a metric that is a number of replicas is called in the
+// ScaledObject and the HPA.
+const metricDesired = "desired-replicas"
+
+// Published is the name of the metric towards KEDA, and what the HPA compares
+// its total with for each replica.
+func (t Trigger) Published() (metric string, target float64) {
+	switch {
+	case t.List != nil:
+		return metricDesired, 1
+	case t.Queue.Aggregation == Gate:
+		return t.Queue.Metric, 1
+	}
+	return t.Queue.Metric, t.Queue.Target
+}
