@@ -19,6 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // known is what Fleets were last told of one.
@@ -35,8 +37,11 @@ type fleets struct {
 	forgotten map[types.NamespacedName]int
 }
 
-func (f *fleets) Set(key types.NamespacedName, desired int32, replicas []Replica, want []string) {
-	k := known{Desired: desired, Want: want}
+func (f *fleets) Set(key types.NamespacedName, desired int32, replicas []Replica, readings []policy.Reading) {
+	k := known{Desired: desired}
+	for _, r := range readings {
+		k.Want = append(k.Want, r.Families...)
+	}
 	for _, r := range replicas {
 		name := r.Pod
 		if name == "" {

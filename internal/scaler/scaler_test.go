@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 const waitingMetric = "vllm:num_requests_waiting"
@@ -21,7 +22,7 @@ var phi4 = types.NamespacedName{Namespace: "default", Name: "phi-4"}
 // fleets are known by name.
 type fleets map[types.NamespacedName]decision.Fleet
 
-func (f fleets) Fleet(key types.NamespacedName) (decision.Fleet, bool) {
+func (f fleets) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, bool) {
 	fleet, found := f[key]
 	return fleet, found
 }

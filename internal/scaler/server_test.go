@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // certificate is a server's for "scaler", and what a client trusts it by.
@@ -109,10 +110,10 @@ type slow struct {
 	fleets
 }
 
-func (s slow) Fleet(key types.NamespacedName) (decision.Fleet, bool) {
+func (s slow) Fleet(key types.NamespacedName, page policy.Page) (decision.Fleet, bool) {
 	s.asked <- struct{}{}
 	<-s.answer
-	return s.fleets.Fleet(key)
+	return s.fleets.Fleet(key, page)
 }
 
 func TestACallInFlightIsAnsweredBeforeTheServerStops(t *testing.T) {

@@ -180,7 +180,7 @@ func TestBadPods(t *testing.T) {
 				cfg = Config{Interval: 2 * time.Second, Timeout: 1500 * time.Millisecond}
 			}
 			r := run(t, cfg)
-			r.Set(phi, 2, []kaito.Replica{serving("bad", bad), serving("good", good)}, reading(waiting))
+			r.Set(phi, 2, []kaito.Replica{serving("bad", bad), serving("good", good)}, wanting(waiting))
 			eventually(t, "both scraped", func() bool {
 				f := fleetOf(t, r)
 				return f[0].Failure != "" && f[1].Last != nil
@@ -198,7 +198,7 @@ func TestBadPods(t *testing.T) {
 	t.Run("nothing listens", func(t *testing.T) {
 		r := run(t, Config{Interval: time.Second})
 		gone := netip.AddrPortFrom(closed.Addr(), 1)
-		r.Set(phi, 1, []kaito.Replica{serving("bad", gone)}, reading(waiting))
+		r.Set(phi, 1, []kaito.Replica{serving("bad", gone)}, wanting(waiting))
 		eventually(t, "a failure", func() bool { return fleetOf(t, r)[0].Failure != "" })
 		if got := fleetOf(t, r)[0].Failure; got != "connection refused" {
 			t.Errorf("got %q", got)
@@ -225,7 +225,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 		endless(c)
 	})
 	r := New(Config{Interval: time.Second, MaxBytes: 2 << 20})
-	sel := newSelector(reading(waiting))
+	sel := newSelector([]string{waiting})
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -258,7 +258,7 @@ func TestAnIPv6Pod(t *testing.T) {
 		untilGone(c)
 	})
 	r := run(t, Config{Interval: time.Second})
-	r.Set(phi, 1, []kaito.Replica{serving("six", addr)}, reading(waiting))
+	r.Set(phi, 1, []kaito.Replica{serving("six", addr)}, wanting(waiting))
 	eventually(t, "a sample", func() bool { return fleetOf(t, r)[0].Last != nil })
 }
 
@@ -270,7 +270,7 @@ func TestAGzippedPageIsRead(t *testing.T) {
 		_ = z.Close()
 	})
 	r := run(t, Config{Interval: time.Second})
-	r.Set(phi, 1, []kaito.Replica{serving("zip", addr)}, reading(waiting))
+	r.Set(phi, 1, []kaito.Replica{serving("zip", addr)}, wanting(waiting))
 	eventually(t, "a sample", func() bool { return fleetOf(t, r)[0].Last != nil })
 }
 
@@ -283,7 +283,7 @@ func TestAConnectionThatThePodClosedIsDialledAnew(t *testing.T) {
 		conns.Add(1)
 		_, _ = fmt.Fprintf(c, okHead+"Content-Length: %d\r\n\r\n%s", len(text), text)
 	})
-	once := scrapeOnce(New(Config{}), addr, reading(waiting))
+	once := scrapeOnce(New(Config{}), addr, []string{waiting})
 	for range 3 {
 		if err := once(); err != nil {
 			t.Error(err)
@@ -307,7 +307,7 @@ func TestAConnectionIsKept(t *testing.T) {
 		}
 	})
 	r := New(Config{})
-	once := scrapeOnce(r, addr, reading(waiting))
+	once := scrapeOnce(r, addr, []string{waiting})
 	for range 5 {
 		if err := once(); err != nil {
 			t.Error(err)

@@ -105,7 +105,7 @@ func measure(b *testing.B, f func() error) {
 
 func scrapeOnce(r *Reader, addr netip.AddrPort, want []string) func() error {
 	rep := serving("phi-4-a", addr)
-	r.Set(phi, 1, []kaito.Replica{rep}, reading(want...))
+	r.Set(phi, 1, []kaito.Replica{rep}, wanting(want...))
 	t := r.sets[phi].targets[0]
 	return func() error {
 		r.read(context.Background(), t)
@@ -202,7 +202,7 @@ func TestFigures(t *testing.T) {
 		t.Skip("only with -figures")
 	}
 	addr := benchPod(t)
-	bare, scrape := bareGET(newClient(), addr), scrapeOnce(New(Config{}), addr, reading(waiting))
+	bare, scrape := bareGET(newClient(), addr), scrapeOnce(New(Config{}), addr, []string{waiting})
 	perOp(t, bare)
 	perOp(t, scrape)
 	var ratios, extra []float64

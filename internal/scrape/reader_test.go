@@ -15,6 +15,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
 
@@ -90,7 +91,7 @@ func TestAReadyPodIsReadAndAGoneOneIsDropped(t *testing.T) {
 	r := run(t, Config{Interval: time.Second})
 	addr := vllm(t, page200(page.Busy().Text()))
 	starting := kaito.Replica{Workspace: "phi-4-b", Phase: decision.Starting, Why: "waits for a node"}
-	r.Set(phi, 2, []kaito.Replica{serving("phi-4-a", addr), starting}, reading(waiting))
+	r.Set(phi, 2, []kaito.Replica{serving("phi-4-a", addr), starting}, wanting(waiting))
 	if r.Swept() {
 		t.Error("swept before anything was read")
 	}
@@ -114,12 +115,12 @@ func TestAReadyPodIsReadAndAGoneOneIsDropped(t *testing.T) {
 func TestFleetsThatWantTheSameShareASelector(t *testing.T) {
 	r := New(Config{})
 	other := types.NamespacedName{Namespace: "default", Name: "other"}
-	r.Set(phi, 1, nil, reading(waiting))
-	r.Set(other, 1, nil, reading(waiting))
+	r.Set(phi, 1, nil, wanting(waiting))
+	r.Set(other, 1, nil, wanting(waiting))
 	if r.sets[phi].selector != r.sets[other].selector {
 		t.Error("two fleets that want the same have a selector each")
 	}
-	r.Set(other, 1, nil, reading("vllm:kv_cache_usage_perc"))
+	r.Set(other, 1, nil, wanting("vllm:kv_cache_usage_perc"))
 	if r.sets[phi].selector == r.sets[other].selector {
 		t.Error("a fleet that wants something else now still has the old selector")
 	}
@@ -128,4 +129,9 @@ func TestFleetsThatWantTheSameShareASelector(t *testing.T) {
 	if n := len(r.selectors); n != 0 {
 		t.Errorf("%d selectors are kept for nobody", n)
 	}
+}
+
+// wanting asks for these families of the usual page.
+func wanting(families ...string) []policy.Reading {
+	return []policy.Reading{{Families: families}}
 }

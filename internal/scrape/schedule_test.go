@@ -84,7 +84,7 @@ func pods(n int) []kaito.Replica {
 
 func TestEachPodHasItsOwnMomentInTheInterval(t *testing.T) {
 	inBubble(t, never, func(r *Reader, b *book) {
-		r.Set(phi, 100, pods(100), reading(waiting))
+		r.Set(phi, 100, pods(100), wanting(waiting))
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if !r.Swept() {
@@ -116,13 +116,13 @@ func TestEachPodHasItsOwnMomentInTheInterval(t *testing.T) {
 func TestANewPodIsReadWithinAnInterval(t *testing.T) {
 	inBubble(t, never, func(r *Reader, b *book) {
 		time.Sleep(17 * time.Second)
-		r.Set(phi, 1, pods(1), reading(waiting))
+		r.Set(phi, 1, pods(1), wanting(waiting))
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if n := len(b.times("pod-0")); n != 1 {
 			t.Errorf("read %d times within its first interval", n)
 		}
-		r.Set(phi, 0, nil, reading(waiting))
+		r.Set(phi, 0, nil, wanting(waiting))
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := len(b.times("pod-0")); n != 1 {
@@ -138,7 +138,7 @@ func TestHungPodsDelayNobody(t *testing.T) {
 			n, _ := strconv.Atoi(strings.TrimPrefix(id, "pod-"))
 			return n < hung
 		}, func(r *Reader, b *book) {
-			r.Set(phi, 10000, pods(10000), reading(waiting))
+			r.Set(phi, 10000, pods(10000), wanting(waiting))
 			time.Sleep(15 * time.Second)
 			synctest.Wait()
 			for i := hung; i < 10000; i++ {
@@ -243,7 +243,7 @@ func TestTransitionsAreToldOnce(t *testing.T) {
 	r := New(Config{Transition: func(_ types.NamespacedName, pod string, reason Reason, _ string) {
 		told = append(told, pod+" "+string(reason))
 	}})
-	once := scrapeOnce(r, addr, reading(waiting))
+	once := scrapeOnce(r, addr, []string{waiting})
 	for _, b := range []bool{false, true, true, false, false} {
 		broken.Store(b)
 		_ = once()
@@ -267,7 +267,7 @@ func TestAHintIsNeverReliedOn(t *testing.T) {
 		_, _ = w.Write([]byte(page.Busy().Text()))
 	})
 	r := New(Config{})
-	once := scrapeOnce(r, addr, reading(waiting))
+	once := scrapeOnce(r, addr, []string{waiting})
 	for range 4 {
 		if err := once(); err != nil {
 			t.Error(err)
