@@ -81,4 +81,7 @@ type Replica struct {
 	History History
 	// Failure says in words why the newest scrape failed, "" if it didn't.
 	Failure string
+	// Asleep is set while the engine says that it sleeps: it takes no requests
+	// until somebody wakes it.
+	Asleep bool
 }

@@ -35,6 +35,8 @@ type Trigger struct {
 	// Bounds are the ScaledObject's, so that a verdict can be explained: KEDA
 	// doesn't tell them to a scaler.
 	Bounds Bounds
+	// Use isn't in the metadata: whoever knows the ScaledObject fills it in.
+	Use Use
 }
 
 // Trigger is the one trigger that the policy comes to for an InferenceSet.

@@ -177,6 +177,7 @@ func (t *target) fill(r *decision.Replica) {
 	r.Expected = t.expected
 	r.History = t.history
 	r.Last = t.history.Newest()
+	r.Asleep = t.asleep
 	if t.failure != nil {
 		r.Failure = t.failure.Error()
 	}
