@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+	"github.com/kaito-project/keda-kaito-scaler/internal/scaler"
 )
 
 // options are the flags of the program.
@@ -28,6 +29,8 @@ type options struct {
 	grpcPort      int
 	serviceName   string
 	scalerAddress string
+	connectionAge time.Duration
+	certificates  string
 	certDuration  time.Duration
 
 	scrapeInterval  time.Duration
@@ -39,6 +42,12 @@ type options struct {
 	healthPort  int
 	verbosity   int8
 }
+
+// The values of --certificates.
+const (
+	certificatesSelf     = "self"
+	certificatesExternal = "external"
+)
 
 // namespaceFile tells a pod its own namespace.
 const namespaceFile = "var/run/secrets/kubernetes.io/serviceaccount/namespace"
@@ -52,6 +61,8 @@ func defaults() *options {
 		root:            os.DirFS("/"),
 		grpcPort:        10450,
 		serviceName:     "keda-kaito-scaler-svc",
+		connectionAge:   scaler.DefaultConnectionAge,
+		certificates:    certificatesSelf,
 		certDuration:    certs.DefaultLeafLife,
 		scrapeInterval:  5 * time.Second,
 		scrapeTimeout:   2 * time.Second,
@@ -90,6 +101,10 @@ func (o *options) groups() []group {
 			f.StringVar(&o.serviceName, "scaler-service-name", o.serviceName, "`name` of the Service in front of the scaler")
 			f.StringVar(&o.scalerAddress, "scaler-address", o.scalerAddress,
 				"`host:port` at which KEDA reaches the scaler, written into ScaledObjects and the server's certificate (default: <scaler-service-name>.<working-namespace>.svc:<grpc-port>)")
+			f.DurationVar(&o.connectionAge, "connection-age", o.connectionAge,
+				"`time` after which a connection of KEDA's ends, so that KEDA spreads over the replicas, at least 1s")
+			f.StringVar(&o.certificates, "certificates", o.certificates,
+				"`who` writes the Secrets of the certificates: self, or external for somebody else, such as cert-manager")
 			f.DurationVar(&o.certDuration, "cert-duration", o.certDuration,
 				"`life` of the server's and KEDA's client certificate, renewed after two thirds of it, at least 1h")
 		})},
@@ -180,6 +195,9 @@ func (o *options) complete() error {
 	refuse(o.scrapeMaxBytes < 1<<10, "scrape-max-bytes", o.scrapeMaxBytes, "must be at least 1024: a page has some 60 000")
 	refuse(o.unreadableGrace < 3*o.scrapeInterval, "unreadable-grace", o.unreadableGrace,
 		fmt.Sprintf("must be at least three scrape intervals, %s", 3*o.scrapeInterval))
+	refuse(o.connectionAge < time.Second, "connection-age", o.connectionAge, "must be at least 1s")
+	refuse(o.certificates != certificatesSelf && o.certificates != certificatesExternal, "certificates", o.certificates,
+		"must be "+certificatesSelf+" or "+certificatesExternal)
 	refuse(o.certDuration < certs.MinLeafLife, "cert-duration", o.certDuration, fmt.Sprintf("must be at least %s", certs.MinLeafLife))
 	refuse(o.verbosity < 0 || o.verbosity > 10, "v", o.verbosity, "must be from 0 to 10")
 	if err := o.names().Validate(); err != nil {

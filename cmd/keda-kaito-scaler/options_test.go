@@ -60,6 +60,8 @@ func TestTheDefaults(t *testing.T) {
 		grpcPort:         10450,
 		serviceName:      "keda-kaito-scaler-svc",
 		scalerAddress:    "keda-kaito-scaler-svc.keda.svc:10450",
+		connectionAge:    5 * time.Minute,
+		certificates:     "self",
 		certDuration:     365 * 24 * time.Hour,
 		scrapeInterval:   5 * time.Second,
 		scrapeTimeout:    2 * time.Second,
@@ -76,7 +78,8 @@ func TestTheDefaults(t *testing.T) {
 func TestEveryFlagIsRead(t *testing.T) {
 	out := call(t, nowhere,
 		"--kubeconfig=/tmp/kubeconfig", "--working-namespace=autoscaling", "--leader-elect=false",
-		"--bind-address=::1", "--grpc-port=1", "--scaler-service-name=svc", "--scaler-address=scaler.example.com:443", "--cert-duration=1h",
+		"--bind-address=::1", "--grpc-port=1", "--scaler-service-name=svc", "--scaler-address=scaler.example.com:443",
+		"--connection-age=1s", "--certificates=external", "--cert-duration=1h",
 		"--scrape-interval=1s", "--scrape-timeout=500ms", "--scrape-max-bytes=1024", "--unreadable-grace=3s",
 		"--metrics-port=0", "--grpc-health-port=65535", "-v=10")
 	if out.err != nil {
@@ -84,7 +87,8 @@ func TestEveryFlagIsRead(t *testing.T) {
 	}
 	want := &options{
 		kubeconfig: "/tmp/kubeconfig", workingNamespace: "autoscaling", leaderElect: false,
-		bindAddress: "::1", grpcPort: 1, serviceName: "svc", scalerAddress: "scaler.example.com:443", certDuration: time.Hour,
+		bindAddress: "::1", grpcPort: 1, serviceName: "svc", scalerAddress: "scaler.example.com:443",
+		connectionAge: time.Second, certificates: "external", certDuration: time.Hour,
 		scrapeInterval: time.Second, scrapeTimeout: 500 * time.Millisecond, scrapeMaxBytes: 1024, unreadableGrace: 3 * time.Second,
 		metricsPort: 0, healthPort: 65535, verbosity: 10,
 	}
@@ -116,6 +120,8 @@ func TestABadValueIsRefusedWithTheValueAndTheRule(t *testing.T) {
 		{"--scrape-max-bytes=1023", "--scrape-max-bytes 1023: must be at least 1024: a page has some 60 000"},
 		{"--scrape-max-bytes=99999999999999999999", `--scrape-max-bytes "99999999999999999999": is out of range`},
 		{"--unreadable-grace=14s", "--unreadable-grace 14s: must be at least three scrape intervals, 15s"},
+		{"--connection-age=999ms", "--connection-age 999ms: must be at least 1s"},
+		{"--certificates=cert-manager", "--certificates cert-manager: must be self or external"},
 		{"--cert-duration=59m", "--cert-duration 59m0s: must be at least 1h0m0s"},
 		{"-v=-1", "--v -1: must be from 0 to 10"},
 		{"-v=11", "--v 11: must be from 0 to 10"},

@@ -152,7 +152,11 @@ func (p *program) run(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
-	source, err := certs.AddToManager(mgr, certs.Options{Rules: certs.NewRules(o.names(), o.certDuration)})
+	credentials := provision.NewCredentials()
+	source, err := certs.AddToManager(mgr, certs.Options{
+		Rules: certs.NewRules(o.names(), o.certDuration), External: o.certificates == certificatesExternal,
+		OnClientMaterial: credentials.Set,
+	})
 	if err != nil {
 		return fmt.Errorf("set up certificates: %w", err)
 	}
@@ -165,7 +169,8 @@ func (p *program) run(ctx context.Context, version string) error {
 		return fmt.Errorf("set up the watch of KAITO's objects: %w", err)
 	}
 	err = provision.AddToManager(ctx, mgr, provision.Settings{
-		Version: version, Address: o.scalerAddress, Authentication: certs.TriggerAuthentication, Trust: source.Ready,
+		Version: version, Address: o.scalerAddress, Authentication: certs.TriggerAuthentication,
+		Trust: source.Ready, Credentials: credentials,
 	})
 	if err != nil {
 		return fmt.Errorf("set up provisioning: %w", err)
@@ -179,7 +184,7 @@ func (p *program) run(ctx context.Context, version string) error {
 	for _, runnable := range []everywhere{
 		reader.Run,
 		func(ctx context.Context) error {
-			return scaler.Serve(ctx, o.listen(o.grpcPort), source.TLSConfig(), service)
+			return scaler.Serve(ctx, o.listen(o.grpcPort), source.TLSConfig(), o.connectionAge, service)
 		},
 	} {
 		if err := mgr.Add(runnable); err != nil {

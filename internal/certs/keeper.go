@@ -2,7 +2,6 @@ package certs
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -195,9 +194,7 @@ func (k *Keeper) create(ctx context.Context, name string, data Data) (*corev1.Se
 }
 
 func (k *Keeper) tell(b Bundle) {
-	sum := digest(b.Client)
-	// Half of it is more than enough to tell two apart.
-	text := hex.EncodeToString(sum[:8])
+	text := shortDigest(b.Client)
 	if text == k.told {
 		return
 	}

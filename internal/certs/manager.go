@@ -29,8 +29,9 @@ type Options struct {
 	External bool
 	// Recorder tells of changes; nil: the manager's.
 	Recorder events.EventRecorder
-	// OnClientMaterial: see Keeper. It runs on the leader only, and must not
-	// block.
+	// OnClientMaterial is told a digest of what KEDA is to present and to trust,
+	// when it becomes known and when it changes; may be nil. It runs on the
+	// leader only, and must not block.
 	OnClientMaterial func(digest string)
 }
 
@@ -63,10 +64,12 @@ func AddToManager(mgr manager.Manager, o Options) (*Source, error) {
 	if err := addLoader(mgr, o, src); err != nil {
 		return nil, fmt.Errorf("loading of certificates: %w", err)
 	}
-	if !o.External {
-		if err := addKeeper(mgr, o); err != nil {
-			return nil, fmt.Errorf("keeping of certificates: %w", err)
-		}
+	add := addKeeper
+	if o.External {
+		add = addFollower
+	}
+	if err := add(mgr, o); err != nil {
+		return nil, fmt.Errorf("keeping of certificates: %w", err)
 	}
 	if err := addTriggerAuth(mgr); err != nil {
 		return nil, fmt.Errorf("keeping of the ClusterTriggerAuthentication: %w", err)
@@ -99,6 +102,18 @@ func addKeeper(mgr manager.Manager, o Options) error {
 		Recorder: o.Recorder, Now: time.Now, OnClientMaterial: o.OnClientMaterial,
 	}
 	return addController(mgr, "certificates", controller.Options{Reconciler: k}, sources...)
+}
+
+// addFollower tells of the client's Secret where somebody else writes it.
+func addFollower(mgr manager.Manager, o Options) error {
+	key := client.ObjectKey{Namespace: o.Rules.Names.Namespace, Name: ClientSecret}
+	objects, err := watchSecret(mgr, key)
+	if err != nil {
+		return err
+	}
+	f := &follower{reader: objects, key: key, tell: o.OnClientMaterial}
+	return addController(mgr, "client-certificate", controller.Options{Reconciler: f},
+		source.Kind[client.Object](objects, &corev1.Secret{}, toOne))
 }
 
 func addTriggerAuth(mgr manager.Manager) error {

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
@@ -61,15 +62,18 @@ func AddToManager(ctx context.Context, mgr ctrl.Manager, settings Settings) erro
 		settings: settings,
 		told:     map[types.NamespacedName]string{},
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("scaledobjects").
 		For(kaito.Object(settings.Version, kaito.KindInferenceSet)).
 		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(concerned),
 			builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{},
 				predicate.AnnotationChangedPredicate{}, ownersChanged))).
 		Watches(kaito.Object(settings.Version, kaito.KindWorkspace), handler.EnqueueRequestsFromMapFunc(kaito.Owner),
-			builder.WithPredicates(nodesChanged)).
-		Complete(c)
+			builder.WithPredicates(nodesChanged))
+	if settings.Credentials != nil {
+		b = b.WatchesRawSource(source.Channel(settings.Credentials.renewed, handler.EnqueueRequestsFromMapFunc(c.all)))
+	}
+	return b.Complete(c)
 }
 
 // ownersChanged lets a change of owner references through, which changes
@@ -125,7 +129,7 @@ func scales(so *kedav1alpha1.ScaledObject) (string, bool) {
 // Reconcile brings one InferenceSet's ScaledObject in line with its
 // annotations.
 func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
-	if err := c.settings.Trust(); err != nil {
+	if err := c.trust(); err != nil {
 		log.FromContext(ctx).V(1).Info("waiting for certificates", "why", err.Error())
 		return reconcile.Result{RequeueAfter: trustInterval}, nil
 	}

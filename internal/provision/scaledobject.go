@@ -38,12 +38,19 @@ type Settings struct {
 	// no ScaledObject is written: KEDA before 2.20 keeps to the first connection
 	// that it makes, even one that had no certificate to present.
 	Trust func() error
+	// Credentials are what KEDA presents to the scaler; nil leaves KEDA to find
+	// out by itself that they were renewed.
+	Credentials *Credentials
 }
 
 // ScaledObject is what an InferenceSet with that policy should have.
 func ScaledObject(is kaito.InferenceSet, p policy.Policy, s Settings) *kedav1alpha1.ScaledObject {
 	apiVersion := kaito.Group + "/" + s.Version
 	trigger := p.Trigger(is.Namespace, is.Name)
+	metadata := trigger.Metadata(s.Address)
+	if digest := s.Credentials.digestOf(); digest != "" {
+		metadata[metaCredentials] = digest
+	}
 	return &kedav1alpha1.ScaledObject{
 		TypeMeta: metav1.TypeMeta{APIVersion: kedav1alpha1.SchemeGroupVersion.String(), Kind: "ScaledObject"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -76,7 +83,7 @@ func ScaledObject(is kaito.InferenceSet, p policy.Policy, s Settings) *kedav1alp
 				Type:       "external",
 				Name:       policy.TriggerName,
 				MetricType: autoscalingv2.AverageValueMetricType,
-				Metadata:   trigger.Metadata(s.Address),
+				Metadata:   metadata,
 				AuthenticationRef: &kedav1alpha1.AuthenticationRef{
 					Kind: "ClusterTriggerAuthentication", Name: s.Authentication,
 				},

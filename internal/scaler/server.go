@@ -21,11 +21,14 @@ const (
 	// KEDA sends no pings of its own and never closes a connection: a peer
 	// that vanished is noticed from here, within 40 s.
 	pingAfter, pingTimeout = 30 * time.Second, 10 * time.Second
-	// A connection ends after so long, so that KEDA spreads over replicas that
-	// joined and takes up renewed certificates.
-	connectionAge, connectionGrace = 5 * time.Minute, 10 * time.Second
+	// connectionGrace bounds the calls in flight of a connection that is of age.
+	connectionGrace = 10 * time.Second
 	// stopTimeout bounds the wait for calls in flight: none takes long.
 	stopTimeout = 5 * time.Second
+
+	// DefaultConnectionAge is how long a connection lasts: KEDA has spread over
+	// the replicas some minutes after a rollout, and a handshake costs nothing.
+	DefaultConnectionAge = 5 * time.Minute
 
 	// Liveness is the health service that a kubelet's liveness probe names;
 	// the empty name is readiness.
@@ -33,21 +36,23 @@ const (
 )
 
 // Serve answers KEDA over TLS on the address until the context ends, and then
-// lets the calls in flight finish.
-func Serve(ctx context.Context, address string, config *tls.Config, service *Service) error {
+// lets the calls in flight finish. A connection ends, without a call failing for
+// it, when it is age old, 10 % more or less: so KEDA spreads over replicas that
+// joined.
+func Serve(ctx context.Context, address string, config *tls.Config, age time.Duration, service *Service) error {
 	listener, err := listen(ctx, address)
 	if err != nil {
 		return err
 	}
-	return serve(ctx, listener, newServer(config, service))
+	return serve(ctx, listener, newServer(config, age, service))
 }
 
-func newServer(config *tls.Config, service *Service) *grpc.Server {
+func newServer(config *tls.Config, age time.Duration, service *Service) *grpc.Server {
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(config)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: pingAfter, Timeout: pingTimeout,
-			MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: connectionGrace,
+			MaxConnectionAge: age, MaxConnectionAgeGrace: connectionGrace,
 		}),
 	)
 	pb.RegisterExternalScalerServer(server, service)

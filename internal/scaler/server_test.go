@@ -121,7 +121,9 @@ func TestACallInFlightIsAnsweredBeforeTheServerStops(t *testing.T) {
 	listener := loopback(t)
 	fleets := slow{make(chan struct{}), make(chan struct{}), of(1, waiting("a", 7))}
 	svc, _ := service(fleets)
-	server := start(t, func(ctx context.Context) error { return serve(ctx, listener, newServer(config, svc)) })
+	server := start(t, func(ctx context.Context) error {
+		return serve(ctx, listener, newServer(config, DefaultConnectionAge, svc))
+	})
 	client := pb.NewExternalScalerClient(dial(t, listener.Addr().String(), grpc.WithTransportCredentials(trust)))
 
 	type answer struct {
@@ -168,7 +170,9 @@ func TestAllOfKEDAsCallsAreServedOverTLSAlone(t *testing.T) {
 	config, trust := certificate(t)
 	listener := loopback(t)
 	svc, _ := service(of(2, waiting("a", 7), waiting("b", 5)))
-	server := start(t, func(ctx context.Context) error { return serve(ctx, listener, newServer(config, svc)) })
+	server := start(t, func(ctx context.Context) error {
+		return serve(ctx, listener, newServer(config, DefaultConnectionAge, svc))
+	})
 	client := pb.NewExternalScalerClient(dial(t, listener.Addr().String(), grpc.WithTransportCredentials(trust)))
 
 	spec, err := client.GetMetricSpec(t.Context(), trigger())
@@ -321,7 +325,7 @@ func TestAStopBeforeTheStartIsNoError(t *testing.T) {
 	for range 20 { // whichever comes first
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := serve(ctx, loopback(t), newServer(config, svc)); err != nil {
+		if err := serve(ctx, loopback(t), newServer(config, DefaultConnectionAge, svc)); err != nil {
 			t.Fatal(err)
 		}
 		if err := serveHealth(ctx, loopback(t), func() bool { return false }, funcr.New(func(string, string) {}, funcr.Options{})); err != nil {
@@ -337,7 +341,7 @@ func TestAnAddressThatIsTakenIsAnError(t *testing.T) {
 	svc, _ := service(of(1))
 	config, _ := certificate(t)
 	for name, err := range map[string]error{
-		"scaler": Serve(t.Context(), address, config, svc),
+		"scaler": Serve(t.Context(), address, config, DefaultConnectionAge, svc),
 		"health": ServeHealth(t.Context(), address, func() bool { return true }, funcr.New(func(string, string) {}, funcr.Options{})),
 	} {
 		if err == nil || !strings.HasPrefix(err.Error(), "listen on "+address+": ") {
@@ -353,7 +357,7 @@ func TestAListenerThatBreaksIsAnError(t *testing.T) {
 	}
 	svc, _ := service(of(1))
 	config, _ := certificate(t)
-	if err := serve(t.Context(), listener, newServer(config, svc)); err == nil || !strings.HasPrefix(err.Error(), "serve on 127.0.0.1:") {
+	if err := serve(t.Context(), listener, newServer(config, DefaultConnectionAge, svc)); err == nil || !strings.HasPrefix(err.Error(), "serve on 127.0.0.1:") {
 		t.Errorf("error %v, want one that says what failed", err)
 	}
 }

@@ -115,7 +115,7 @@ func (b *bench) beScaler() error {
 	answers := &scaler.Service{Fleets: reader, Audience: silent{}, Started: func() bool { return true }}
 	ended := make(chan error, 2)
 	go func() { ended <- reader.Run(ctx) }()
-	go func() { ended <- scaler.Serve(ctx, address, source.TLSConfig(), answers) }()
+	go func() { ended <- scaler.Serve(ctx, address, source.TLSConfig(), scaler.DefaultConnectionAge, answers) }()
 	defer func() {
 		cancel()
 		for range 2 {
