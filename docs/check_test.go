@@ -372,7 +372,7 @@ func meet(words map[string]string, name string, node ast.Node) {
 }
 
 // constant is how those constants are called whose values users write or read.
-var constant = regexp.MustCompile(`^(key(AutoProvision|Threshold|MetricName|Min|Max|Window|Scale.*)|meta[A-Z].*|reason[A-Z].*)$`)
+var constant = regexp.MustCompile(`^(key(AutoProvision|Threshold|Metric.*|Combine|Min|Max|Window|Scale.*)|(meta|field)[A-Z].*|reason[A-Z].*)$`)
 
 func literal(e ast.Expr) (string, bool) {
 	l, ok := e.(*ast.BasicLit)

@@ -78,7 +78,7 @@ func TestWhatUsersMeetIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, word := range []string{
-		"--scrape-interval", "--v", "auto-provision", "scaledowncooldown", "inferenceSetName", "scrape_unreadable_targets",
+		"--scrape-interval", "--v", "auto-provision", "scaledowncooldown", "combinepolicy", "metriccachewindow", "inferenceSetName", "combinePolicy", "scrape_unreadable_targets",
 		"ScaledObjectCreated", "ScaledObjectUpdated", "ScaledObjectRemoved", "ScalingRefused", "AutoscalingConflict",
 		"ProvisioningFailed", "ScalingUp", "ScalingDown", "ScalingSteady", "ScalingHeld", "LoadUnknown", "PodGivenUp",
 	} {

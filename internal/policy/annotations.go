@@ -1,11 +1,9 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +22,8 @@ const (
 	keyAutoProvision     = "auto-provision"
 	keyThreshold         = "threshold"
 	keyMetricName        = "metricName"
+	keyMetrics           = "metrics"
+	keyCombine           = "combinepolicy"
 	keyMin               = "min-replicas"
 	keyMax               = "max-replicas"
 	keyWindow            = "evaluationwindow"
@@ -33,13 +33,9 @@ const (
 
 // known are the keys an InferenceSet may carry, in the order of documentation.
 var known = []string{
-	keyAutoProvision, keyThreshold, keyMetricName, keyMin, keyMax,
+	keyAutoProvision, keyThreshold, keyMetricName, keyMetrics, keyCombine, keyMin, keyMax,
 	keyWindow, keyScaleUpCooldown, keyScaleDownCooldown,
 }
-
-// notYet are keys of KAITO's metric lists. They are real, so a user must not be
-// told of a typo, but this version can't do what they ask.
-var notYet = []string{"metrics", "combinepolicy"}
 
 // Limits of the HPA's API on behaviour: stabilizationWindowSeconds and
 // periodSeconds of autoscaling/v2.
@@ -47,14 +43,8 @@ const (
 	maxWindow   = time.Hour
 	minCooldown = time.Second
 	maxCooldown = 30 * time.Minute
+	ofTheHPA    = ", the HPA's limits"
 )
-
-// metricName is what Prometheus allows as a metric's name. It is a path segment
-// of the external metrics API too, which every such name is.
-var metricName = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*$`)
-
-// ruleMetric is what is said of any other name.
-const ruleMetric = "must be the name of a Prometheus metric, such as " + DefaultMetric
 
 // Request is what an InferenceSet says about its scaling.
 type Request struct {
@@ -84,21 +74,20 @@ func Wanted(annotations map[string]string) (bool, error) {
 // RefusalError with everything that is wrong, so that a user mends it in one go.
 // The notes tell what was understood otherwise than written, in words.
 func Parse(req Request) (Policy, []string, error) {
-	p := parser{annotations: req.Annotations}
+	p := parser{values: req.Annotations, prefix: Prefix}
 	p.unknownKeys()
-	policy := Policy{
-		Queue: Queue{Metric: p.metric(), Target: p.threshold()},
-		Up:    defaultUp(),
-		Down:  defaultDown(),
-	}
-	if window, given := p.seconds(keyWindow, 0, maxWindow); given {
+	policy := p.policy()
+	if window, given := p.seconds(keyWindow, 0, maxWindow, ofTheHPA); given {
 		policy.Up.Window, policy.Down.Window = window, window
 	}
-	if cooldown, given := p.seconds(keyScaleUpCooldown, minCooldown, maxCooldown); given {
+	if cooldown, given := p.seconds(keyScaleUpCooldown, minCooldown, maxCooldown, ofTheHPA); given {
 		policy.Up.Cooldown = cooldown
 	}
-	if cooldown, given := p.seconds(keyScaleDownCooldown, minCooldown, maxCooldown); given {
+	if cooldown, given := p.seconds(keyScaleDownCooldown, minCooldown, maxCooldown, ofTheHPA); given {
 		policy.Down.Cooldown = cooldown
+	}
+	if policy.List != nil {
+		policy.List.UpCooldown, policy.List.DownCooldown = policy.Up.Cooldown, policy.Down.Cooldown
 	}
 	policy.Bounds = p.bounds(req)
 	if len(p.problems) > 0 {
@@ -107,102 +96,54 @@ func Parse(req Request) (Policy, []string, error) {
 	return policy, p.notes, nil
 }
 
-// parser gathers problems and notes while it reads.
-type parser struct {
-	annotations map[string]string
-	problems    []Problem
-	notes       []string
+// policy reads what is asked for, in either of KAITO's dialects, with the pace
+// that is the dialect's own.
+func (p *parser) policy() Policy {
+	if _, given := p.get(keyMetrics); given {
+		p.ignored(keyMetrics+" is given", keyThreshold, keyMetricName)
+		return Policy{List: p.list(keyMetrics, keyCombine), Up: listPace(), Down: listPace()}
+	}
+	p.ignored("there is no "+keyMetrics, keyCombine)
+	return Policy{Queue: p.queue(keyMetricName, keyThreshold), Up: defaultUp(), Down: defaultDown()}
 }
 
-func (p *parser) refuse(key, value, rule string) {
-	p.problems = append(p.problems, Problem{Key: Prefix + key, Value: value, Rule: rule})
-}
-
-func (p *parser) get(key string) (string, bool) {
-	value, given := p.annotations[Prefix+key]
-	return strings.TrimSpace(value), given
-}
-
-func (p *parser) unknownKeys() {
-	for _, full := range slices.Sorted(maps.Keys(p.annotations)) {
-		key, ours := strings.CutPrefix(full, Prefix)
-		switch {
-		case !ours || slices.Contains(known, key):
-		case slices.Contains(notYet, key):
-			p.refuse(key, p.annotations[full],
-				"metric lists are not supported by this version: use "+Prefix+keyThreshold)
-		default:
-			problem := Problem{Key: full, Value: p.annotations[full], Rule: "no such annotation"}
-			if near, ok := nearest(key, known); ok {
-				problem.Nearest = Prefix + near
-			}
-			p.problems = append(p.problems, problem)
+// ignored notes which keys are given in vain, and why.
+func (p *parser) ignored(why string, keys ...string) {
+	for _, key := range keys {
+		if value, given := p.get(key); given {
+			p.note("%s %q is ignored, because %s", key, shorten(value), why)
 		}
 	}
 }
 
-func (p *parser) threshold() float64 {
-	value, given := p.get(keyThreshold)
-	if !given {
-		p.refuse(keyThreshold, "", "required: how much of "+DefaultMetric+" (or metricName) one replica should have, such as 10")
-		return 0
+func (p *parser) unknownKeys() {
+	for _, full := range slices.Sorted(maps.Keys(p.values)) {
+		key, ours := strings.CutPrefix(full, Prefix)
+		if !ours || slices.Contains(known, key) {
+			continue
+		}
+		problem := Problem{Key: full, Value: p.values[full], Rule: "no such annotation"}
+		if near, ok := Nearest(key, known); ok {
+			problem.Nearest = Prefix + near
+		}
+		p.problems = append(p.problems, problem)
 	}
-	target, err := ParseTarget(value)
-	if err != nil {
-		p.refuse(keyThreshold, value, err.Error())
-	}
-	return target
 }
 
-// ParseTarget reads the amount that one replica should have.
-func ParseTarget(value string) (float64, error) {
-	target, err := strconv.ParseFloat(value, 64)
-	// KEDA hands thousandths to the HPA, which refuses a target of zero.
-	if err != nil || math.IsNaN(target) || math.IsInf(target, 0) || target < 0.001 {
-		return 0, errors.New("must be a number of at least 0.001, such as 10")
-	}
-	return target, nil
-}
-
-func (p *parser) metric() string {
-	value, given := p.get(keyMetricName)
+// queue reads a metric and how much of it one replica should have.
+func (p *parser) queue(metric, threshold string) Queue {
+	queue := Queue{Metric: p.metric(metric)}
+	value, given := p.get(threshold)
 	if !given {
-		return DefaultMetric
+		p.refuse(threshold, "", "required: how much of "+DefaultMetric+" (or metricName) one replica should have, such as 10")
+		return queue
 	}
-	if !metricName.MatchString(value) {
-		p.refuse(keyMetricName, value, ruleMetric)
+	var err error
+	if queue.Target, err = ParseTarget(value); err != nil {
+		p.refuse(threshold, value, err.Error())
 	}
-	return value
-}
-
-// seconds reads a whole number of seconds within [low, high].
-func (p *parser) seconds(key string, low, high time.Duration) (time.Duration, bool) {
-	value, given := p.get(key)
-	if !given {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(value, 10, 32)
-	d := time.Duration(n) * time.Second
-	if err != nil || d < low || d > high {
-		p.refuse(key, value, fmt.Sprintf("must be whole seconds from %d to %d, the HPA's limits",
-			int(low.Seconds()), int(high.Seconds())))
-		return 0, false
-	}
-	return d, true
-}
-
-// count reads a number of replicas, ≥ 1.
-func (p *parser) count(key string) (int32, bool) {
-	value, given := p.get(key)
-	if !given {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(value, 10, 32)
-	if err != nil || n < 1 {
-		p.refuse(key, value, "must be a whole number of at least 1")
-		return 0, false
-	}
-	return int32(n), true
+	p.noteMetric(queue.Metric, queue.Target)
+	return queue
 }
 
 func (p *parser) bounds(req Request) Bounds {
@@ -245,8 +186,8 @@ func (p *parser) capToNodes(req Request, high *int32, annotated bool) bool {
 		return true
 	}
 	if annotated {
-		p.notes = append(p.notes, fmt.Sprintf("max-replicas %d but nodeCountLimit %d allows %d at %s per replica",
-			*high, *req.NodeCountLimit, allowed, nodes(per)))
+		p.note("max-replicas %d but nodeCountLimit %d allows %d at %s per replica",
+			*high, *req.NodeCountLimit, allowed, nodes(per))
 	}
 	*high = int32(min(allowed, math.MaxInt32))
 	return true

@@ -63,6 +63,42 @@ func TestEveryAnnotationHasItsEffect(t *testing.T) {
 	}
 }
 
+func TestSecondsMayHaveAUnit(t *testing.T) {
+	for _, value := range []string{"300", "300s", "5m", "0h5m", " 5m0s "} {
+		got, _, err := Parse(Request{Annotations: ask("threshold", "10", "max-replicas", "5",
+			"evaluationwindow", value, "scaleupcooldown", value, "scaledowncooldown", value)})
+		if err != nil {
+			t.Errorf("%q: %v", value, err)
+			continue
+		}
+		for _, d := range []time.Duration{got.Up.Window, got.Down.Window, got.Up.Cooldown, got.Down.Cooldown} {
+			if d != 5*time.Minute {
+				t.Errorf("%q is %s, want 5m", value, d)
+			}
+		}
+	}
+}
+
+func TestWhatIsUnderstoodOtherwiseIsNoted(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pairs []string
+		want  string
+	}{
+		{"a ratio", []string{"metricName", "vllm:kv_cache_usage_perc", "threshold", "0.7"}, ""},
+		{"a ratio taken for per cent", []string{"metricName", "vllm:kv_cache_usage_perc", "threshold", "70"}, "vllm:kv_cache_usage_perc goes from 0 to 1: it is never above 70"},
+		{"an old name", []string{"metricName", "vllm:gpu_cache_usage_perc", "threshold", "0.7"}, "vllm:gpu_cache_usage_perc is vllm:kv_cache_usage_perc since vLLM 0.10: whichever a page has is read"},
+		{"half a list", []string{"threshold", "10", "combinepolicy", "OR"}, `combinepolicy "OR" is ignored, because there is no metrics`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, notes, err := Parse(Request{Annotations: ask(append(tt.pairs, "max-replicas", "5")...)})
+			if got := strings.Join(notes, "; "); err != nil || got != tt.want {
+				t.Errorf("notes %q, %v, want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
 func TestBoundsHonourTheNodeLimit(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -121,7 +157,8 @@ func TestARefusalNamesKeyValueAndRule(t *testing.T) {
 		{"a slip", []string{"threshold", "10", "max-replicas", "5", "treshold", "10"}, `scaledobject.kaito.sh/treshold "10": no such annotation, did you mean scaledobject.kaito.sh/threshold?`},
 		{"another case", []string{"threshold", "10", "maxReplicas", "5", "max-replicas", "5"}, `scaledobject.kaito.sh/maxReplicas "5": no such annotation, did you mean scaledobject.kaito.sh/max-replicas?`},
 		{"no slip at all", []string{"threshold", "10", "max-replicas", "5", "colour", "blue"}, `scaledobject.kaito.sh/colour "blue": no such annotation`},
-		{"a metric list", []string{"max-replicas", "5", "metrics", "[]"}, `scaledobject.kaito.sh/metrics "[]": metric lists are not supported by this version`},
+		{"window with a unit, too long", []string{"threshold", "10", "max-replicas", "5", "evaluationwindow", "2h"}, `scaledobject.kaito.sh/evaluationwindow "2h": must be whole seconds from 0 to 3600`},
+		{"cooldown of a fraction", []string{"threshold", "10", "max-replicas", "5", "scaleupcooldown", "1500ms"}, `scaledobject.kaito.sh/scaleupcooldown "1500ms": must be whole seconds from 1 to 1800`},
 		{"window beyond the HPA's", []string{"threshold", "10", "max-replicas", "5", "evaluationwindow", "3601"}, `scaledobject.kaito.sh/evaluationwindow "3601": must be whole seconds from 0 to 3600, the HPA's limits`},
 		{"cooldown of nothing", []string{"threshold", "10", "max-replicas", "5", "scaleupcooldown", "0"}, `scaledobject.kaito.sh/scaleupcooldown "0": must be whole seconds from 1 to 1800`},
 		{"cooldown beyond the HPA's", []string{"threshold", "10", "max-replicas", "5", "scaledowncooldown", "1801"}, `scaledobject.kaito.sh/scaledowncooldown "1801": must be whole seconds from 1 to 1800`},
@@ -184,9 +221,9 @@ func TestOnlyAutoProvisionAsksForScaling(t *testing.T) {
 
 func TestParseNeverPanicsAndNeverAcceptsWhatTheHPARefuses(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		keys := rapid.SampledFrom(append([]string{"metrics", "thresholds", ""}, known...))
+		keys := rapid.SampledFrom(append([]string{"thresholds", ""}, known...))
 		values := rapid.OneOf(rapid.String(), rapid.Custom(func(t *rapid.T) string {
-			return rapid.SampledFrom([]string{"1", "5", "10", "0", "-1", "1e9", "0.5", "3600", "true"}).Draw(t, "value")
+			return rapid.SampledFrom([]string{"1", "5", "10", "0", "-1", "1e9", "0.5", "3600", "5m", "true", "or", listText}).Draw(t, "value")
 		}))
 		annotations := map[string]string{}
 		for key, value := range rapid.MapOf(keys, values).Draw(t, "annotations") {

@@ -106,7 +106,25 @@ type Reading struct {
 
 // Reading is what has to be read for the trigger.
 func (t Trigger) Reading() Reading {
-	return Reading{Page: t.Page, Families: []string{t.Queue.Metric}, Window: t.Queue.Window}
+	r := Reading{Page: t.Page, Window: t.Queue.Window}
+	var metrics []string
+	// Over a window a histogram may have nothing to say, with two reasons that
+	// only these tell apart. A queue doesn't tell whether its metric is one.
+	busy := t.Queue.Window > 0
+	if t.List == nil {
+		metrics = append(metrics, t.Queue.Metric)
+	} else {
+		for _, m := range t.List.Metrics {
+			metrics = append(metrics, m.Name)
+			r.Window = max(r.Window, m.Window)
+			busy = busy || m.Kind == Histogram
+		}
+	}
+	if busy {
+		metrics = append(metrics, FamilyRunning, FamilyWaiting, FamilyFinished)
+	}
+	r.Families = families(metrics...)
+	return r
 }
 
 // Readings are what all the triggers need together, one for each page.

@@ -68,3 +68,11 @@ func defaultUp() Pace {
 func defaultDown() Pace {
 	return Pace{Window: 300 * time.Second, Cooldown: 600 * time.Second, Tolerance: DownTolerance}
 }
+
+// listPace is KAITO's for a metric list, in both directions. The HPA wants to
+// see the verdict for the whole window, beside the smoothing that each metric
+// has of its own: it is what evaluationwindow always meant. It tolerates
+// nothing, because what is published is a number of replicas.
+func listPace() Pace {
+	return Pace{Window: 60 * time.Second, Cooldown: 300 * time.Second}
+}

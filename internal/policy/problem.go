@@ -9,6 +9,10 @@ import (
 // may hold 256 KiB, an event's note 1 KiB.
 const maxShown = 64
 
+// maxTold bounds how many problems a message has: a metric list has room for
+// thousands.
+const maxTold = 16
+
 // Problem is one thing that is wrong with a request, worded for its author.
 type Problem struct {
 	// Key is the annotation, trigger key or field.
@@ -42,9 +46,12 @@ func refuse(key, value, rule string) RefusalError {
 }
 
 func (ps RefusalError) Error() string {
-	lines := make([]string, len(ps))
-	for i, p := range ps {
-		lines[i] = p.String()
+	lines := make([]string, 0, maxTold+1)
+	for _, p := range ps[:min(len(ps), maxTold)] {
+		lines = append(lines, p.String())
+	}
+	if more := len(ps) - maxTold; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(lines, "; ")
 }
@@ -55,42 +62,4 @@ func shorten(s string) string {
 		return s
 	}
 	return string(runes[:maxShown]) + "…"
-}
-
-// nearest is the candidate with the least edit distance to word, case aside, if
-// it is near enough to be a slip: a third of the word at most.
-func nearest(word string, candidates []string) (string, bool) {
-	best, least := "", len(word)/3+1
-	// A key of an annotation has 63 characters at most; a longer one is no slip.
-	if len(word) > 63 {
-		return "", false
-	}
-	for _, candidate := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(candidate)); d < least {
-			best, least = candidate, d
-		}
-	}
-	return best, best != ""
-}
-
-// distance is Levenshtein's: the least number of letters to insert, delete or
-// replace to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
+	"strings"
+	"time"
 )
 
 // TriggerName is the name of the one trigger in a ScaledObject of ours.
@@ -21,7 +23,19 @@ const (
 	metaThreshold    = "threshold"
 	metaMin          = "minReplicas"
 	metaMax          = "maxReplicas"
+
+	metaAggregation  = "aggregation"
+	metaWindow       = "metricCacheWindow"
+	metaMetrics      = "metrics"
+	metaCombine      = "combinePolicy"
+	metaUpCooldown   = "scaleUpCooldown"
+	metaDownCooldown = "scaleDownCooldown"
 )
+
+// aggregations are the words of Aggregation, in its order.
+var aggregations = [...]string{Sum: "sum", ServiceAvg: "service-avg", WindowedAvg: "windowed-avg", Gate: "gate"}
+
+func (a Aggregation) String() string { return aggregations[a] }
 
 // Trigger is what one trigger of a ScaledObject asks of the scaler.
 type Trigger struct {
@@ -55,9 +69,16 @@ func (t Trigger) Metadata(address string) map[string]string {
 		metaScaler:       TriggerName,
 		metaInferenceSet: t.InferenceSet,
 		metaNamespace:    t.Namespace,
-		metaMetric:       t.Queue.Metric,
-		metaThreshold:    strconv.FormatFloat(t.Queue.Target, 'f', -1, 64),
 	}
+	if t.List != nil {
+		metadata[metaMetrics] = t.List.text()
+		metadata[metaCombine] = t.List.Combine.String()
+		metadata[metaUpCooldown] = wholeSeconds(t.List.UpCooldown)
+		metadata[metaDownCooldown] = wholeSeconds(t.List.DownCooldown)
+	} else {
+		t.Queue.write(metadata)
+	}
+	t.Page.write(metadata)
 	if t.Bounds != (Bounds{}) {
 		metadata[metaMin] = strconv.Itoa(int(t.Bounds.Min))
 		metadata[metaMax] = strconv.Itoa(int(t.Bounds.Max))
@@ -65,40 +86,78 @@ func (t Trigger) Metadata(address string) map[string]string {
 	return metadata
 }
 
+// write adds the queue to a trigger's metadata.
+func (q Queue) write(metadata map[string]string) {
+	metadata[metaMetric] = q.Metric
+	metadata[metaThreshold] = strconv.FormatFloat(q.Target, 'f', -1, 64)
+	if q.Aggregation != Sum {
+		metadata[metaAggregation] = q.Aggregation.String()
+	}
+	if q.Window != 0 {
+		metadata[metaWindow] = wholeSeconds(q.Window)
+	}
+}
+
 // ParseTrigger reads the metadata of a trigger, of ours or written by hand, in
 // a ScaledObject of the given namespace. The error is a RefusalError.
 func ParseTrigger(namespace string, metadata map[string]string) (Trigger, error) {
-	t := Trigger{
-		Namespace:    metadata[metaNamespace],
-		InferenceSet: metadata[metaInferenceSet],
-		Queue:        Queue{Metric: metadata[metaMetric]},
+	p := parser{values: map[string]string{}}
+	for key, value := range metadata {
+		if strings.TrimSpace(value) != "" { // what is empty isn't given
+			p.values[key] = value
+		}
 	}
-	if t.InferenceSet == "" {
+	if p.values[metaInferenceSet] == "" { // whatever else it says is about nothing
 		return Trigger{}, refuse(metaInferenceSet, "", "required: the InferenceSet whose replicas are read")
 	}
-	if t.Namespace == "" {
-		t.Namespace = namespace
+	t := Trigger{
+		Namespace:    cmp.Or(p.values[metaNamespace], namespace),
+		InferenceSet: p.values[metaInferenceSet],
+		Page:         p.page(),
+		Bounds:       bounds(metadata),
 	}
 	if t.Namespace != namespace {
-		return Trigger{}, refuse(metaNamespace, t.Namespace,
-			fmt.Sprintf("must be the ScaledObject's own namespace %q", namespace))
+		p.refuse(metaNamespace, t.Namespace, fmt.Sprintf("must be the ScaledObject's own namespace %q", namespace))
 	}
-	if t.Queue.Metric == "" {
-		t.Queue.Metric = DefaultMetric
+	if _, given := p.get(metaMetrics); given {
+		t.List = p.list(metaMetrics, metaCombine)
+		t.List.UpCooldown = p.cooldown(metaUpCooldown)
+		t.List.DownCooldown = p.cooldown(metaDownCooldown)
+	} else {
+		t.Queue = p.measured()
 	}
-	if !metricName.MatchString(t.Queue.Metric) {
-		return Trigger{}, refuse(metaMetric, t.Queue.Metric, ruleMetric)
+	if len(p.problems) > 0 {
+		return Trigger{}, RefusalError(p.problems)
 	}
-	target, err := ParseTarget(metadata[metaThreshold])
-	if err != nil {
-		return Trigger{}, refuse(metaThreshold, metadata[metaThreshold], err.Error())
-	}
-	t.Queue.Target = target
-	if err := supported(metadata); err != nil {
-		return Trigger{}, err
-	}
-	t.Bounds = bounds(metadata)
 	return t, nil
+}
+
+// cooldown reads one of a list's, which has KAITO's unless it is given.
+func (p *parser) cooldown(key string) time.Duration {
+	if cooldown, given := p.seconds(key, minCooldown, maxCooldown, ""); given {
+		return cooldown
+	}
+	return listPace().Cooldown
+}
+
+// measured reads a queue with the ways to add it up that only a trigger written
+// by hand has.
+func (p *parser) measured() Queue {
+	queue := p.queue(metaMetric, metaThreshold)
+	word := p.oneOf(metaAggregation, aggregations[:]...)
+	for i, a := range aggregations {
+		if a == word {
+			queue.Aggregation = Aggregation(i) //nolint:gosec // one of four
+		}
+	}
+	window, given := p.seconds(metaWindow, minMetricWindow, maxMetricWindow, "")
+	if queue.Aggregation == WindowedAvg || queue.Aggregation == Gate {
+		queue.Window = DefaultMetricWindow
+		if given {
+			queue.Window = window
+		}
+	}
+	return queue
 }
 
 // bounds are those of a trigger of ours. Without them, or with such that make no
@@ -110,26 +169,4 @@ func bounds(metadata map[string]string) Bounds {
 		return Bounds{}
 	}
 	return Bounds{Min: int32(low), Max: int32(high)}
-}
-
-// handWritten are keys of triggers in the field with the values that mean what
-// this version does anyway. Anything else must not be passed over in silence.
-var handWritten = []struct {
-	key       string
-	supported []string
-}{
-	{"metricProtocol", []string{"http"}},
-	{"metricPort", []string{"80", "5000"}},
-	{"metricPath", []string{"/metrics"}},
-	{"aggregation", []string{"sum"}},
-}
-
-func supported(metadata map[string]string) error {
-	for _, h := range handWritten {
-		value := metadata[h.key]
-		if value != "" && !slices.Contains(h.supported, value) {
-			return refuse(h.key, value, fmt.Sprintf("this version supports %q only", h.supported))
-		}
-	}
-	return nil
 }

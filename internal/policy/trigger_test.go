@@ -2,27 +2,98 @@ package policy
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
-func TestATriggerSurvivesItsMetadata(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		want := Trigger{
+// seconds are whole ones from 1 s to most.
+func seconds(most time.Duration) *rapid.Generator[time.Duration] {
+	return rapid.Map(rapid.Int64Range(1, int64(most/time.Second)), func(n int64) time.Duration {
+		return time.Duration(n) * time.Second
+	})
+}
+
+func names() *rapid.Generator[string] { return rapid.StringMatching(`[a-zA-Z_:][a-zA-Z0-9_:]{0,30}`) }
+
+func queues() *rapid.Generator[Queue] {
+	return rapid.Custom(func(t *rapid.T) Queue {
+		queue := Queue{
+			Metric:      names().Draw(t, "metric"),
+			Target:      rapid.Float64Range(0.001, 1e12).Draw(t, "target"),
+			Aggregation: rapid.SampledFrom([]Aggregation{Sum, ServiceAvg, WindowedAvg, Gate}).Draw(t, "aggregation"),
+		}
+		if queue.Aggregation == WindowedAvg || queue.Aggregation == Gate {
+			queue.Window = seconds(time.Hour).Draw(t, "window")
+		}
+		return queue
+	})
+}
+
+func lists() *rapid.Generator[*List] {
+	return rapid.Custom(func(t *rapid.T) *List {
+		list := &List{
+			Combine:      rapid.SampledFrom([]Combine{And, Or}).Draw(t, "combine"),
+			UpCooldown:   seconds(30*time.Minute).Draw(t, "up"),
+			DownCooldown: seconds(30*time.Minute).Draw(t, "down"),
+		}
+		for _, name := range rapid.SliceOfNDistinct(names(), 1, maxMetrics, rapid.ID).Draw(t, "names") {
+			metric := Metric{
+				Name:   name + "x", // never a name with an alias, nor a histogram's part
+				Down:   rapid.Float64().Draw(t, "down"),
+				Window: seconds(time.Hour).Draw(t, "window"),
+			}
+			metric.Up = rapid.Float64Min(metric.Down).Draw(t, "up")
+			if rapid.Bool().Draw(t, "histogram") {
+				metric.Kind = Histogram
+				metric.Quantile = rapid.SampledFrom([]float64{0, 0.5, 0.95, 0.999, 1}).Draw(t, "quantile")
+			}
+			list.Metrics = append(list.Metrics, metric)
+		}
+		return list
+	})
+}
+
+func pages() *rapid.Generator[Page] {
+	return rapid.Custom(func(t *rapid.T) Page {
+		return Page{
+			Scheme: rapid.SampledFrom([]string{"", "https"}).Draw(t, "scheme"),
+			Port:   rapid.Uint16().Filter(func(n uint16) bool { return n != 80 }).Draw(t, "port"),
+			Path:   rapid.SampledFrom([]string{"", "/", "/stats/prometheus", "/m.e-t_r~ics/"}).Draw(t, "path"),
+			Timeout: rapid.SampledFrom([]time.Duration{
+				0, 100 * time.Millisecond, 2500 * time.Millisecond, 3 * time.Second, 30 * time.Second,
+			}).Draw(t, "timeout"),
+		}
+	})
+}
+
+func triggers() *rapid.Generator[Trigger] {
+	return rapid.Custom(func(t *rapid.T) Trigger {
+		trigger := Trigger{
 			Namespace:    rapid.StringMatching(`[a-z]([a-z0-9-]{0,20}[a-z0-9])?`).Draw(t, "namespace"),
 			InferenceSet: rapid.StringMatching(`[a-z]([a-z0-9-]{0,20}[a-z0-9])?`).Draw(t, "name"),
-			Queue: Queue{
-				Metric: rapid.StringMatching(`[a-zA-Z_:][a-zA-Z0-9_:]{0,30}`).Draw(t, "metric"),
-				Target: rapid.Float64Range(0.001, 1e12).Draw(t, "target"),
-			},
+			Page:         pages().Draw(t, "page"),
+		}
+		if rapid.Bool().Draw(t, "list") {
+			trigger.List = lists().Draw(t, "list")
+		} else {
+			trigger.Queue = queues().Draw(t, "queue")
 		}
 		if rapid.Bool().Draw(t, "bounded") {
-			want.Bounds.Min = rapid.Int32Range(1, 100).Draw(t, "min")
-			want.Bounds.Max = rapid.Int32Min(want.Bounds.Min).Draw(t, "max")
+			trigger.Bounds.Min = rapid.Int32Range(1, 100).Draw(t, "min")
+			trigger.Bounds.Max = rapid.Int32Min(trigger.Bounds.Min).Draw(t, "max")
 		}
+		return trigger
+	})
+}
+
+func TestATriggerSurvivesItsMetadata(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := triggers().Draw(t, "trigger")
 		metadata := want.Metadata("scaler:10450")
 		if metadata["enableTLS"] != "true" || metadata["scalerAddress"] != "scaler:10450" {
 			t.Fatalf("metadata %v would make KEDA connect in plaintext or elsewhere", metadata)
@@ -38,31 +109,84 @@ func TestATriggerSurvivesItsMetadata(t *testing.T) {
 }
 
 func TestAHandWrittenTriggerIsUnderstood(t *testing.T) {
-	got, err := ParseTrigger("default", map[string]string{
+	own := map[string]string{
 		"scalerAddress": "keda-kaito-scaler-svc.keda.svc:10450", "scalerName": "keda-kaito-scaler",
-		"inferenceSetName": "phi-4", "inferenceSetNamespace": "default", "metricName": "vllm:num_requests_waiting",
-		"threshold": "10", "metricProtocol": "http", "metricPort": "80", "metricPath": "/metrics", "scrapeTimeout": "3s",
-	})
-	want := Trigger{Namespace: "default", InferenceSet: "phi-4", Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10}}
-	if err != nil || got != want {
-		t.Errorf("got %+v, %v, want %+v", got, err, want)
+		"inferenceSetName": "phi-4", "inferenceSetNamespace": "default", "threshold": "10",
+	}
+	waiting := Queue{Metric: "vllm:num_requests_waiting", Target: 10}
+	for _, tt := range []struct {
+		name  string
+		pairs []string
+		want  Trigger
+	}{
+		{"as in KAITO's documents", []string{
+			"metricName", "vllm:num_requests_waiting", "metricProtocol", "http", "metricPort", "80",
+			"metricPath", "/metrics", "scrapeTimeout", "3s", "metricSource", "modelpod", "aggregation", "sum", "metricCacheWindow", "30",
+		}, Trigger{Queue: waiting, Page: Page{Timeout: 3 * time.Second}}},
+		{"with nothing but the threshold", nil, Trigger{Queue: waiting}},
+		{"with keys that say nothing", []string{"metricName", "", "metricPort", "", "metrics", " ", "metricSource", ""}, Trigger{Queue: waiting}},
+		{"on a page of its own", []string{"metricProtocol", "HTTPS", "metricPort", "5001", "metricPath", "/stats/prometheus", "scrapeTimeout", "5"},
+			Trigger{Queue: waiting, Page: Page{Scheme: "https", Port: 5001, Path: "/stats/prometheus", Timeout: 5 * time.Second}}},
+		{"the mean of the replicas", []string{"aggregation", "service-avg", "metricSource", "service", "metricCacheWindow", "30"},
+			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10, Aggregation: ServiceAvg}}},
+		{"the mean of a minute of a histogram", []string{"metricName", "vllm:request_queue_time_seconds", "aggregation", "windowed-avg"},
+			Trigger{Queue: Queue{Metric: "vllm:request_queue_time_seconds", Target: 10, Aggregation: WindowedAvg, Window: time.Minute}}},
+		{"a gate", []string{"aggregation", "gate", "metricCacheWindow", "2m"},
+			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10, Aggregation: Gate, Window: 2 * time.Minute}}},
+		{"a list", []string{"metrics", listText, "combinePolicy", "or", "scaleUpCooldown", "1m"},
+			Trigger{List: &List{Metrics: listMetrics, Combine: Or, UpCooldown: time.Minute, DownCooldown: 5 * time.Minute}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			metadata := maps.Clone(own)
+			for i := 0; i < len(tt.pairs); i += 2 {
+				metadata[tt.pairs[i]] = tt.pairs[i+1]
+			}
+			got, err := ParseTrigger("default", metadata)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.want.Namespace, tt.want.InferenceSet = "default", "phi-4"
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("trigger (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
 func TestATriggerIsRefusedInWords(t *testing.T) {
 	good := map[string]string{"inferenceSetName": "phi-4", "threshold": "10"}
-	for name, tt := range map[string]struct{ key, value, want string }{
-		"no InferenceSet":           {"inferenceSetName", "", "inferenceSetName: required"},
-		"another namespace":         {"inferenceSetNamespace", "theirs", `inferenceSetNamespace "theirs": must be the ScaledObject's own namespace "default"`},
-		"no threshold":              {"threshold", "", "threshold: must be a number"},
-		"a path for a metric":       {"metricName", "../../secrets", `metricName "../../secrets": must be the name`},
-		"another host":              {"metricPort", "80@169.254.169.254", `metricPort "80@169.254.169.254": this version supports`},
-		"another path":              {"metricPath", "//host", `metricPath "//host": this version supports`},
-		"another protocol":          {"metricProtocol", "file", `metricProtocol "file": this version supports`},
-		"an aggregation to come":    {"aggregation", "windowed-avg", `aggregation "windowed-avg": this version supports`},
-		"a threshold of no meaning": {"threshold", "many", `threshold "many": must be a number`},
+	const path = `: must be a path such as /metrics: one / before each`
+	for _, tt := range []struct{ name, key, value, want string }{
+		{"no InferenceSet", "inferenceSetName", "", "inferenceSetName: required"},
+		{"another namespace", "inferenceSetNamespace", "theirs", `inferenceSetNamespace "theirs": must be the ScaledObject's own namespace "default"`},
+		{"no threshold", "threshold", "", "threshold: required"},
+		{"a threshold of no meaning", "threshold", "many", `threshold "many": must be a number of at least 0.001`},
+		{"a path for a metric", "metricName", "../../secrets", `metricName "../../secrets": must be the name`},
+		{"another host in the port", "metricPort", "80@169.254.169.254", `metricPort "80@169.254.169.254": must be a port from 1 to 65535`},
+		{"no port", "metricPort", "0", `metricPort "0": must be a port`},
+		{"beyond ports", "metricPort", "65536", `metricPort "65536": must be a port`},
+		{"another host", "metricPath", "//host", `metricPath "//host"` + path},
+		{"a user", "metricPath", "@x", `metricPath "@x"` + path},
+		{"a user within", "metricPath", "/a@b", `metricPath "/a@b"` + path},
+		{"a query", "metricPath", "/metrics?a=b", `metricPath "/metrics?a=b"` + path},
+		{"a fragment", "metricPath", "/metrics#a", `metricPath "/metrics#a"` + path},
+		{"the way up", "metricPath", "/a/../b", `metricPath "/a/../b"` + path},
+		{"the way up in code", "metricPath", "/%2e%2e", `metricPath "/%2e%2e"` + path},
+		{"a new line", "metricPath", "/a\nHost: b", `metricPath "/a\nHost: b"` + path},
+		{"no slash", "metricPath", "metrics", `metricPath "metrics"` + path},
+		{"a book for a path", "metricPath", "/" + strings.Repeat("a", 128), `metricPath "/aaa`},
+		{"another protocol", "metricProtocol", "file", `metricProtocol "file": must be http or https`},
+		{"no time", "scrapeTimeout", "0s", `scrapeTimeout "0s": must be from 100ms to 30s, such as 3s`},
+		{"a time before", "scrapeTimeout", "-1s", `scrapeTimeout "-1s": must be from`},
+		{"an hour", "scrapeTimeout", "1h", `scrapeTimeout "1h": must be from`},
+		{"a time of no meaning", "scrapeTimeout", "soon", `scrapeTimeout "soon": must be from`},
+		{"another source", "metricSource", "prometheus", `metricSource "prometheus": must be modelpod, pod or service`},
+		{"another aggregation", "aggregation", "max", `aggregation "max": must be sum, service-avg, windowed-avg or gate`},
+		{"no window", "metricCacheWindow", "0", `metricCacheWindow "0": must be whole seconds from 1 to 3600`},
+		{"a list that is none", "metrics", "10", `metrics "10": must be a list of metrics in YAML or JSON`},
+		{"a metric without a name", "metrics", "[{type: gauge, upthreshold: 2, downthreshold: 1}]", `metrics[0].name: required`},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			metadata := maps.Clone(good)
 			metadata[tt.key] = tt.value
 			_, err := ParseTrigger("default", metadata)
@@ -71,4 +195,78 @@ func TestATriggerIsRefusedInWords(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhatATriggerReads(t *testing.T) {
+	queue := func(q Queue) Trigger { return Trigger{Queue: q} }
+	const busy = "vllm:num_requests_running vllm:num_requests_waiting "
+	for _, tt := range []struct {
+		name    string
+		trigger Trigger
+		want    string
+		window  time.Duration
+	}{
+		{"a gauge", queue(Queue{Metric: "vllm:num_requests_running"}), "vllm:num_requests_running", 0},
+		{"a gauge that had another name", queue(Queue{Metric: "vllm:kv_cache_usage_perc"}), "vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc", 0},
+		{
+			"a window, which may be of a histogram", queue(Queue{Metric: "vllm:request_queue_time_seconds", Aggregation: WindowedAvg, Window: time.Minute}),
+			busy + "vllm:request_queue_time_seconds vllm:request_success_total", time.Minute,
+		},
+		{"a list of gauges", Trigger{List: &List{Metrics: []Metric{
+			{Name: "vllm:num_requests_waiting", Window: time.Minute}, {Name: "vllm:gpu_cache_usage_perc", Window: 10 * time.Minute},
+		}}}, "vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc vllm:num_requests_waiting", 10 * time.Minute},
+		{"a list with a histogram", Trigger{List: &List{Metrics: []Metric{
+			{Name: "vllm:time_per_output_token_seconds", Kind: Histogram, Window: time.Minute},
+		}}}, "vllm:inter_token_latency_seconds " + busy + "vllm:request_success_total vllm:time_per_output_token_seconds", time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.trigger.Page = Page{Port: 5001}
+			want := Reading{Page: Page{Port: 5001}, Families: strings.Fields(tt.want), Window: tt.window}
+			if diff := cmp.Diff(want, tt.trigger.Reading()); diff != "" {
+				t.Errorf("reading (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTriggersShareTheReadingOfAPage(t *testing.T) {
+	got := Readings([]Trigger{
+		{Queue: Queue{Metric: "b"}},
+		{Queue: Queue{Metric: "c"}, Page: Page{Port: 5001}},
+		{List: &List{Metrics: []Metric{{Name: "a", Window: time.Minute}, {Name: "b", Window: time.Second}}}},
+	})
+	want := []Reading{{Families: []string{"a", "b"}, Window: time.Minute}, {Page: Page{Port: 5001}, Families: []string{"c"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("readings (-want +got):\n%s", diff)
+	}
+}
+
+func FuzzTrigger(f *testing.F) {
+	f.Add("metricPath", "/metrics", "metricPort", "80")
+	f.Add("metrics", listText, "combinePolicy", "OR")
+	f.Add("aggregation", "gate", "metricCacheWindow", "5m")
+	f.Add("scrapeTimeout", "3s", "metricProtocol", "https")
+	f.Fuzz(func(t *testing.T, key1, value1, key2, value2 string) {
+		metadata := map[string]string{"inferenceSetName": "phi-4", "threshold": "10", key1: value1, key2: value2}
+		trigger, err := ParseTrigger("default", metadata)
+		if err != nil {
+			if trigger.InferenceSet != "" || len(err.Error()) > 64<<10 {
+				t.Fatalf("a refusal of %d bytes with %+v", len(err.Error()), trigger)
+			}
+			return
+		}
+		page := trigger.Page
+		if strings.ContainsAny(page.Path, "@?#%\\ \n") || strings.Contains(page.Path, "//") || strings.Contains(page.Path, "..") ||
+			page.Path != "" && page.Path[0] != '/' || page.Timeout < 0 || page.Timeout > 30*time.Second ||
+			!slices.Contains([]string{"", "https"}, page.Scheme) || trigger.Namespace != "default" {
+			t.Fatalf("%+v would read elsewhere than asked", trigger)
+		}
+		if name, target := trigger.Published(); name == "" || !(target >= 0.001) {
+			t.Fatalf("published as %q with target %g", name, target)
+		}
+		again, err := ParseTrigger("default", trigger.Metadata("scaler:10450"))
+		if diff := cmp.Diff(trigger, again); err != nil || diff != "" {
+			t.Fatalf("%v, trigger after its metadata (-before +after):\n%s", err, diff)
+		}
+	})
 }

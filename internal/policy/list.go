@@ -1,0 +1,284 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// The fields of one metric in a metric list, in the order of documentation.
+const (
+	fieldName     = "name"
+	fieldType     = "type"
+	fieldSource   = "source"
+	fieldUp       = "upthreshold"
+	fieldDown     = "downthreshold"
+	fieldWindow   = "metriccachewindow"
+	fieldQuantile = "quantile"
+)
+
+var itemFields = []string{fieldName, fieldType, fieldSource, fieldUp, fieldDown, fieldWindow, fieldQuantile}
+
+// Words of the fields, in any case.
+const (
+	typeGauge      = "gauge"
+	typeHistogram  = "histogram"
+	sourceModelPod = "modelpod"
+	combineAnd     = "AND"
+	combineOr      = "OR"
+)
+
+const (
+	// maxMetrics bounds the work of a verdict, and of reading for it.
+	maxMetrics = 16
+	// maxListBytes is far beyond 16 metrics with comments, and far below the
+	// 256 KiB that annotations may have.
+	maxListBytes = 16 << 10
+	// DefaultMetricWindow is how far back a metric of a list looks unless it
+	// says otherwise.
+	DefaultMetricWindow = time.Minute
+	minMetricWindow     = time.Second
+	maxMetricWindow     = time.Hour
+)
+
+// list reads a metric list from its key and from that of the rule that combines
+// the metrics. Cooldowns are the caller's.
+func (p *parser) list(key, combine string) *List {
+	list := &List{Metrics: p.metrics(key)}
+	if p.oneOf(combine, combineAnd, combineOr) == combineOr {
+		list.Combine = Or
+	}
+	return list
+}
+
+func (p *parser) metrics(key string) []Metric {
+	text, _ := p.get(key)
+	items, err := sequence(text)
+	if err != nil {
+		p.refuse(key, text, err.Error())
+		return nil
+	}
+	metrics := make([]Metric, 0, len(items))
+	for i, item := range items {
+		path := fmt.Sprintf("%s[%d]", key, i)
+		metric, sound := p.item(path, item)
+		first := slices.IndexFunc(metrics, func(m Metric) bool {
+			return current(m.Name) == current(metric.Name) && m.Quantile == metric.Quantile
+		})
+		if sound && first >= 0 {
+			p.refuse(path+"."+fieldName, metric.Name,
+				fmt.Sprintf("must not be there twice: it is %s[%d] too, with the same quantile", key, first))
+		}
+		metrics = append(metrics, metric)
+	}
+	return metrics
+}
+
+// sequence are the items of a list in YAML, of which JSON is a part. They stay
+// text: 010 means ten to whoever wrote it, and .inf must be refused by name.
+func sequence(text string) ([]*yaml.Node, error) {
+	if len(text) > maxListBytes {
+		return nil, fmt.Errorf("must have at most %d bytes; this has %d", maxListBytes, len(text))
+	}
+	var flat bytes.Buffer
+	if json.Compact(&flat, []byte(text)) == nil { // YAML minds tabs, JSON doesn't
+		text = flat.String()
+	}
+	var document, more yaml.Node
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	switch err := decoder.Decode(&document); {
+	case errors.Is(err, io.EOF):
+		return nil, errors.New("must be a list of at least one metric")
+	case err != nil:
+		return nil, fmt.Errorf("must be a list in YAML or JSON: %s", shorten(strings.TrimPrefix(err.Error(), "yaml: ")))
+	case !errors.Is(decoder.Decode(&more), io.EOF):
+		return nil, errors.New("must be one list in YAML or JSON, and nothing after it")
+	}
+	root := document.Content[0]
+	switch {
+	case root.Kind != yaml.SequenceNode:
+		return nil, errors.New("must be a list of metrics in YAML or JSON, such as " +
+			"[{name: " + DefaultMetric + ", type: gauge, upthreshold: 10, downthreshold: 1}]")
+	case len(root.Content) == 0:
+		return nil, errors.New("must be a list of at least one metric")
+	case len(root.Content) > maxMetrics:
+		return nil, fmt.Errorf("must have at most %d metrics; this has %d", maxMetrics, len(root.Content))
+	}
+	return root.Content, nil
+}
+
+// item reads one metric of a list; sound if nothing is wrong with it.
+func (p *parser) item(path string, node *yaml.Node) (m Metric, sound bool) {
+	if node.Kind != yaml.MappingNode {
+		p.refuse(path, node.Value, "must be an object with "+strings.Join(itemFields, ", "))
+		return Metric{}, false
+	}
+	item := p.fields(path, node)
+	item.fill(&m)
+	p.problems = append(p.problems, item.problems...)
+	p.notes = append(p.notes, item.notes...)
+	return m, len(item.problems) == 0
+}
+
+// fields are an object's, for a parser that calls them by their whole path.
+// KAITO's own reader took them in any case, so there may be upThreshold.
+func (p *parser) fields(path string, node *yaml.Node) *parser {
+	item := &parser{values: map[string]string{}, prefix: p.prefix + path + "."}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		word, value := node.Content[i].Value, node.Content[i+1]
+		field := strings.ToLower(word)
+		_, twice := item.values[item.prefix+field]
+		switch {
+		case !slices.Contains(itemFields, field):
+			problem := Problem{Key: item.prefix + shorten(word), Value: value.Value, Rule: "no such field"}
+			problem.Nearest, _ = Nearest(field, itemFields)
+			item.problems = append(item.problems, problem)
+		case twice:
+			item.refuse(field, value.Value, "must not be given twice")
+		case value.Kind != yaml.ScalarNode:
+			item.refuse(field, "", "must be a single value")
+			item.values[item.prefix+field] = "" // given, if wrongly
+		case value.ShortTag() == "!!null":
+		default:
+			item.values[item.prefix+field] = value.Value
+		}
+	}
+	return item
+}
+
+// fill reads the metric from its fields.
+func (p *parser) fill(m *Metric) {
+	wrong := len(p.problems)
+	if p.has(fieldName, "the metric's name, such as "+DefaultMetric) {
+		m.Name = p.metric(fieldName)
+	}
+	if p.has(fieldType, typeGauge+" or "+typeHistogram) &&
+		p.oneOf(fieldType, typeGauge, typeHistogram) == typeHistogram {
+		m.Kind = Histogram
+	}
+	p.oneOf(fieldSource, sourceModelPod)
+	m.Up = p.bound(fieldUp, "such as 10")
+	m.Down = p.bound(fieldDown, "such as 1")
+	m.Window = DefaultMetricWindow
+	if window, given := p.seconds(fieldWindow, minMetricWindow, maxMetricWindow, ""); given {
+		m.Window = window
+	}
+	m.Quantile = p.quantile(m.Kind)
+	if len(p.problems) == wrong {
+		p.together(*m)
+	}
+}
+
+// has tells whether a required field is there.
+func (p *parser) has(field, what string) bool {
+	_, given := p.values[p.prefix+field]
+	if !given {
+		p.refuse(field, "", "required: "+what)
+	}
+	return given
+}
+
+// bound reads a required threshold.
+func (p *parser) bound(field, such string) float64 {
+	if !p.has(field, "a number, "+such) {
+		return 0
+	}
+	value, _ := p.get(field)
+	x, err := finite(value)
+	if err != nil {
+		p.refuse(field, value, err.Error()+", "+such)
+	}
+	return x
+}
+
+func (p *parser) quantile(kind Kind) float64 {
+	value, given := p.get(fieldQuantile)
+	if !given {
+		return 0
+	}
+	q, err := finite(value)
+	switch {
+	case err != nil || q <= 0 || q > 1:
+		p.refuse(fieldQuantile, value, "must be above 0 and at most 1, such as 0.95")
+	case kind != Histogram:
+		p.refuse(fieldQuantile, value, "must be left out unless the type is "+typeHistogram)
+	default:
+		return q
+	}
+	return 0
+}
+
+// together checks what only makes sense together, and notes what may be meant
+// otherwise.
+func (p *parser) together(m Metric) {
+	if m.Up < m.Down {
+		p.refuse(fieldUp, number(m.Up), "must not be below "+fieldDown+" "+number(m.Down))
+	}
+	if m.Kind == Histogram {
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			if stem, found := strings.CutSuffix(m.Name, suffix); found {
+				p.problems = append(p.problems, Problem{
+					Key: p.prefix + fieldName, Value: m.Name, Nearest: stem,
+					Rule: "must be the histogram's own name, without " + suffix,
+				})
+			}
+		}
+	}
+	p.noteMetric(m.Name, m.Up)
+	if m.Kind == Gauge && m.Down <= 0 {
+		p.note("%s is never below %s, so it never lets replicas go", m.Name, number(m.Down))
+	}
+}
+
+// metricText is one metric as canonical JSON.
+type metricText struct {
+	Name     string  `json:"name"`
+	Type     string  `json:"type"`
+	Source   string  `json:"source"`
+	Up       float64 `json:"upthreshold"`
+	Down     float64 `json:"downthreshold"`
+	Quantile float64 `json:"quantile,omitempty"`
+	// Window is in seconds.
+	Window int64 `json:"metriccachewindow"`
+}
+
+// text is the list's metrics as metrics reads them.
+func (l *List) text() string {
+	texts := make([]metricText, len(l.Metrics))
+	for i, m := range l.Metrics {
+		texts[i] = metricText{
+			Name: m.Name, Type: m.Kind.String(), Source: sourceModelPod,
+			Up: m.Up, Down: m.Down, Quantile: m.Quantile, Window: int64(m.Window / time.Second),
+		}
+	}
+	text, err := json.Marshal(texts)
+	if err != nil {
+		// Thresholds are finite, which is all that could go wrong.
+		panic(fmt.Sprintf("write metric list: %v", err))
+	}
+	return string(text)
+}
+
+func (k Kind) String() string {
+	if k == Histogram {
+		return typeHistogram
+	}
+	return typeGauge
+}
+
+func (c Combine) String() string {
+	if c == Or {
+		return combineOr
+	}
+	return combineAnd
+}
+
+func wholeSeconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }

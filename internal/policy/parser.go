@@ -1,0 +1,126 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// parser reads a map of strings and gathers everything that is wrong with it,
+// so that its author mends it in one go.
+type parser struct {
+	values map[string]string
+	// prefix of the keys, in the map and in words.
+	prefix   string
+	problems []Problem
+	notes    []string
+}
+
+func (p *parser) refuse(key, value, rule string) {
+	p.problems = append(p.problems, Problem{Key: p.prefix + key, Value: value, Rule: rule})
+}
+
+func (p *parser) note(format string, args ...any) {
+	p.notes = append(p.notes, fmt.Sprintf(format, args...))
+}
+
+func (p *parser) get(key string) (string, bool) {
+	value, given := p.values[p.prefix+key]
+	return strings.TrimSpace(value), given
+}
+
+// oneOf reads a word, case aside; the first is the default.
+func (p *parser) oneOf(key string, words ...string) string {
+	value, given := p.get(key)
+	if !given {
+		return words[0]
+	}
+	for _, word := range words {
+		if strings.EqualFold(word, value) {
+			return word
+		}
+	}
+	p.refuse(key, value, "must be "+either(words))
+	return words[0]
+}
+
+// either lists words as "a, b or c".
+func either(words []string) string {
+	if len(words) == 1 {
+		return words[0]
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// seconds reads a whole number of seconds within [low, high], such as 300, 300s
+// or 5m. Of says whose limits these are.
+func (p *parser) seconds(key string, low, high time.Duration, of string) (time.Duration, bool) {
+	value, given := p.get(key)
+	if !given {
+		return 0, false
+	}
+	d, err := duration(value)
+	if err != nil || d < low || d > high || d%time.Second != 0 {
+		p.refuse(key, value, fmt.Sprintf("must be whole seconds from %d to %d%s",
+			int(low.Seconds()), int(high.Seconds()), of))
+		return 0, false
+	}
+	return d, true
+}
+
+// duration reads seconds without a unit, or any time with one.
+func duration(value string) (time.Duration, error) {
+	if n, err := strconv.ParseInt(value, 10, 32); err == nil {
+		return time.Duration(n) * time.Second, nil
+	}
+	return time.ParseDuration(value)
+}
+
+// finite reads a number that is neither infinite nor NaN.
+func finite(value string) (float64, error) {
+	x, err := strconv.ParseFloat(value, 64)
+	if err != nil || math.IsNaN(x) || math.IsInf(x, 0) {
+		return 0, errors.New("must be a finite number")
+	}
+	return x, nil
+}
+
+// ParseTarget reads the amount that one replica should have.
+func ParseTarget(value string) (float64, error) {
+	target, err := finite(value)
+	// KEDA hands thousandths to the HPA, which refuses a target of zero.
+	if err != nil || target < 0.001 {
+		return 0, errors.New("must be a number of at least 0.001, such as 10")
+	}
+	return target, nil
+}
+
+// metric reads a metric's name.
+func (p *parser) metric(key string) string {
+	value, given := p.get(key)
+	if !given {
+		return DefaultMetric
+	}
+	if !metricName.MatchString(value) {
+		p.refuse(key, value, ruleMetric)
+	}
+	return value
+}
+
+// count reads a number of replicas, ≥ 1.
+func (p *parser) count(key string) (int32, bool) {
+	value, given := p.get(key)
+	if !given {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || n < 1 {
+		p.refuse(key, value, "must be a whole number of at least 1")
+		return 0, false
+	}
+	return int32(n), true
+}
