@@ -104,6 +104,7 @@ func stripWorkspace(obj any) (any, error) {
 		if value, found := from.GetLabels()[CreatedBy]; found {
 			to.SetLabels(map[string]string{CreatedBy: value})
 		}
+		to.SetCreationTimestamp(from.GetCreationTimestamp())
 		keep(from, to, "status", "state")
 		keep(from, to, "status", "targetNodeCount")
 		keepFaults(from, to)

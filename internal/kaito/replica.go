@@ -28,6 +28,8 @@ type Replica struct {
 	// while the pod has no IP.
 	Address netip.AddrPort
 	Phase   decision.Phase
+	// Ordered is when the Workspace was made.
+	Ordered time.Time
 	// Ready is the pod's Ready condition of this moment; Serving pods may well
 	// not be Ready.
 	Ready bool
@@ -68,7 +70,7 @@ func Replicas(workspaces []unstructured.Unstructured, pods []corev1.Pod) []Repli
 }
 
 func replica(workspace *unstructured.Unstructured, pod *corev1.Pod) Replica {
-	r := Replica{Workspace: workspace.GetName()}
+	r := Replica{Workspace: workspace.GetName(), Ordered: workspace.GetCreationTimestamp().Time}
 	if pod != nil {
 		r.Pod, r.UID = pod.Name, pod.UID
 		r.Address = address(pod)

@@ -186,7 +186,7 @@ func TestBadPods(t *testing.T) {
 				return f[0].Failure != "" && f[1].Last != nil
 			})
 			f := fleetOf(t, r)
-			target := r.sets[phi].targets[0]
+			target := r.fleets[phi].pages[0].targets[0]
 			if got := target.reason(); got != c.reason || !strings.Contains(f[0].Failure, c.words) {
 				t.Errorf("got %q: %s; want %q with %q", got, f[0].Failure, c.reason, c.words)
 			}
@@ -233,7 +233,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 	errs := make(chan error, pods)
 	for range pods {
 		go func() {
-			l := &target{link: link{addr: bad}}
+			l := &target{link: link{addr: bad, path: "/metrics"}}
 			defer l.link.drop()
 			_, err := r.fetch(t.Context(), l, sel, "", time.Now().Add(20*time.Second))
 			errs <- err

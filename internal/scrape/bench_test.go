@@ -106,7 +106,12 @@ func measure(b *testing.B, f func() error) {
 func scrapeOnce(r *Reader, addr netip.AddrPort, want []string) func() error {
 	rep := serving("phi-4-a", addr)
 	r.Set(phi, 1, []kaito.Replica{rep}, wanting(want...))
-	t := r.sets[phi].targets[0]
+	return scraping(r)
+}
+
+// scraping scrapes the first pod of the fleet.
+func scraping(r *Reader) func() error {
+	t := r.fleets[phi].pages[0].targets[0]
 	return func() error {
 		r.read(context.Background(), t)
 		t.mu.Lock()
@@ -120,7 +125,7 @@ func scrapeOnce(r *Reader, addr netip.AddrPort, want []string) func() error {
 
 // bareGET fetches the page with the same client as a scrape and throws it away.
 func bareGET(c *client, addr netip.AddrPort) func() error {
-	l := &link{addr: addr}
+	l := &link{addr: addr, path: "/metrics"}
 	return func() error {
 		return c.get(context.Background(), l, "", time.Now().Add(2*time.Second), func(resp *http.Response) error {
 			_, err := io.Copy(io.Discard, resp.Body)

@@ -3,6 +3,7 @@ package scrape
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -49,10 +50,17 @@ func newClient() *client {
 // it at a time; drop may come from anywhere.
 type link struct {
 	addr netip.AddrPort
+	// path begins with a slash.
+	path string
+	// secure is nil for a pod that is read in plaintext.
+	secure *tls.Config
 
 	mu sync.Mutex
-	// mu guards conn and dropped.
-	conn    net.Conn
+	// mu guards everything below.
+	conn net.Conn
+	// socket is conn, or what conn's TLS is over. It is what gets closed: the
+	// end of TLS would have to be written, and so could hang.
+	socket  net.Conn
 	dropped bool
 }
 
@@ -62,22 +70,31 @@ func (l *link) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dropped = true
-	if l.conn != nil {
-		_ = l.conn.Close()
-		l.conn = nil
+	l.end()
+}
+
+// end needs mu.
+func (l *link) end() {
+	if l.socket != nil {
+		_ = l.socket.Close()
+		l.conn, l.socket = nil, nil
 	}
 }
 
-// hold makes c the link's connection, unless it has been dropped meanwhile.
-func (l *link) hold(c net.Conn) bool {
+// hold makes a connection over socket the link's, unless that has been dropped
+// meanwhile.
+func (l *link) hold(socket net.Conn) (net.Conn, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dropped {
-		_ = c.Close()
-		return false
+		_ = socket.Close()
+		return nil, false
 	}
-	l.conn = c
-	return true
+	l.conn, l.socket = socket, socket
+	if l.secure != nil {
+		l.conn = tls.Client(socket, l.secure)
+	}
+	return l.conn, true
 }
 
 // idle is the connection of the exchange before, nil if there is none.
@@ -91,13 +108,10 @@ func (l *link) idle() net.Conn {
 func (l *link) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn != nil {
-		_ = l.conn.Close()
-		l.conn = nil
-	}
+	l.end()
 }
 
-// get asks for path?query and gives the response to read, all of it before
+// get asks for the link's path?query and gives the response to read, all of it before
 // deadline. The connection is kept if read took the whole body.
 func (c *client) get(ctx context.Context, l *link, query string, deadline time.Time, read func(*http.Response) error) error {
 	conn := l.idle()
@@ -114,7 +128,7 @@ func (c *client) get(ctx context.Context, l *link, query string, deadline time.T
 				return err
 			}
 		}
-		keep, answered, err := c.exchange(conn, br, l.addr, query, deadline, read)
+		keep, answered, err := c.exchange(conn, br, l, query, deadline, read)
 		if !keep || err != nil {
 			l.close()
 		}
@@ -132,24 +146,31 @@ func (c *client) get(ctx context.Context, l *link, query string, deadline time.T
 func (c *client) connect(ctx context.Context, l *link, deadline time.Time) (net.Conn, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	conn, err := c.dial(ctx, "tcp", l.addr.String())
+	socket, err := c.dial(ctx, "tcp", l.addr.String())
 	if err != nil {
 		return nil, networkFailure("connecting", err)
 	}
-	if !l.hold(conn) {
+	conn, held := l.hold(socket)
+	if !held {
 		return nil, networkFailure("connecting", net.ErrClosed)
+	}
+	if secure, ok := conn.(*tls.Conn); ok {
+		if err := secure.HandshakeContext(ctx); err != nil {
+			l.close()
+			return nil, handshakeFailure(err)
+		}
 	}
 	return conn, nil
 }
 
 // exchange writes one request and reads one response. keep tells whether the
 // connection can carry another, answered whether the server said anything.
-func (c *client) exchange(conn net.Conn, br *bufio.Reader, addr netip.AddrPort, query string, deadline time.Time, read func(*http.Response) error) (keep, answered bool, err error) {
+func (c *client) exchange(conn net.Conn, br *bufio.Reader, l *link, query string, deadline time.Time, read func(*http.Response) error) (keep, answered bool, err error) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return false, false, networkFailure("asking", err)
 	}
 	buf := c.requests.Get().(*[]byte)
-	*buf = appendRequest((*buf)[:0], addr, query)
+	*buf = appendRequest((*buf)[:0], l, query)
 	_, err = conn.Write(*buf)
 	c.requests.Put(buf)
 	if err != nil {
@@ -195,12 +216,12 @@ func (l *limitedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func appendRequest(b []byte, addr netip.AddrPort, query string) []byte {
-	b = append(b, "GET /metrics"...)
+func appendRequest(b []byte, l *link, query string) []byte {
+	b = append(append(b, "GET "...), l.path...)
 	if query != "" {
 		b = append(append(b, '?'), query...)
 	}
 	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = addr.AppendTo(b)
+	b = l.addr.AppendTo(b)
 	return append(b, "\r\nUser-Agent: keda-kaito-scaler\r\nAccept: text/plain;version=0.0.4\r\nAccept-Encoding: identity\r\n\r\n"...)
 }

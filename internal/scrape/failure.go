@@ -29,6 +29,9 @@ const (
 	Unreachable Reason = "unreachable"
 	// Reset is a connection that ended before the page did.
 	Reset Reason = "reset"
+	// BadTLS is a pod whose certificate can't be trusted, or that is asked for
+	// TLS and has none.
+	BadTLS Reason = "tls"
 	// BadHTTP is an answer that isn't HTTP, or is it wrongly.
 	BadHTTP Reason = "bad_http"
 	// Redirect is an answer that points elsewhere; nobody follows it.
@@ -56,7 +59,7 @@ const (
 // reasons are all that the failures metric can show, so that each has a zero
 // from the start and an alert has something to compare with.
 var reasons = []Reason{
-	NoAddress, Timeout, Refused, Unreachable, Reset, BadHTTP, Redirect, Status,
+	NoAddress, Timeout, Refused, Unreachable, Reset, BadTLS, BadHTTP, Redirect, Status,
 	TooLarge, BadContent, ModelLoading, NotVLLM, Frozen, Unproven,
 }
 
@@ -89,6 +92,16 @@ func (f *Failure) reason() Reason {
 
 func failf(r Reason, format string, args ...any) *Failure {
 	return &Failure{Reason: r, Words: fmt.Sprintf(format, args...)}
+}
+
+// handshakeFailure is a TLS handshake that failed, by the network's fault or by
+// its own.
+func handshakeFailure(err error) *Failure {
+	f := networkFailure("the TLS handshake", err)
+	if f.Reason == BadHTTP {
+		f.Reason, f.Words = BadTLS, "TLS"
+	}
+	return f
 }
 
 // networkFailure classes what the network said while doing something.

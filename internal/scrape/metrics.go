@@ -25,11 +25,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"reason"}),
 		targets: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "keda_kaito_scaler_scrape_targets",
-			Help: "Pods being read.",
+			Help: "Pages of pods being read: one a pod, or one for each page that triggers ask for.",
 		}),
 		failing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "keda_kaito_scaler_scrape_unreadable_targets",
-			Help: "Pods whose newest scrape failed, by reason.",
+			Help: "Pages whose newest scrape failed, by reason.",
 		}, []string{"reason"}),
 		late: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "keda_kaito_scaler_scrape_skipped_total",

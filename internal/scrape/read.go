@@ -88,9 +88,9 @@ func (r *Reader) read(ctx context.Context, t *target) {
 	sel, keep := t.set.selector, t.set.keep
 	r.mu.Unlock()
 	hint := t.hintFor(sel)
-	p, err := r.fetch(ctx, t, sel, hint, start.Add(r.cfg.Timeout))
+	p, err := r.fetch(ctx, t, sel, hint, start.Add(t.timeout))
 	if t.judge(sel, hint, &p, err) {
-		p, err = r.fetch(ctx, t, sel, "", start.Add(r.cfg.Timeout))
+		p, err = r.fetch(ctx, t, sel, "", start.Add(t.timeout))
 	}
 	if err == nil {
 		if f := t.took(&p, keep); f != nil {
@@ -166,9 +166,6 @@ func (r *Reader) tell(t *target, reason Reason, f *Failure) {
 	}
 	r.cfg.Log.Info("pod's metrics page", "namespace", t.set.key.Namespace, "inferenceSet", t.set.key.Name,
 		"pod", t.pod, "reason", string(reason), "words", words)
-	if r.cfg.Transition != nil {
-		r.cfg.Transition(t.set.key, t.pod, reason, words)
-	}
 }
 
 func failureOf(err error) *Failure {

@@ -117,11 +117,11 @@ func TestFleetsThatWantTheSameShareASelector(t *testing.T) {
 	other := types.NamespacedName{Namespace: "default", Name: "other"}
 	r.Set(phi, 1, nil, wanting(waiting))
 	r.Set(other, 1, nil, wanting(waiting))
-	if r.sets[phi].selector != r.sets[other].selector {
+	if r.fleets[phi].pages[0].selector != r.fleets[other].pages[0].selector {
 		t.Error("two fleets that want the same have a selector each")
 	}
 	r.Set(other, 1, nil, wanting("vllm:kv_cache_usage_perc"))
-	if r.sets[phi].selector == r.sets[other].selector {
+	if r.fleets[phi].pages[0].selector == r.fleets[other].pages[0].selector {
 		t.Error("a fleet that wants something else now still has the old selector")
 	}
 	r.Forget(phi)

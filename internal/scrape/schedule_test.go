@@ -13,7 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
+	"github.com/go-logr/logr/funcr"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
@@ -240,17 +241,20 @@ func TestTransitionsAreToldOnce(t *testing.T) {
 		_, _ = w.Write([]byte(page.Busy().Text()))
 	})
 	var told []string
-	r := New(Config{Transition: func(_ types.NamespacedName, pod string, reason Reason, _ string) {
-		told = append(told, pod+" "+string(reason))
-	}})
+	r := New(Config{Log: funcr.New(func(_, args string) { told = append(told, args) }, funcr.Options{})})
 	once := scrapeOnce(r, addr, []string{waiting})
 	for _, b := range []bool{false, true, true, false, false} {
 		broken.Store(b)
 		_ = once()
 	}
 	r.Forget(phi)
-	if got := strings.Join(told, ", "); got != "phi-4-a-0 http_status, phi-4-a-0 " {
-		t.Errorf("told %q", got)
+	const of = `"level"=0 "msg"="pod's metrics page" "namespace"="default" "inferenceSet"="phi-4" "pod"="phi-4-a-0" `
+	want := []string{
+		of + `"reason"="http_status" "words"="HTTP 503 instead of 200"`,
+		of + `"reason"="" "words"="readable again"`,
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
 	}
 }
 
@@ -272,7 +276,7 @@ func TestAHintIsNeverReliedOn(t *testing.T) {
 		if err := once(); err != nil {
 			t.Error(err)
 		}
-		if _, ok := r.sets[phi].targets[0].last().Family(waiting); !ok {
+		if _, ok := r.fleets[phi].pages[0].targets[0].last().Family(waiting); !ok {
 			t.Error("the hint cost a reading")
 		}
 	}

@@ -19,7 +19,9 @@ type target struct {
 	link link
 	// id is the pod's UID.
 	id, pod string
-	set     *set
+	set     *pageSet
+	// timeout bounds a scrape.
+	timeout time.Duration
 
 	// due is when the next scrape is to start, since the Reader's epoch; index
 	// is the target's place in the heap, -1 if it isn't there.

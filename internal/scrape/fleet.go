@@ -1,0 +1,263 @@
+package scrape
+
+import (
+	"container/heap"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// fleet is one InferenceSet. Its fields are guarded by the Reader's mu.
+type fleet struct {
+	key     types.NamespacedName
+	desired int32
+	// raised and lowered are when desired rose and fell before our eyes.
+	raised, lowered time.Time
+	replicas        []kaito.Replica
+	// pages are those that anybody asks for. Nearly always it is one.
+	pages []*pageSet
+}
+
+// pageSet is one page of all pods of a fleet. Its fields are guarded by the
+// Reader's mu; selector is immutable.
+type pageSet struct {
+	key  types.NamespacedName
+	page policy.Page
+	// targets[i] reads replicas[i] of the fleet; nil if that isn't to be read.
+	targets []*target
+	// want are the families that selector was made for.
+	want     []string
+	selector *selector
+	// keep is how far back the histories reach.
+	keep time.Duration
+}
+
+// live are the targets of those that are read.
+func (p *pageSet) live() []*target {
+	return slices.DeleteFunc(slices.Clone(p.targets), func(t *target) bool { return t == nil })
+}
+
+// onPage is the fleet's pageSet for that page, nil if nobody asked for it.
+func (f *fleet) onPage(page policy.Page) *pageSet {
+	for _, p := range f.pages {
+		if p.page == page {
+			return p
+		}
+	}
+	return nil
+}
+
+// Set tells who the members of a fleet are, and what is read of them, one
+// Reading for each page. Every replica that is Serving and has an address is
+// read within one interval from now; one that no longer is, isn't any more.
+// What is known of a page stays known when other families or another window of
+// it are asked for.
+func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.Replica, readings []policy.Reading) {
+	now := time.Now()
+	r.mu.Lock()
+	f := r.fleets[key]
+	if f == nil {
+		f = &fleet{key: key, desired: desired}
+		r.fleets[key] = f
+	}
+	switch {
+	case desired > f.desired:
+		f.raised = now
+	case desired < f.desired:
+		f.lowered = now
+	}
+	f.desired, f.replicas = desired, slices.Clone(replicas)
+	before := f.pages
+	f.pages = make([]*pageSet, 0, len(readings))
+	earlier := false
+	var gone []*target
+	for _, reading := range readings {
+		i := slices.IndexFunc(before, func(p *pageSet) bool { return p.page == reading.Page })
+		var p *pageSet
+		if i >= 0 {
+			p = before[i]
+			before = slices.Delete(before, i, i+1)
+		} else {
+			p = &pageSet{key: key, page: reading.Page}
+		}
+		f.pages = append(f.pages, p)
+		left, first := r.setPage(p, f.replicas, reading, now)
+		gone, earlier = append(gone, left...), earlier || first
+	}
+	for _, p := range before {
+		gone = append(gone, r.leave(p)...)
+	}
+	r.mu.Unlock()
+	dropAll(gone)
+	if earlier {
+		r.wakeUp()
+	}
+}
+
+// setPage brings one page of a fleet up to date. It needs mu, and returns the
+// targets that are left out, and whether a new one is the first to be read.
+func (r *Reader) setPage(p *pageSet, replicas []kaito.Replica, reading policy.Reading, now time.Time) (gone []*target, earlier bool) {
+	old := p.targets
+	// Fleet hands out no more than what it finds under mu.
+	p.targets = make([]*target, len(replicas))
+	p.keep = 0
+	if reading.Window > 0 {
+		// A window that is just full needs the sample before it.
+		p.keep = reading.Window + r.cfg.Interval
+	}
+	r.share(p, reading.Families)
+	for i := range replicas {
+		rep := &replicas[i]
+		if rep.Phase != decision.Serving || rep.UID == "" || !rep.Address.IsValid() {
+			continue
+		}
+		t := find(old, rep, p.page)
+		if t == nil {
+			t = r.newTarget(p, rep)
+			earlier = r.schedule(t, now) || earlier
+		}
+		t.see(rep, now)
+		p.targets[i] = t
+	}
+	return r.leaveOut(old, p.targets), earlier
+}
+
+// sharedSelector counts the pages that use it.
+type sharedSelector struct {
+	selector *selector
+	users    int
+}
+
+// share gives p the selector of these families. It needs mu.
+func (r *Reader) share(p *pageSet, want []string) {
+	if p.selector != nil && slices.Equal(p.want, want) {
+		return
+	}
+	r.unshare(p)
+	// No name holds a newline.
+	families := strings.Join(want, "\n")
+	shared := r.selectors[families]
+	if shared == nil {
+		shared = &sharedSelector{selector: newSelector(want)}
+		r.selectors[families] = shared
+	}
+	shared.users++
+	p.want, p.selector = slices.Clone(want), shared.selector
+}
+
+// unshare needs mu.
+func (r *Reader) unshare(p *pageSet) {
+	families := strings.Join(p.want, "\n")
+	if shared := r.selectors[families]; shared != nil && shared.selector == p.selector {
+		if shared.users--; shared.users == 0 {
+			delete(r.selectors, families)
+		}
+	}
+}
+
+// find is the target that reads that very pod at that address.
+func find(targets []*target, rep *kaito.Replica, page policy.Page) *target {
+	for _, t := range targets {
+		if t != nil && t.id == string(rep.UID) && t.link.addr == address(rep, page) {
+			return t
+		}
+	}
+	return nil
+}
+
+// Forget drops a fleet.
+func (r *Reader) Forget(key types.NamespacedName) {
+	r.mu.Lock()
+	var gone []*target
+	if f := r.fleets[key]; f != nil {
+		for _, p := range f.pages {
+			gone = append(gone, r.leave(p)...)
+		}
+		delete(r.fleets, key)
+	}
+	r.mu.Unlock()
+	dropAll(gone)
+}
+
+// leave takes a whole page off the schedule. It needs mu.
+func (r *Reader) leave(p *pageSet) (gone []*target) {
+	r.unshare(p)
+	return r.leaveOut(p.targets, nil)
+}
+
+// leaveOut takes those of old that aren't in now off the schedule. It needs mu.
+func (r *Reader) leaveOut(old, now []*target) (gone []*target) {
+	for _, t := range old {
+		if t == nil || slices.Contains(now, t) {
+			continue
+		}
+		t.gone = true
+		if t.index >= 0 {
+			heap.Remove(&r.calendar, t.index)
+		}
+		if !t.attempted {
+			r.fresh--
+		}
+		r.metrics.targets.Dec()
+		if reason := t.retire(); reason != OK {
+			r.metrics.failing.WithLabelValues(string(reason)).Dec()
+		}
+		gone = append(gone, t)
+	}
+	return gone
+}
+
+func dropAll(targets []*target) {
+	for _, t := range targets {
+		t.link.drop()
+	}
+}
+
+// Fleet is what is known of the fleet by one page of its pods at this moment.
+// It never waits for a pod. ok is false for one that isn't read.
+func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decision.Fleet, ok bool) {
+	r.mu.Lock()
+	f := r.fleets[key]
+	if f == nil || f.onPage(page) == nil {
+		r.mu.Unlock()
+		return decision.Fleet{}, false
+	}
+	// Set replaces both slices whole.
+	replicas, targets := f.replicas, f.onPage(page).targets
+	known = decision.Fleet{
+		Desired:     f.desired,
+		Freshness:   freshIntervals * r.cfg.Interval,
+		Interval:    r.cfg.Interval,
+		Raised:      f.raised,
+		Lowered:     f.lowered,
+		NoTolerance: r.cfg.NoTolerance,
+		Grace:       r.cfg.Grace,
+	}
+	r.mu.Unlock()
+
+	known.Replicas = make([]decision.Replica, len(replicas))
+	for i := range replicas {
+		from, to := &replicas[i], &known.Replicas[i]
+		to.Pod, to.Phase, to.Ordered, to.ReadySince = from.Pod, from.Phase, from.Ordered, from.Since
+		to.Why = from.Why
+		if to.Pod == "" {
+			to.Pod = from.Workspace
+		}
+		switch {
+		case targets[i] != nil:
+			targets[i].fill(to)
+		case from.Phase == decision.Serving:
+			to.Expected = from.Since
+			to.Failure = "the pod has no address"
+		default:
+			to.Failure = from.Why
+		}
+	}
+	return known, true
+}

@@ -1,0 +1,114 @@
+package scrape
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// newTarget is a page of a replica's pod, not scheduled yet.
+func (r *Reader) newTarget(p *pageSet, rep *kaito.Replica) *target {
+	t := &target{
+		link:    link{addr: address(rep, p.page), path: cmp.Or(p.page.Path, "/metrics")},
+		id:      string(rep.UID),
+		pod:     rep.Pod,
+		set:     p,
+		timeout: r.cfg.Timeout,
+		index:   -1,
+	}
+	if p.page.Timeout > 0 {
+		t.timeout = min(p.page.Timeout, r.cfg.Interval)
+	}
+	if p.page.Scheme == "https" {
+		service := rep.Workspace + "." + p.key.Namespace + ".svc"
+		t.link.secure = r.secure(service, t.link.addr.Addr().String())
+	}
+	return t
+}
+
+// portOfService is the port of a Workspace's Service, which leads to the
+// container port that is named http.
+const portOfService = 80
+
+// address is where a page of a pod is: never anywhere but at the pod's own IP.
+func address(rep *kaito.Replica, page policy.Page) netip.AddrPort {
+	if page.Port == 0 || page.Port == portOfService {
+		return rep.Address
+	}
+	return netip.AddrPortFrom(rep.Address.Addr(), page.Port)
+}
+
+// secure is how the handshake with one pod goes. Whoever made its certificate
+// made it for the Workspace's Service, by which clients know it, or for the
+// pod's address: either will do, signed by one of the roots.
+func (r *Reader) secure(service, ip string) *tls.Config {
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		ServerName: service,
+		NextProtos: []string{"http/1.1"},
+		// The session goes with the pod. vLLM's server hangs up on a connection
+		// that idles for five seconds, so that each scrape may shake hands.
+		ClientSessionCache: new(session),
+		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it, by two names
+	}
+	if r.cfg.SkipVerify {
+		return config
+	}
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		return verify(state.PeerCertificates, r.cfg.Roots, time.Now(), service, ip)
+	}
+	return config
+}
+
+// verify that the first of a server's certificates is good for one of the names
+// and signed, over the others, by one of the roots.
+func verify(certificates []*x509.Certificate, roots *x509.CertPool, now time.Time, names ...string) error {
+	if len(certificates) == 0 {
+		return errors.New("the server has no certificate")
+	}
+	between := x509.NewCertPool()
+	for _, c := range certificates[1:] {
+		between.AddCert(c)
+	}
+	leaf := certificates[0]
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now}); err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		err := leaf.VerifyHostname(name)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errs[0]
+}
+
+// session remembers the last session with one server.
+type session struct {
+	mu sync.Mutex
+	// mu guards state.
+	state *tls.ClientSessionState
+}
+
+// Get is for package tls.
+func (s *session) Get(string) (*tls.ClientSessionState, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state, s.state != nil
+}
+
+// Put is for package tls.
+func (s *session) Put(_ string, state *tls.ClientSessionState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = state
+}
