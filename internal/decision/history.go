@@ -85,6 +85,16 @@ func (h *History) Newest() *Sample {
 	return h.samples[len(h.samples)-1]
 }
 
+// since is when the oldest sample that has the family was taken.
+func (h *History) since(family string) (time.Time, bool) {
+	for _, s := range h.samples {
+		if _, found := s.Family(family); found {
+			return s.At, true
+		}
+	}
+	return time.Time{}, false
+}
+
 // Len is the number of samples kept.
 func (h *History) Len() int { return len(h.samples) }
 

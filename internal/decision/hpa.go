@@ -2,6 +2,10 @@ package decision
 
 import "math"
 
+// fixedTolerance is the HPA's own where its behaviour has none, before
+// Kubernetes 1.35.
+const fixedTolerance = 0.1
+
 // HPA is the arithmetic of Kubernetes' HorizontalPodAutoscaler on an external
 // metric of type AverageValue: the replicas that it makes of a total, before
 // its windows, policies and bounds. Source: GetExternalPerPodMetricReplicas in
@@ -27,4 +31,27 @@ func within(total, target float64, current int32, up, down float64) bool {
 	}
 	ratio := total / (target * float64(current))
 	return ratio >= 1-down && ratio <= 1+up
+}
+
+// step is the number of replicas to publish, against a target of 1 for each, so
+// that the HPA goes from current by one in that direction: +1, -1 or 0.
+//
+// Where the HPA keeps to 10 % it holds on 11 of 10, and on 9: there the number
+// goes past the band, and it is the HPA's pace of one replica at a time that
+// makes it one step. Downwards the next integer above 0.9 × current is right
+// itself up to 19 replicas.
+func (f Fleet) step(direction int) float64 {
+	// KEDA hands on thousandths: a hundredth past the band survives that.
+	const past = 0.01
+	current := float64(f.Desired)
+	wanted := max(current+float64(direction), 0)
+	up, down := f.tolerances(0, 0)
+	switch {
+	case direction == 0, !within(wanted, 1, f.Desired, up, down):
+		return wanted
+	case direction > 0:
+		return math.Ceil((1+up)*current + past)
+	default:
+		return math.Round(1000*((1-down)*current-past)) / 1000
+	}
 }

@@ -11,8 +11,8 @@ const (
 	// Bounded misses readings, but the replicas point one way whatever the
 	// missing ones are: the value is the end of the interval that says so.
 	Bounded
-	// Held misses readings that could tip the scale, or has no serving replica
-	// yet: the value is the one on which the HPA holds.
+	// Held misses readings that could tip the scale, has no serving replica
+	// yet, or waits with a step: the value is the one on which the HPA holds.
 	Held
 )
 
@@ -33,8 +33,9 @@ func (a Answer) String() string {
 // Verdict is what a fleet's readings amount to.
 type Verdict struct {
 	Answer Answer
-	// Value is the total to publish, ≥ 0 and finite, in the metric's unit; 0
-	// when the Answer is Unknown.
+	// Value is what to publish, ≥ 0 and finite: a total in the metric's unit, a
+	// number of replicas for a metric list, a mean or a gate for triggers
+	// written by hand that ask for that; 0 when the Answer is Unknown.
 	Value float64
 	// Desired is the InferenceSet's spec.replicas when it was judged.
 	Desired int32
@@ -42,12 +43,19 @@ type Verdict struct {
 	// are known, before its windows and its pace: the Desired ones of the fleet
 	// if it holds.
 	Replicas int32
+	// Waiting is set if it is Held for nothing but a step's cooldown or a
+	// replica that is on its way.
+	Waiting bool
 	// Reason says why, in words with numbers, for the fleet's owner.
 	Reason string
 	// Read are the serving pods whose readings it rests on, and Unreadable those
 	// that it had to do without, both in the fleet's order.
 	Read       []string
 	Unreadable []Unread
+	// Members are the fleet's replicas, in its order.
+	Members []Member
+	// Missing are the metrics asked for that no serving replica's page has.
+	Missing []Missing
 }
 
 // Unread is a serving pod whose reading is missing.

@@ -1,0 +1,251 @@
+package decision
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// truth is a three-valued one, ordered: its and is the least, its or the
+// greatest (Kleene's logic).
+type truth int8
+
+const (
+	no truth = iota - 1
+	maybe
+	yes
+)
+
+// finding is a metric of a list against its thresholds. Both no is between
+// them; a maybe is the unknown, which moves nothing and is never ignored.
+type finding struct {
+	metric policy.Metric
+	survey
+	above, below truth
+}
+
+func compare(m policy.Metric, fleet Fleet, now time.Time) finding {
+	f := finding{metric: m, survey: measure(m, fleet, now), above: maybe, below: maybe}
+	switch {
+	case len(f.read) == 0, f.unknown != "":
+		return f
+	case f.idle:
+		// Less than any threshold: a Down of 0 would never be undercut.
+		f.above, f.below = no, yes
+		return f
+	}
+	switch {
+	case f.low > m.Up:
+		f.above = yes
+	case f.high <= m.Up:
+		f.above = no
+	}
+	switch {
+	case f.high < m.Down:
+		f.below = yes
+	case f.low >= m.Down:
+		f.below = no
+	}
+	return f
+}
+
+// combine is whether the metrics together ask for more replicas, and for fewer.
+func combine(how policy.Combine, findings []finding) (up, down truth) {
+	up, down = yes, yes
+	if how == policy.Or {
+		up = no
+	}
+	for _, f := range findings {
+		if how == policy.Or {
+			up = max(up, f.above)
+		} else {
+			up = min(up, f.above)
+		}
+		down = min(down, f.below)
+	}
+	return up, down
+}
+
+// evaluateList publishes the replicas that a metric list asks for, as a number
+// of them: one step at a time, and none while the one before is on its way or
+// its cooldown lasts.
+func evaluateList(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+	findings := make([]finding, len(trigger.List.Metrics))
+	for i, m := range trigger.List.Metrics {
+		findings[i] = compare(m, fleet, now)
+	}
+	v := gather(findings, fleet)
+	switch {
+	case findings[0].serving == 0:
+		v.Reason = fmt.Sprintf("holding at %d: no replica serves yet, so there is no load to measure", fleet.Desired)
+	case allUnread(findings):
+		v.Answer, v.Value = Unknown, 0
+		v.Reason = "cannot tell the load: " + findings[0].nothing(findings[0].metric.Name)
+		return v
+	default:
+		d := direct(trigger.List, findings, fleet, now)
+		v.Answer, v.Waiting = d.answer, d.wait != ""
+		if d.answer == Measured && !whole(findings) {
+			v.Answer = Bounded
+		}
+		wanted := fleet.Desired + int32(d.step)
+		v.Replicas = trigger.Bounds.Clamp(max(wanted, 0))
+		v.Value = fleet.step(d.step)
+		v.Reason = d.reason(trigger, fleet, findings, v.Replicas)
+	}
+	// The HPA multiplies it by the replicas: see policy.Value.
+	if trigger.Use == policy.Value && fleet.Desired > 0 {
+		v.Value /= float64(fleet.Desired)
+	}
+	return v
+}
+
+// gather begins a verdict that holds, with what could be read and what not.
+func gather(findings []finding, fleet Fleet) Verdict {
+	v := Verdict{Answer: Held, Replicas: fleet.Desired, Value: fleet.step(0)}
+	for i := range findings {
+		v.Missing = append(v.Missing, findings[i].missing...)
+	}
+	for _, r := range fleet.Replicas {
+		read, without := false, Unread{}
+		for i := range findings {
+			f := &findings[i]
+			read = read || slices.Contains(f.read, r.Pod)
+			at := slices.IndexFunc(f.unreadable, func(u Unread) bool { return u.Pod == r.Pod })
+			if at < 0 {
+				continue
+			}
+			if without.Pod == "" {
+				without = f.unreadable[at]
+			}
+			without.Released = without.Released || f.unreadable[at].Released
+		}
+		switch {
+		case without.Pod != "":
+			v.Unreadable = append(v.Unreadable, without)
+		case read:
+			v.Read = append(v.Read, r.Pod)
+		}
+	}
+	return v
+}
+
+// allUnread tells whether nothing at all is known of a fleet that serves. One
+// that is warming up is only known too briefly.
+func allUnread(findings []finding) bool {
+	for i := range findings {
+		if f := &findings[i]; len(f.read) > 0 || f.warming > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func whole(findings []finding) bool {
+	return !slices.ContainsFunc(findings, func(f finding) bool { return !f.survey.whole() })
+}
+
+// direction is where a list goes, and what keeps it from going further.
+type direction struct {
+	answer Answer
+	// step is +1, -1 or 0 replicas.
+	step int
+	// wait says in words what a step that the metrics ask for waits for, ""
+	// for none.
+	wait string
+}
+
+// direct is the step that the metrics ask for, if it may be made now.
+func direct(l *policy.List, findings []finding, fleet Fleet, now time.Time) direction {
+	up, down := combine(l.Combine, findings)
+	switch {
+	case up == yes:
+		if text, coming := fleet.coming(now); coming {
+			return direction{answer: Held, wait: text}
+		}
+		if left := l.UpCooldown - now.Sub(fleet.raised()); left > 0 {
+			return direction{answer: Held, wait: "next step up in " + duration(left)}
+		}
+		return direction{answer: Measured, step: 1}
+	case down == yes:
+		// Not within the cooldown of a step up either: the HPA counts steps up
+		// of the period against steps down, and might take two.
+		last := fleet.raised()
+		if fleet.Lowered.After(last) {
+			last = fleet.Lowered
+		}
+		if left := l.DownCooldown - now.Sub(last); left > 0 {
+			return direction{answer: Held, wait: "next step down in " + duration(left)}
+		}
+		return direction{answer: Measured, step: -1}
+	case up == maybe || down == maybe:
+		return direction{answer: Held}
+	}
+	return direction{answer: Measured}
+}
+
+func (d direction) reason(trigger policy.Trigger, fleet Fleet, findings []finding, replicas int32) string {
+	facts := d.facts(trigger.List, findings)
+	from := fleet.Desired
+	switch {
+	case d.wait != "":
+		return fmt.Sprintf("%d for now: %s; %s", from, facts, d.wait)
+	case d.answer == Held:
+		return fmt.Sprintf("holding at %d: %s", from, facts)
+	case d.step > 0 && replicas <= from:
+		return fmt.Sprintf("%d is the maximum: %s", from, facts)
+	case d.step < 0 && replicas >= from:
+		return fmt.Sprintf("%d is the minimum: %s", from, facts)
+	case d.step > 0:
+		return fmt.Sprintf("%d → %d: %s; next step up in %s", from, replicas, facts, duration(trigger.List.UpCooldown))
+	case d.step < 0:
+		return fmt.Sprintf("%d → %d: %s; next step down in %s", from, replicas, facts, duration(trigger.List.DownCooldown))
+	}
+	return fmt.Sprintf("%d is right: %s", from, facts)
+}
+
+// facts are the metrics with their numbers: of those any of which is enough for
+// a step up, the ones that are.
+func (d direction) facts(l *policy.List, findings []finding) string {
+	var facts []string
+	enough := l.Combine == policy.Or && slices.ContainsFunc(findings, func(f finding) bool { return f.above == yes })
+	for i := range findings {
+		if f := &findings[i]; !enough || f.above == yes {
+			facts = append(facts, f.fact())
+		}
+	}
+	return list(facts)
+}
+
+// fact is what is known of the metric, against the thresholds that it is above,
+// below or between.
+func (f *finding) fact() string {
+	m := f.metric
+	name := called(m)
+	scale, unit := f.unit()
+	say := func(x float64) string { return clear(x*scale, m.Up*scale, m.Down*scale) + unit }
+	threshold := func(x float64) string { return significant(x*scale, 9) }
+	gaps := ""
+	if text := f.gaps(); text != "" && f.unknown == "" {
+		gaps = " (" + text + ")"
+	}
+	switch {
+	case f.unknown != "":
+		return fmt.Sprintf("%s unknown (%s)", name, f.unknown)
+	case len(f.read) == 0 && f.warming == 0:
+		return fmt.Sprintf("%s unknown (%s)", name, f.first())
+	case len(f.read) == 0:
+		return fmt.Sprintf("%s unknown%s", name, gaps)
+	case f.idle:
+		return fmt.Sprintf("%s idle in %s%s", name, duration(m.Window), gaps)
+	case f.above == yes:
+		return fmt.Sprintf("%s %s > %s%s", name, say(f.low), threshold(m.Up), gaps)
+	case f.below == yes:
+		return fmt.Sprintf("%s %s < %s%s", name, say(f.high), threshold(m.Down), gaps)
+	case f.above == no && f.below == no:
+		return fmt.Sprintf("%s %s from %s to %s%s", name, say(f.low), threshold(m.Down), threshold(m.Up), gaps)
+	}
+	return fmt.Sprintf("%s %s or more%s", name, say(f.low), gaps)
+}

@@ -1,0 +1,125 @@
+package decision
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// StartBudget is how long KAITO gives a replica to start: node, image, model
+// and benchmark. One that takes longer is no longer counted on.
+const StartBudget = 30 * time.Minute
+
+// Member is a replica as a verdict saw it.
+type Member struct {
+	// Replica is its Workspace's name.
+	Replica string
+	Phase   Phase
+	// Stuck says in words why it isn't coming: it is Broken, or has been
+	// Starting for longer than StartBudget. "" for all others.
+	Stuck string
+	// Asleep is set while its engine sleeps.
+	Asleep bool
+}
+
+// Missing is a metric that no serving replica's page has.
+type Missing struct {
+	Metric string
+	// Nearest is the name on the pages that is most like it, "" if none is.
+	Nearest string
+}
+
+func members(fleet Fleet, now time.Time) []Member {
+	all := make([]Member, len(fleet.Replicas))
+	for i := range fleet.Replicas {
+		r := &fleet.Replicas[i]
+		all[i] = Member{Replica: r.name(), Phase: r.Phase, Stuck: r.stuck(now), Asleep: r.Asleep && r.Phase == Serving}
+	}
+	return all
+}
+
+// name is the Workspace's: its first pod is called so, with -0.
+func (r *Replica) name() string { return strings.TrimSuffix(r.Pod, "-0") }
+
+// stuck says why the replica isn't coming, "" if it is or has come.
+func (r *Replica) stuck(now time.Time) string {
+	why := r.Why
+	if why == "" {
+		why = "KAITO gives no reason"
+	}
+	switch {
+	case r.Phase == Broken:
+		return why
+	case r.Phase == Starting && !r.Ordered.IsZero() && now.Sub(r.Ordered) > StartBudget:
+		return fmt.Sprintf("not serving %s after it was ordered: %s", duration(StartBudget), why)
+	}
+	return ""
+}
+
+// coming finds a replica that is on its way, and says which in words. One that
+// KAITO hasn't made a Workspace for yet is on its way as well.
+func (f Fleet) coming(now time.Time) (string, bool) {
+	present := int32(0)
+	for i := range f.Replicas {
+		r := &f.Replicas[i]
+		if r.Phase == Terminating {
+			continue
+		}
+		present++
+		if r.Phase == Starting && r.stuck(now) == "" {
+			text := r.name() + " is starting"
+			if r.Why != "" {
+				text += " (" + r.Why + ")"
+			}
+			return text, true
+		}
+	}
+	if raised := f.raised(); present < f.Desired && !raised.IsZero() && now.Sub(raised) <= StartBudget {
+		return "a replica has been ordered", true
+	}
+	return "", false
+}
+
+// raised is when the fleet last grew. A process that hasn't seen it takes it
+// from the newest Workspace, so that a restart doesn't forget the cooldown.
+func (f Fleet) raised() time.Time {
+	if !f.Raised.IsZero() {
+		return f.Raised
+	}
+	var newest time.Time
+	for i := range f.Replicas {
+		if r := &f.Replicas[i]; r.Ordered.After(newest) {
+			newest = r.Ordered
+		}
+	}
+	return newest
+}
+
+// missing is the metric if every page that was read lacks it. Before anything
+// was read nobody knows.
+func missing(metric string, fleet Fleet, now time.Time) []Missing {
+	var page *Sample
+	for i := range fleet.Replicas {
+		r := &fleet.Replicas[i]
+		if r.Phase != Serving || r.Last == nil || now.Sub(r.Last.At) > fleet.Freshness {
+			continue
+		}
+		if _, found := find(r.Last, metric); found {
+			return nil
+		}
+		if page == nil || len(r.Last.Names) > len(page.Names) {
+			page = r.Last
+		}
+	}
+	if page == nil {
+		return nil
+	}
+	m := Missing{Metric: metric}
+	// The name itself is there if only its value is no number.
+	if nearest, found := policy.Nearest(metric, page.Names); found && nearest != metric {
+		m.Nearest = nearest
+	}
+	return []Missing{m}
+}

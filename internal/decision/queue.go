@@ -1,0 +1,215 @@
+package decision
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// evaluateQueue publishes what a queue's replicas come to: their total, or what
+// a trigger written by hand asks for instead.
+func evaluateQueue(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+	_, target := trigger.Published()
+	q := queue{Trigger: trigger, fleet: fleet, target: target, survey: ask(trigger.Queue, fleet, now)}
+	if q.Queue.Aggregation == policy.Gate {
+		q.gate()
+	}
+	v := Verdict{Read: q.read, Unreadable: q.unreadable, Missing: q.missing, Replicas: fleet.Desired}
+	v.Answer, v.Value = q.answer()
+	if v.Answer == Unknown {
+		v.Reason = q.untold()
+		return v
+	}
+	wanted := fleet.Desired
+	if q.Use != policy.Formula {
+		wanted = q.hpa(v.Value)
+	}
+	v.Replicas = trigger.Bounds.Clamp(wanted)
+	if q.Use == policy.Formula {
+		v.Replicas = fleet.Desired
+	}
+	v.Reason = q.reason(v, wanted)
+	return v
+}
+
+// queue is a trigger with what was read of its fleet.
+type queue struct {
+	policy.Trigger
+	survey
+	fleet Fleet
+	// target is what the HPA compares with.
+	target float64
+}
+
+// ask reads the fleet the way that the aggregation wants it: low and high are
+// of the total, or of the mean.
+func ask(q policy.Queue, fleet Fleet, now time.Time) survey {
+	switch q.Aggregation {
+	case policy.WindowedAvg, policy.Gate:
+		return measure(policy.Metric{
+			Name: q.Metric, Kind: kind(q.Metric, fleet), Up: q.Target, Down: q.Target, Window: q.Window,
+		}, fleet, now)
+	case policy.Sum, policy.ServiceAvg:
+	}
+	s := look(q.Metric, fleet, now, math.Inf(1), func(r Replica) reading { return r.total(q.Metric, fleet.Freshness, now) })
+	if q.Aggregation == policy.ServiceAvg {
+		s.mean()
+	}
+	return s
+}
+
+// kind is what the pages say that the metric is: a trigger written by hand
+// doesn't.
+func kind(metric string, fleet Fleet) policy.Kind {
+	for _, r := range fleet.Replicas {
+		if r.Phase != Serving || r.Last == nil {
+			continue
+		}
+		if family, found := find(r.Last, metric); found && family.Kind == Histogram {
+			return policy.Histogram
+		}
+	}
+	return policy.Gauge
+}
+
+// gate makes 1 of a mean above the target, 0 of one that isn't, and keeps what
+// could be either open.
+func (q *queue) gate() {
+	is := func(mean float64) float64 {
+		if mean > q.Queue.Target {
+			return 1
+		}
+		return 0
+	}
+	q.low, q.high = is(q.low), is(q.high)
+}
+
+// averages tells whether low and high are means.
+func (q *queue) averages() bool {
+	return q.Queue.Aggregation == policy.ServiceAvg || q.Queue.Aggregation == policy.WindowedAvg
+}
+
+// publish is what to publish of a total or a mean. The HPA divides an
+// AverageValue by the replicas desired, so that a mean has to be multiplied by
+// them.
+func (q *queue) publish(x float64) float64 {
+	if q.averages() && q.Use == policy.AverageValue {
+		return x * float64(q.fleet.Desired)
+	}
+	return x
+}
+
+// hold is the value on which the HPA holds.
+func (q *queue) hold() float64 {
+	if q.Use == policy.Value {
+		return q.target
+	}
+	return q.target * float64(q.fleet.Desired)
+}
+
+// hpa is what the HPA makes of a value. A Value is multiplied by the Ready pods
+// where an AverageValue is taken as it is; pods for replicas, that is right
+// where each has one node.
+func (q *queue) hpa(value float64) int32 {
+	if q.Use == policy.Value {
+		value *= float64(q.fleet.Desired)
+	}
+	up, down := q.fleet.tolerances(policy.UpTolerance, policy.DownTolerance)
+	return HPA(value, q.target, q.fleet.Desired, up, down)
+}
+
+// answer is the value to publish, and what it rests on.
+func (q *queue) answer() (Answer, float64) {
+	known := len(q.read) > 0 && q.unknown == ""
+	low, high := q.publish(q.low), q.publish(q.high)
+	switch {
+	case q.serving > 0 && len(q.read) == 0 && q.warming == 0:
+		return Unknown, 0
+	case known && q.whole():
+		return Measured, low
+	case q.Use == policy.Formula, q.Queue.Aggregation == policy.Gate && q.serving > 0:
+		// What a formula holds on nobody knows, and of a gate only whether it
+		// is open: so nothing is published that isn't certain. An error makes
+		// the HPA hold.
+		if known && (q.low == q.high || q.open() == 0) {
+			return Bounded, high
+		}
+		return Unknown, 0
+	case known && q.hpa(low) > q.fleet.Desired:
+		return Bounded, low
+	case known && !math.IsInf(high, 1) && q.hpa(high) < q.fleet.Desired:
+		return Bounded, high
+	}
+	return Held, q.hold()
+}
+
+// untold says why there is nothing to publish.
+func (q *queue) untold() string {
+	const prefix = "cannot tell the load: "
+	switch {
+	case q.serving == 0:
+		return prefix + "no replica serves yet"
+	case q.unknown != "":
+		return prefix + q.Queue.Metric + ": " + q.unknown
+	case len(q.read) == 0 && q.warming == 0:
+		return prefix + q.nothing(q.Queue.Metric)
+	}
+	return prefix + q.Queue.Metric + ": " + q.gaps()
+}
+
+// reason puts a verdict into words: what was read, what it is measured against,
+// and what follows. Wanted is what it would come to without bounds.
+func (q *queue) reason(v Verdict, wanted int32) string {
+	desired := q.fleet.Desired
+	if q.serving == 0 {
+		return fmt.Sprintf("holding at %d: no replica serves yet, so there is no load to measure", desired)
+	}
+	read := q.facts()
+	switch {
+	case q.Use == policy.Formula:
+		return fmt.Sprintf("%s for the formula: %s", number(v.Value), read)
+	case v.Answer == Held:
+		return fmt.Sprintf("holding at %d: %s", desired, read)
+	case v.Replicas != desired && v.Replicas < wanted:
+		return fmt.Sprintf("%d → %d, the maximum: %s, which would be %d", desired, v.Replicas, read, wanted)
+	case v.Replicas != desired:
+		return fmt.Sprintf("%d → %d: %s", desired, v.Replicas, read)
+	case v.Replicas > wanted:
+		return fmt.Sprintf("%d is the minimum: %s", desired, read)
+	case v.Replicas < wanted:
+		return fmt.Sprintf("%d is the maximum: %s, which would be %d", desired, read, wanted)
+	default:
+		return fmt.Sprintf("%d is right: %s", desired, read)
+	}
+}
+
+// facts are the numbers of a verdict.
+func (q *queue) facts() string {
+	metric, target, on := q.Queue.Metric, number(q.Queue.Target), replicas(len(q.read))
+	text := ""
+	switch {
+	case len(q.read) == 0 || q.unknown != "":
+		text = fmt.Sprintf("%s is unknown", metric)
+		if q.unknown != "" {
+			return text + ": " + q.unknown
+		}
+	case q.Queue.Aggregation == policy.Gate && q.high > 0:
+		text = fmt.Sprintf("%s is above %s over %s on %s", metric, target, duration(q.Queue.Window), on)
+	case q.Queue.Aggregation == policy.Gate:
+		text = fmt.Sprintf("%s is not above %s over %s on %s", metric, target, duration(q.Queue.Window), on)
+	case q.Queue.Aggregation == policy.WindowedAvg:
+		text = fmt.Sprintf("%s is %s on average over %s on %s, %s wanted", metric, number(q.low), duration(q.Queue.Window), on, target)
+	case q.Queue.Aggregation == policy.ServiceAvg:
+		text = fmt.Sprintf("%s is %s on average on %s, %s wanted", metric, number(q.low), on, target)
+	case q.Use == policy.Value:
+		text = fmt.Sprintf("%s is %s in total on %s, %s wanted altogether", metric, number(q.low), on, target)
+	default:
+		text = fmt.Sprintf("%s is %s in total on %s, %s wanted on each", metric, number(q.low), on, target)
+	}
+	if gaps := q.gaps(); gaps != "" {
+		text += "; " + gaps
+	}
+	return text
+}

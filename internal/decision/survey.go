@@ -1,0 +1,217 @@
+package decision
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// survey is a fleet's readings of one metric.
+type survey struct {
+	// serving counts replicas, read, unreadable and warming together.
+	serving int
+	read    []string
+	// unreadable have no reading, and released counts those of them that have
+	// had none for longer than the fleet's grace.
+	unreadable []Unread
+	released   int
+	// warming counts replicas whose samples don't reach back over the window
+	// yet, because this process is new or the pod was away; the least reaches
+	// back for reached.
+	warming         int
+	reached, window time.Duration
+	// missing is the metric's name if every page that was read lacks it.
+	missing []Missing
+
+	// low and high are the least and the greatest that the metric could be over
+	// the fleet: high is +Inf while any replica could be anything. They are
+	// equal if nothing is missing.
+	low, high float64
+	// largest is the greatest of the readings.
+	largest float64
+	// idle is set when a histogram had no observations and nothing ran or
+	// waited: less than any threshold, even 0.
+	idle bool
+	// unknown says in words why nothing can be told though pods were read, ""
+	// if low and high hold.
+	unknown string
+}
+
+// reading is one replica's value of a metric, or why there is none.
+type reading struct {
+	value float64
+	// why says in words why there is no value, "" if there is one.
+	why string
+	// warming is set when its samples don't cover the window yet; they reach
+	// back for so long.
+	warming bool
+	reached time.Duration
+}
+
+// look asks every serving replica. Those that never served, or are being
+// deleted, have no load of their own: they stand for nothing, not for an
+// unknown. No replica's value is greater than limit. It leaves the total in low
+// and high.
+func look(metric string, fleet Fleet, now time.Time, limit float64, read func(Replica) reading) survey {
+	s := survey{missing: missing(metric, fleet, now)}
+	for _, replica := range fleet.Replicas {
+		if !replica.speaks(fleet.Freshness, now) {
+			continue
+		}
+		s.serving++
+		switch r := read(replica); {
+		case r.why != "":
+			s.skip(replica, r.why, replica.silent(metric, now) > fleet.Grace)
+		case r.warming:
+			s.warm(r.reached)
+		default:
+			s.read = append(s.read, replica.Pod)
+			s.low += r.value
+			s.largest = max(s.largest, r.value)
+		}
+	}
+	s.high = s.low + s.largest*float64(s.released)
+	// One that is unreadable and not released could be anything. 0 × Inf is no
+	// number, so it is left out where there is none.
+	if open := s.open(); open > 0 {
+		s.high += limit * float64(open)
+	}
+	return s
+}
+
+func (s *survey) skip(r Replica, why string, released bool) {
+	s.unreadable = append(s.unreadable, Unread{Pod: r.Pod, Why: why, Released: released})
+	if released {
+		s.released++
+	}
+}
+
+func (s *survey) warm(reached time.Duration) {
+	if s.warming == 0 || reached < s.reached {
+		s.reached = reached
+	}
+	s.warming++
+}
+
+// open is how many replicas could be anything.
+func (s *survey) open() int { return s.warming + len(s.unreadable) - s.released }
+
+// whole tells whether every serving replica was read.
+func (s *survey) whole() bool { return s.warming == 0 && len(s.unreadable) == 0 }
+
+// mean makes the total a mean over the serving replicas.
+func (s *survey) mean() {
+	if s.serving > 0 {
+		s.low /= float64(s.serving)
+		s.high /= float64(s.serving)
+	}
+}
+
+// speaks tells whether the replica has a load that somebody should know.
+func (r Replica) speaks(freshness time.Duration, now time.Time) bool {
+	return r.Phase == Serving && !r.joins(freshness, now)
+}
+
+// joins tells whether the replica has turned Ready so shortly ago that it would
+// be strange to have read it yet. A moment before it was starting, without
+// load, and so it goes on to count; that it is new to this process alone is not
+// enough, or a restart would take loaded pods for idle ones.
+func (r Replica) joins(freshness time.Duration, now time.Time) bool {
+	return r.Last == nil && r.Failure == "" && !r.ReadySince.IsZero() &&
+		now.Sub(r.ReadySince) <= freshness && now.Sub(r.Expected) <= freshness
+}
+
+// family is what the replica's newest page says of a metric, or why there is
+// nothing, in words.
+func (r Replica) family(metric string, freshness time.Duration, now time.Time) (*Family, string) {
+	if r.Last == nil || now.Sub(r.Last.At) > freshness {
+		if r.Failure != "" {
+			return nil, r.Failure
+		}
+		return nil, "it has not been read yet"
+	}
+	family, found := find(r.Last, metric)
+	if !found {
+		return nil, "its page has no " + metric
+	}
+	return family, ""
+}
+
+// total is the newest value of a metric that can be added up.
+func (r Replica) total(metric string, freshness time.Duration, now time.Time) reading {
+	family, why := r.family(metric, freshness, now)
+	switch {
+	case why != "":
+		return reading{why: why}
+	case family.Kind == Histogram:
+		return reading{why: metric + " is a histogram, which has no total to compare with a threshold"}
+	case family.Sum < 0:
+		return reading{why: metric + " is negative"}
+	}
+	return reading{value: family.Sum}
+}
+
+// find is the family of that name, or of one that the metric has in another
+// version of vLLM.
+func find(s *Sample, metric string) (*Family, bool) {
+	for _, name := range policy.Names(metric) {
+		if family, found := s.Family(name); found {
+			return family, true
+		}
+	}
+	return nil, false
+}
+
+// silent is for how long nothing has been known of the metric.
+func (r Replica) silent(metric string, now time.Time) time.Duration {
+	since := r.Expected
+	if r.Last != nil {
+		if _, found := find(r.Last, metric); found {
+			since = r.Last.At
+		}
+	}
+	return now.Sub(since)
+}
+
+// nothing says that no serving replica's value can be read, and why.
+func (s *survey) nothing(metric string) string {
+	return fmt.Sprintf("%s of %s can be read (%s)", none(s.serving), metric, s.first())
+}
+
+// first is one of the unreadable pods with what is wrong with it.
+func (s *survey) first() string {
+	u := s.unreadable[0]
+	if len(s.missing) > 0 && s.missing[0].Nearest != "" && strings.HasSuffix(u.Why, " has no "+s.missing[0].Metric) {
+		return fmt.Sprintf("%s: %s; did you mean %s?", u.Pod, u.Why, s.missing[0].Nearest)
+	}
+	return u.Pod + ": " + u.Why
+}
+
+func none(serving int) string {
+	if serving == 1 {
+		return "the only serving replica's value"
+	}
+	return fmt.Sprintf("no serving replica's value (of %d)", serving)
+}
+
+// gaps says who is missing in the survey, "" if nobody is.
+func (s *survey) gaps() string {
+	text := ""
+	if n := len(s.unreadable); n > 0 {
+		text = fmt.Sprintf("%d of %d can't be read (%s)", n, s.serving, s.first())
+		if s.released > 0 {
+			text += fmt.Sprintf(", %d of them for so long that %s stands for %s at most",
+				s.released, pronoun(s.released), number(s.largest))
+		}
+	}
+	if s.warming > 0 {
+		if text != "" {
+			text += "; "
+		}
+		text += fmt.Sprintf("warming up: readings of %d of %d reach back %s of %s",
+			s.warming, s.serving, duration(s.reached), duration(s.window))
+	}
+	return text
+}
