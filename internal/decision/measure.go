@@ -156,6 +156,10 @@ func (r Replica) activity(w Window) activity {
 			return busy
 		}
 	}
+	// What came and went between two readings shows in no gauge.
+	if ended, ok := r.History.Delta(policy.FamilyFinished, w); ok && ended.Value > 0 {
+		return busy
+	}
 	return least
 }
 
