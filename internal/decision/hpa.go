@@ -40,7 +40,7 @@ func within(total, target float64, current int32, up, down float64) bool {
 // goes past the band, and it is the HPA's pace of one replica at a time that
 // makes it one step. Downwards the next integer above 0.9 × current is right
 // itself up to 19 replicas.
-func (f Fleet) step(direction int) float64 {
+func (f Fleet) step(direction int32) float64 {
 	// KEDA hands on thousandths: a hundredth past the band survives that.
 	const past = 0.01
 	current := float64(f.Desired)

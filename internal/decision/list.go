@@ -90,7 +90,7 @@ func evaluateList(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 		if d.answer == Measured && !whole(findings) {
 			v.Answer = Bounded
 		}
-		wanted := fleet.Desired + int32(d.step)
+		wanted := fleet.Desired + d.step
 		v.Replicas = trigger.Bounds.Clamp(max(wanted, 0))
 		v.Value = fleet.step(d.step)
 		v.Reason = d.reason(trigger, fleet, findings, v.Replicas)
@@ -151,7 +151,7 @@ func whole(findings []finding) bool {
 type direction struct {
 	answer Answer
 	// step is +1, -1 or 0 replicas.
-	step int
+	step int32
 	// wait says in words what a step that the metrics ask for waits for, ""
 	// for none.
 	wait string
@@ -225,7 +225,7 @@ func (f *finding) fact() string {
 	m := f.metric
 	name := called(m)
 	scale, unit := f.unit()
-	say := func(x float64) string { return clear(x*scale, m.Up*scale, m.Down*scale) + unit }
+	say := func(x float64) string { return distinct(x*scale, m.Up*scale, m.Down*scale) + unit }
 	threshold := func(x float64) string { return significant(x*scale, 9) }
 	gaps := ""
 	if text := f.gaps(); text != "" && f.unknown == "" {

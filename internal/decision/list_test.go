@@ -136,7 +136,7 @@ func TestAWindowAnswersInTime(t *testing.T) {
 			m.Window, m.Up = window, 5
 			s := tell(t, 1, listOf(policy.And, m)).pod("a", pending(14), running(9), ends(3, 60))
 			limit := max(window*6/5, 15*time.Second) // three readings at least
-			s.stays(min(window*3/4, limit)/step5*step5, "before its window is full")
+			s.stays(min(window*3/4, limit).Truncate(step5), "before its window is full")
 			if v := s.at(limit).verdict(); v.Value != 2 {
 				t.Errorf("%s over %v: after %v %s", m.Name, window, limit, v.Reason)
 			}
@@ -173,9 +173,9 @@ func TestComingAndGoingUnderLoadMovesNothing(t *testing.T) {
 			s.scaled(2).pod("b", leaves).stays(150*time.Second, "it ends").without("b")
 		},
 		"a scrape fails now and then": func(s *story) {
-			for i := range time.Duration(12) {
-				s.pod("b", hangs).stays(2*time.Minute+(2*i+1)*10*time.Second, "away")
-				s.pod("b", answers).stays(2*time.Minute+(2*i+2)*10*time.Second, "back")
+			for s.now.Before(s.began.Add(6 * time.Minute)) {
+				s.pod("b", hangs).stays(s.now.Sub(s.began)+2*step5, "away")
+				s.pod("b", answers).stays(s.now.Sub(s.began)+2*step5, "back")
 			}
 		},
 	} {
@@ -253,10 +253,10 @@ func TestAStepIsOneAtEverySize(t *testing.T) {
 		for desired := range int32(200) {
 			f := Fleet{Desired: desired + 1, NoTolerance: fixed}
 			up, down := f.tolerances(0, 0)
-			for _, direction := range []int{-1, 0, 1} {
+			for _, direction := range []int32{-1, 0, 1} {
 				got := HPA(f.step(direction), 1, f.Desired, up, down)
 				// What goes too far is one step by the HPA's pace.
-				if paced := min(max(got, f.Desired-1), f.Desired+1); paced != f.Desired+int32(direction) {
+				if paced := min(max(got, f.Desired-1), f.Desired+1); paced != f.Desired+direction {
 					t.Errorf("%d%+d with tolerances %v: %v published, and the HPA makes %d of it", f.Desired, direction, up, f.step(direction), got)
 				}
 			}

@@ -96,6 +96,9 @@ func (q *queue) averages() bool {
 // them.
 func (q *queue) publish(x float64) float64 {
 	if q.averages() && q.Use == policy.AverageValue {
+		if q.fleet.Desired == 0 {
+			return 0 // whatever x is: infinity × 0 is no number
+		}
 		return x * float64(q.fleet.Desired)
 	}
 	return x
@@ -123,23 +126,33 @@ func (q *queue) hpa(value float64) int32 {
 // answer is the value to publish, and what it rests on.
 func (q *queue) answer() (Answer, float64) {
 	known := len(q.read) > 0 && q.unknown == ""
-	low, high := q.publish(q.low), q.publish(q.high)
 	switch {
 	case q.serving > 0 && len(q.read) == 0 && q.warming == 0:
 		return Unknown, 0
 	case known && q.whole():
-		return Measured, low
+		return Measured, q.publish(q.low)
 	case q.Use == policy.Formula, q.Queue.Aggregation == policy.Gate && q.serving > 0:
 		// What a formula holds on nobody knows, and of a gate only whether it
 		// is open: so nothing is published that isn't certain. An error makes
 		// the HPA hold.
 		if known && (q.low == q.high || q.open() == 0) {
-			return Bounded, high
+			return Bounded, q.publish(q.high)
 		}
 		return Unknown, 0
-	case known && q.hpa(low) > q.fleet.Desired:
+	case known:
+		return q.bounded()
+	}
+	return Held, q.hold()
+}
+
+// bounded is the end of the interval that moves the fleet, whatever the truth
+// is, or else a hold.
+func (q *queue) bounded() (Answer, float64) {
+	low, high := q.publish(q.low), q.publish(q.high)
+	switch {
+	case q.hpa(low) > q.fleet.Desired:
 		return Bounded, low
-	case known && !math.IsInf(high, 1) && q.hpa(high) < q.fleet.Desired:
+	case !math.IsInf(high, 1) && q.hpa(high) < q.fleet.Desired:
 		return Bounded, high
 	}
 	return Held, q.hold()
@@ -188,7 +201,7 @@ func (q *queue) reason(v Verdict, wanted int32) string {
 // facts are the numbers of a verdict.
 func (q *queue) facts() string {
 	metric, target, on := q.Queue.Metric, number(q.Queue.Target), replicas(len(q.read))
-	text := ""
+	var text string
 	switch {
 	case len(q.read) == 0 || q.unknown != "":
 		text = fmt.Sprintf("%s is unknown", metric)

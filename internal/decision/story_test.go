@@ -59,6 +59,7 @@ func hangs(_ *story, p *pod) { p.silent, p.Failure = true, "no answer within 2s"
 func answers(_ *story, p *pod) {
 	p.silent, p.Failure = false, ""
 }
+
 func misses(family string) does { return func(_ *story, p *pod) { p.lacks = append(p.lacks, family) } }
 
 // ends makes so many requests end between two scrapes, after so many seconds in

@@ -65,9 +65,9 @@ func (f *finding) unit() (scale float64, unit string) {
 	return 1, ""
 }
 
-// clear is a number with as few digits as it can have, three or more, without
+// distinct is a number with as few digits as it can have, three or more, without
 // looking like one of those that it isn't.
-func clear(x float64, others ...float64) string {
+func distinct(x float64, others ...float64) string {
 	text := ""
 	for digits := 3; digits <= 9; digits++ {
 		text = significant(x, digits)
