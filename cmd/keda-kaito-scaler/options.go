@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,10 +34,12 @@ type options struct {
 	certificates  string
 	certDuration  time.Duration
 
-	scrapeInterval  time.Duration
-	scrapeTimeout   time.Duration
-	scrapeMaxBytes  int64
-	unreadableGrace time.Duration
+	scrapeInterval   time.Duration
+	scrapeTimeout    time.Duration
+	scrapeMaxBytes   int64
+	scrapeCAFile     string
+	scrapeSkipVerify bool
+	unreadableGrace  time.Duration
 
 	metricsPort int
 	healthPort  int
@@ -112,6 +115,10 @@ func (o *options) groups() []group {
 			f.DurationVar(&o.scrapeInterval, "scrape-interval", o.scrapeInterval, "`time` between two readings of a pod, 1s to 60s; a reading counts for three of them")
 			f.DurationVar(&o.scrapeTimeout, "scrape-timeout", o.scrapeTimeout, "`time` within which a pod must have answered in full, above 0 and at most the interval")
 			f.Int64Var(&o.scrapeMaxBytes, "scrape-max-bytes", o.scrapeMaxBytes, "most `bytes` of a page that are read, unpacked; a longer page is refused")
+			f.StringVar(&o.scrapeCAFile, "scrape-ca-file", o.scrapeCAFile,
+				"PEM `file` of the CAs that sign the certificates of pods read over https, read once at the start (default: the system's CAs)")
+			f.BoolVar(&o.scrapeSkipVerify, "scrape-insecure-skip-verify", o.scrapeSkipVerify,
+				"take any certificate of pods read over https: whoever answers at a pod's address is believed")
 			f.DurationVar(&o.unreadableGrace, "unreadable-grace", o.unreadableGrace, "`time` after which an unreadable pod no longer keeps its fleet from shrinking")
 		})},
 		{"Operations", set(func(f *pflag.FlagSet) {
@@ -193,6 +200,8 @@ func (o *options) complete() error {
 	refuse(o.scrapeTimeout <= 0 || o.scrapeTimeout > o.scrapeInterval, "scrape-timeout", o.scrapeTimeout,
 		fmt.Sprintf("must be above 0 and at most the scrape interval of %s", o.scrapeInterval))
 	refuse(o.scrapeMaxBytes < 1<<10, "scrape-max-bytes", o.scrapeMaxBytes, "must be at least 1024: a page has some 60 000")
+	refuse(o.scrapeSkipVerify && o.scrapeCAFile != "", "scrape-insecure-skip-verify", o.scrapeSkipVerify,
+		"must not be set beside --scrape-ca-file: it takes certificates of any CA")
 	refuse(o.unreadableGrace < 3*o.scrapeInterval, "unreadable-grace", o.unreadableGrace,
 		fmt.Sprintf("must be at least three scrape intervals, %s", 3*o.scrapeInterval))
 	refuse(o.connectionAge < time.Second, "connection-age", o.connectionAge, "must be at least 1s")
@@ -224,4 +233,21 @@ func ownNamespace(root fs.FS) string {
 		}
 	}
 	return fallbackNamespace
+}
+
+// scrapeRoots are the CAs of pods that are read over https, nil for the
+// system's.
+func (o *options) scrapeRoots() (*x509.CertPool, error) {
+	if o.scrapeCAFile == "" {
+		return nil, nil //nolint:nilnil // what package tls takes for the system's
+	}
+	text, err := os.ReadFile(o.scrapeCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("--scrape-ca-file: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("--scrape-ca-file %s: must hold a certificate in PEM", o.scrapeCAFile)
+	}
+	return roots, nil
 }

@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
+	"errors"
 	"flag"
 	"io/fs"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,7 +83,7 @@ func TestEveryFlagIsRead(t *testing.T) {
 		"--kubeconfig=/tmp/kubeconfig", "--working-namespace=autoscaling", "--leader-elect=false",
 		"--bind-address=::1", "--grpc-port=1", "--scaler-service-name=svc", "--scaler-address=scaler.example.com:443",
 		"--connection-age=1s", "--certificates=external", "--cert-duration=1h",
-		"--scrape-interval=1s", "--scrape-timeout=500ms", "--scrape-max-bytes=1024", "--unreadable-grace=3s",
+		"--scrape-interval=1s", "--scrape-timeout=500ms", "--scrape-max-bytes=1024", "--scrape-ca-file=/ca.crt", "--unreadable-grace=3s",
 		"--metrics-port=0", "--grpc-health-port=65535", "-v=10")
 	if out.err != nil {
 		t.Fatal(out.err)
@@ -89,7 +92,7 @@ func TestEveryFlagIsRead(t *testing.T) {
 		kubeconfig: "/tmp/kubeconfig", workingNamespace: "autoscaling", leaderElect: false,
 		bindAddress: "::1", grpcPort: 1, serviceName: "svc", scalerAddress: "scaler.example.com:443",
 		connectionAge: time.Second, certificates: "external", certDuration: time.Hour,
-		scrapeInterval: time.Second, scrapeTimeout: 500 * time.Millisecond, scrapeMaxBytes: 1024, unreadableGrace: 3 * time.Second,
+		scrapeInterval: time.Second, scrapeTimeout: 500 * time.Millisecond, scrapeMaxBytes: 1024, scrapeCAFile: "/ca.crt", unreadableGrace: 3 * time.Second,
 		metricsPort: 0, healthPort: 65535, verbosity: 10,
 	}
 	if diff := cmp.Diff(want, out.ran, cmp.AllowUnexported(options{}), cmpopts.IgnoreFields(options{}, "root")); diff != "" {
@@ -119,6 +122,7 @@ func TestABadValueIsRefusedWithTheValueAndTheRule(t *testing.T) {
 		{"--scrape-timeout=6s", "--scrape-timeout 6s: must be above 0 and at most the scrape interval of 5s"},
 		{"--scrape-max-bytes=1023", "--scrape-max-bytes 1023: must be at least 1024: a page has some 60 000"},
 		{"--scrape-max-bytes=99999999999999999999", `--scrape-max-bytes "99999999999999999999": is out of range`},
+		{"--scrape-ca-file=ca.crt --scrape-insecure-skip-verify", "--scrape-insecure-skip-verify true: must not be set beside --scrape-ca-file: it takes"},
 		{"--unreadable-grace=14s", "--unreadable-grace 14s: must be at least three scrape intervals, 15s"},
 		{"--connection-age=999ms", "--connection-age 999ms: must be at least 1s"},
 		{"--certificates=cert-manager", "--certificates cert-manager: must be self or external"},
@@ -223,5 +227,33 @@ func TestVersionNamesTheProgramAndItsGo(t *testing.T) {
 	}
 	if !strings.HasPrefix(out.stdout, "keda-kaito-scaler version ") || !strings.Contains(out.stdout, "go1.") {
 		t.Errorf("version: %q", out.stdout)
+	}
+}
+
+func TestTheCAsOfPods(t *testing.T) {
+	ca := httptest.NewUnstartedServer(nil)
+	ca.StartTLS()
+	defer ca.Close()
+	folder := t.TempDir()
+	good, bad := filepath.Join(folder, "good"), filepath.Join(folder, "bad")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate().Raw})
+	if err := errors.Join(os.WriteFile(good, text, 0o600), os.WriteFile(bad, []byte("none"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"": "", good: "", bad: "--scrape-ca-file " + bad + ": must hold a certificate in PEM",
+		good + "-gone": "--scrape-ca-file: open " + good + "-gone",
+	} {
+		o := options{scrapeCAFile: file}
+		roots, err := o.scrapeRoots()
+		if want != "" {
+			if err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%q: error %v, want %s", file, err, want)
+			}
+			continue
+		}
+		if err != nil || (roots == nil) != (file == "") {
+			t.Errorf("%q: %v, %v", file, roots, err)
+		}
 	}
 }

@@ -18,9 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	apiversion "k8s.io/apimachinery/pkg/version"
 	fakediscovery "k8s.io/client-go/discovery/fake"
 	clienttesting "k8s.io/client-go/testing"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
@@ -68,9 +68,9 @@ func TestItWaitsForTheAPIsAndSaysOnceWhichAreMissing(t *testing.T) {
 			_, args, _ = strings.Cut(args, `"msg"=`)
 			got = append(got, fmt.Sprint(time.Since(began), " ", args))
 		}, funcr.Options{})
-		version, err := awaitAPIs(t.Context(), c, log)
-		if version != "v1alpha1" || err != nil {
-			t.Errorf("%q, %v; want v1alpha1", version, err)
+		c.FakedServerVersion = &apiversion.Info{GitVersion: "v1.34.9"}
+		if found := awaitAPIs(t.Context(), c, log); found != (apis{"v1alpha1", true}) {
+			t.Errorf("found %+v, want v1alpha1 on an HPA without tolerance", found)
 		}
 		const waiting = `"waiting for APIs that the cluster doesn't serve: install KEDA and KAITO" "missing"=`
 		want := []string{
@@ -88,9 +88,85 @@ func TestItWaitsForTheAPIsAndSaysOnceWhichAreMissing(t *testing.T) {
 func TestAWaitForTheAPIsEndsWithTheProgram(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	version, err := awaitAPIs(ctx, cluster(nil), logr.Discard())
-	if version != "" || err != nil {
-		t.Errorf("%q, %v; want neither a version nor an error", version, err)
+	if found := awaitAPIs(ctx, cluster(nil), logr.Discard()); found != (apis{}) {
+		t.Errorf("found %+v, want nothing", found)
+	}
+}
+
+func TestWhichHPAsLackTolerance(t *testing.T) {
+	for version, want := range map[string]bool{
+		"v1.28.3": true, "v1.34.9-gke.100": true, "v1.35.0": false, "v1.35.0-alpha.1": false, "v1.36.3+k3s1": false, "v2.0.0": false, "unknown": true,
+	} {
+		c := cluster(nil)
+		c.FakedServerVersion = &apiversion.Info{GitVersion: version}
+		if got, err := lacksTolerance(c); got != want || err != nil {
+			t.Errorf("%s: %t, %v; want %t", version, got, err, want)
+		}
+	}
+}
+
+func serving(versions ...string) func(*fakediscovery.FakeDiscovery) error {
+	return func(c *fakediscovery.FakeDiscovery) error {
+		c.Resources = nil
+		for _, v := range versions {
+			_ = install("kaito.sh/"+v, "inferencesets", "workspaces")(c)
+		}
+		return nil
+	}
+}
+
+func TestAnotherVersionOfKAITOIsNoticed(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		used    string
+		changes map[time.Duration]func(*fakediscovery.FakeDiscovery) error
+		want    string
+		after   time.Duration
+		log     []string
+	}{
+		{"upgraded", "v1alpha1", map[time.Duration]func(*fakediscovery.FakeDiscovery) error{
+			0: serving("v1alpha1"), 45 * time.Second: serving("v1alpha1", "v1beta1"),
+		}, "v1beta1", time.Minute, nil},
+		{"rolled back", "v1beta1", map[time.Duration]func(*fakediscovery.FakeDiscovery) error{
+			0: serving("v1alpha1", "v1beta1"), 45 * time.Second: serving("v1alpha1"),
+		}, "v1alpha1", time.Minute, nil},
+		{"the old version served no more", "v1alpha1", map[time.Duration]func(*fakediscovery.FakeDiscovery) error{
+			0: serving("v1beta1"),
+		}, "v1beta1", 30 * time.Second, nil},
+		{"the API server away for a while", "v1alpha1", map[time.Duration]func(*fakediscovery.FakeDiscovery) error{
+			0:               serving("v1alpha1"),
+			time.Minute:     func(*fakediscovery.FakeDiscovery) error { return errors.New("connection refused") },
+			2 * time.Minute: serving("v1alpha1"), 3 * time.Minute: serving("v1alpha1", "v1beta1"),
+		}, "v1beta1", 3 * time.Minute, nil},
+		{"gone, and back as it was", "v1alpha1", map[time.Duration]func(*fakediscovery.FakeDiscovery) error{
+			0: serving("v1alpha1"), time.Minute: serving(), 3 * time.Minute: serving("v1alpha1"), 4 * time.Minute: serving("v1beta1"),
+		}, "v1beta1", 4 * time.Minute, []string{
+			`1m0s "KAITO's API is gone, waiting for it" "used"="v1alpha1" "missing"=["inferencesets.kaito.sh" "workspaces.kaito.sh"]`,
+			`3m0s "KAITO's API is back" "used"="v1alpha1"`,
+		}},
+		{"nothing changes", "v1beta1", map[time.Duration]func(*fakediscovery.FakeDiscovery) error{
+			0: serving("v1alpha1", "v1beta1"),
+		}, "", time.Hour, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				c, began := cluster(tt.changes), time.Now()
+				var told []string
+				log := funcr.New(func(_, args string) {
+					_, args, _ = strings.Cut(args, `"msg"=`)
+					told = append(told, fmt.Sprint(time.Since(began), " ", args))
+				}, funcr.Options{})
+				got := awaitChange(ctx, c, tt.used, log)
+				if after := time.Since(began); got != tt.want || after != tt.after {
+					t.Errorf("%q after %v, want %q after %v", got, after, tt.want, tt.after)
+				}
+				if diff := cmp.Diff(tt.log, told); diff != "" {
+					t.Errorf("log (-want +got):\n%s", diff)
+				}
+			})
+		})
 	}
 }
 
@@ -149,17 +225,24 @@ func TestReadinessIsNoUntilSomebodyKnows(t *testing.T) {
 	}
 }
 
-func TestLookupFindsInferenceSets(t *testing.T) {
-	is := kaito.Object("v1beta1", kaito.KindInferenceSet)
-	is.SetNamespace("default")
-	is.SetName("phi-4")
-	is.SetUID("uid-of-phi-4")
-	find := lookup(t.Context(), fake.NewClientBuilder().WithObjects(is).Build(), "v1beta1")
-	object, found := find(client.ObjectKeyFromObject(is))
-	if u, ok := object.(*unstructured.Unstructured); !found || !ok || u.GetUID() != "uid-of-phi-4" {
-		t.Errorf("%v, %t; want the InferenceSet", object, found)
+// Between two managers the former's cache still answers.
+func TestInferenceSetsAreFoundInTheNewestCache(t *testing.T) {
+	var c cached
+	key := types.NamespacedName{Namespace: "default", Name: "phi-4"}
+	if _, found := c.inferenceSet(t.Context(), key); found {
+		t.Error("found an InferenceSet before there was a cache")
 	}
-	if _, found := find(types.NamespacedName{Namespace: "default", Name: "phi-5"}); found {
+	for _, version := range []string{"v1alpha1", "v1beta1"} {
+		is := kaito.Object(version, kaito.KindInferenceSet)
+		is.SetNamespace("default")
+		is.SetName("phi-4")
+		c.become(fake.NewClientBuilder().WithObjects(is).Build(), version)
+		object, found := c.inferenceSet(t.Context(), key)
+		if u, ok := object.(*unstructured.Unstructured); !found || !ok || u.GroupVersionKind().Version != version {
+			t.Errorf("%v, %t; want the InferenceSet in %s", object, found, version)
+		}
+	}
+	if _, found := c.inferenceSet(t.Context(), types.NamespacedName{Namespace: "default", Name: "phi-5"}); found {
 		t.Error("found an InferenceSet that isn't there")
 	}
 }

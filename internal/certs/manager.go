@@ -27,6 +27,9 @@ type Options struct {
 	// External leaves the three Secrets to somebody else, such as cert-manager:
 	// the server's is loaded, none is written.
 	External bool
+	// Source is what to load the server's certificate into; nil: a new one. It
+	// may have served beside an earlier manager.
+	Source *Source
 	// Recorder tells of changes; nil: the manager's.
 	Recorder events.EventRecorder
 	// OnClientMaterial is told a digest of what KEDA is to present and to trust,
@@ -60,7 +63,10 @@ func AddToManager(mgr manager.Manager, o Options) (*Source, error) {
 	if o.Recorder == nil {
 		o.Recorder = mgr.GetEventRecorder(managedBy)
 	}
-	src := NewSource()
+	src := o.Source
+	if src == nil {
+		src = NewSource()
+	}
 	if err := addLoader(mgr, o, src); err != nil {
 		return nil, fmt.Errorf("loading of certificates: %w", err)
 	}

@@ -37,11 +37,10 @@ type Fleets interface {
 
 // Watcher keeps Fleets up to date from the cache: with every InferenceSet that
 // asks for scaling, and every one that a ScaledObject's trigger names. It runs
-// on every process, leader or not, so that a standby knows as much.
+// on every process, leader or not, so that a standby knows as much. It outlives
+// the managers whose caches it reads, one after the other.
 type Watcher struct {
-	client  client.Reader
-	version string
-	fleets  Fleets
+	fleets Fleets
 	// primed is set once every InferenceSet of the start has been looked at.
 	primed atomic.Bool
 
@@ -52,32 +51,42 @@ type Watcher struct {
 	served map[types.NamespacedName]map[types.UID]bool
 }
 
-// Watch adds a Watcher to the manager, reading KAITO's API in that version.
-func Watch(ctx context.Context, mgr ctrl.Manager, version string, fleets Fleets) (*Watcher, error) {
-	w := &Watcher{
-		client: mgr.GetClient(), version: version, fleets: fleets,
-		served: map[types.NamespacedName]map[types.UID]bool{},
-	}
+// NewWatcher makes a Watcher, which watches nothing yet.
+func NewWatcher(fleets Fleets) *Watcher {
+	return &Watcher{fleets: fleets, served: map[types.NamespacedName]map[types.UID]bool{}}
+}
+
+// AddToManager lets the Watcher read KAITO's API in that version from the
+// manager's cache. A manager that it was added to before must have ended.
+func (w *Watcher) AddToManager(ctx context.Context, mgr ctrl.Manager, version string) error {
 	if err := Index(ctx, mgr.GetFieldIndexer(), version); err != nil {
-		return nil, err
+		return err
 	}
-	if err := mgr.Add(primer{w}); err != nil {
-		return nil, fmt.Errorf("add the first look at the fleets: %w", err)
+	v := view{w, mgr.GetClient(), version}
+	if err := mgr.Add(primer{v}); err != nil {
+		return fmt.Errorf("add the first look at the fleets: %w", err)
 	}
 	everywhere := false
-	return w, ctrl.NewControllerManagedBy(mgr).
+	return ctrl.NewControllerManagedBy(mgr).
 		Named("fleets").
 		WithOptions(controller.Options{NeedLeaderElection: &everywhere, MaxConcurrentReconciles: 1}).
 		For(Object(version, KindInferenceSet)).
 		Watches(Object(version, KindWorkspace), handler.EnqueueRequestsFromMapFunc(Owner)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(Owner)).
 		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(named)).
-		Complete(w)
+		Complete(v)
+}
+
+// view is a Watcher on the cache of one manager.
+type view struct {
+	*Watcher
+	client  client.Reader
+	version string
 }
 
 // primer takes the first look at every InferenceSet, as soon as the cache has
 // them: a process is ready only when it knows whom to read.
-type primer struct{ *Watcher }
+type primer struct{ view }
 
 func (p primer) NeedLeaderElection() bool { return false }
 
@@ -86,13 +95,28 @@ func (p primer) Start(ctx context.Context) error {
 	if err := p.client.List(ctx, list); err != nil {
 		return fmt.Errorf("list InferenceSets: %w", err)
 	}
+	there := make(map[types.NamespacedName]bool, len(list.Items))
 	for i := range list.Items {
-		if _, err := p.Reconcile(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])}); err != nil {
+		key := client.ObjectKeyFromObject(&list.Items[i])
+		there[key] = true
+		if _, err := p.Reconcile(ctx, reconcile.Request{NamespacedName: key}); err != nil {
 			return err
 		}
 	}
+	p.forgetBut(there)
 	p.primed.Store(true)
 	return nil
+}
+
+// forgetBut forgets the fleets that are gone since the last manager's time.
+func (w *Watcher) forgetBut(there map[types.NamespacedName]bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key := range w.served {
+		if !there[key] {
+			w.forget(key)
+		}
+	}
 }
 
 // Primed tells whether every InferenceSet of the start has been looked at.
@@ -165,7 +189,7 @@ func triggersOf(obj client.Object) []policy.Trigger {
 }
 
 // Reconcile brings one fleet up to date. It reads nothing but the cache.
-func (w *Watcher) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+func (w view) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u := Object(w.version, KindInferenceSet)
@@ -210,7 +234,7 @@ func Workspaces(ctx context.Context, c client.Reader, version string, key types.
 }
 
 // wanted is what anybody asks of the fleet, one Reading for each page.
-func (w *Watcher) wanted(ctx context.Context, is InferenceSet) ([]policy.Reading, error) {
+func (w view) wanted(ctx context.Context, is InferenceSet) ([]policy.Reading, error) {
 	var triggers []policy.Trigger
 	if wanted, err := policy.Wanted(is.Annotations); err == nil && wanted {
 		// Bounds don't matter to reading, but make the request whole.

@@ -70,7 +70,7 @@ type story struct {
 	*testing.T
 	cache   client.WithWatch
 	fleets  *fleets
-	watcher *Watcher
+	watcher view
 	// broken is the kind that the cache can't be asked for, "" for none.
 	broken string
 }
@@ -104,10 +104,7 @@ func tell(t *testing.T, objects ...client.Object) *story {
 		t.Fatal(err)
 	}
 	s.cache = b.Build()
-	s.watcher = &Watcher{
-		client: s.cache, version: "v1beta1", fleets: s.fleets,
-		served: map[types.NamespacedName]map[types.UID]bool{},
-	}
+	s.watcher = view{NewWatcher(s.fleets), s.cache, "v1beta1"}
 	return s
 }
 
@@ -411,6 +408,30 @@ func TestAProcessIsPrimedOnceItHasLookedAtEveryInferenceSet(t *testing.T) {
 	}
 	if !s.watcher.Primed() || len(s.fleets.now) != 2 {
 		t.Errorf("primed %t with %d fleets, want 2", s.watcher.Primed(), len(s.fleets.now))
+	}
+}
+
+// KAITO was upgraded: another manager reads its API in another version, and what
+// has been seen of the pods counts on.
+func TestAWatcherOutlivesItsManagers(t *testing.T) {
+	llama := inferenceSet(asking(running))
+	llama.SetName("llama")
+	s := tell(t, inferenceSet(asking("")), llama, workspace("a"), pod("a", 0, ready))
+	if err := (primer{s.watcher}).Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Meanwhile llama goes, and the pod is too busy for its probe.
+	next := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, notReady))
+	next.fleets, next.watcher = s.fleets, view{s.watcher.Watcher, next.cache, "v1beta1"}
+	if !next.watcher.Primed() {
+		t.Error("answers stop while the next manager starts")
+	}
+	if err := (primer{next.watcher}).Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next.wantReplicas("a-0 serving")
+	if _, found := s.fleets.now[client.ObjectKeyFromObject(llama)]; found || len(s.fleets.now) != 1 {
+		t.Errorf("fleets are %v, want phi-4's alone", s.fleets.now)
 	}
 }
 

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/client-go/discovery"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+)
+
+// apis are what the cluster was found to have.
+type apis struct {
+	// kaito is the version of KAITO's API to use, "" if the wait for it ended
+	// with the program.
+	kaito string
+	// noTolerance is set if the HPA has no tolerance in its behaviour.
+	noTolerance bool
+}
+
+// awaitAPIs waits for KEDA's and KAITO's APIs to be installed, and says which
+// are missing whenever that changes.
+func awaitAPIs(ctx context.Context, cluster discovery.DiscoveryInterface, log logr.Logger) apis {
+	const every = 2 * time.Second
+	said := ""
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		found, missing, err := lookForAPIs(cluster)
+		switch text := fmt.Sprint(missing, err); {
+		case err == nil && len(missing) == 0:
+			log.Info("APIs found", "kaito", kaito.Group+"/"+found.kaito, "keda", kedav1alpha1.SchemeGroupVersion.String())
+			return found
+		case text == said:
+		case err != nil:
+			log.Info("cannot reach the API server, trying again", "error", err.Error())
+			said = text
+		default:
+			log.Info("waiting for APIs that the cluster doesn't serve: install KEDA and KAITO", "missing", missing)
+			said = text
+		}
+		select {
+		case <-ctx.Done():
+			return apis{}
+		case <-ticker.C:
+		}
+	}
+}
+
+func lookForAPIs(cluster discovery.DiscoveryInterface) (found apis, missing []string, err error) {
+	if found.kaito, missing, err = kaito.Discover(cluster); err != nil {
+		return apis{}, nil, err
+	}
+	keda := kaito.API{
+		GroupVersion: kedav1alpha1.SchemeGroupVersion.String(),
+		Resources:    []string{"scaledobjects", "clustertriggerauthentications"},
+	}
+	more, err := keda.Missing(cluster)
+	if err != nil {
+		return apis{}, nil, err
+	}
+	found.noTolerance, err = lacksTolerance(cluster)
+	return found, append(missing, more...), err
+}
+
+// lacksTolerance tells whether the HPA has no tolerance in its behaviour: it
+// came with Kubernetes 1.33 and is on from 1.35. A version that says nothing
+// counts as an old one: what is published for those moves newer HPAs too.
+func lacksTolerance(cluster discovery.DiscoveryInterface) (bool, error) {
+	info, err := cluster.ServerVersion()
+	if err != nil {
+		return false, fmt.Errorf("ask for the version of Kubernetes: %w", err)
+	}
+	is, err := utilversion.ParseGeneric(info.GitVersion)
+	return err != nil || is.LessThan(utilversion.MustParseGeneric("1.35.0")), nil
+}
+
+// lookEvery is how often it is looked for another version of KAITO's API. An
+// upgrade of KAITO takes minutes, and a look is one or two small requests.
+const lookEvery = 30 * time.Second
+
+// awaitChange waits for KAITO's API to be served in a version to be preferred to
+// the one in use, or no longer in that, and returns the version to use from now
+// on; "" if the context ends first. An API that has gone altogether is waited
+// for: its objects went with it.
+func awaitChange(ctx context.Context, cluster discovery.DiscoveryInterface, used string, log logr.Logger) string {
+	gone := false
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-ticker.C:
+		}
+		found, missing, err := kaito.Discover(cluster)
+		if err != nil {
+			continue // the watches say so already
+		}
+		if found == "" && !gone {
+			log.Info("KAITO's API is gone, waiting for it", "used", used, "missing", missing)
+		}
+		if found == used && gone {
+			log.Info("KAITO's API is back", "used", used)
+		}
+		gone = found == ""
+		if !gone && found != used {
+			return found
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/provision"
+)
+
+// generations runs one manager after another, each with KAITO's API in the
+// version that the cluster then has, until the context ends. Watches are of one
+// version for their whole life; what doesn't watch goes on meanwhile.
+func (p *program) generations(ctx context.Context, cluster discovery.DiscoveryInterface, version string) error {
+	for {
+		next, err := p.generation(ctx, cluster, version)
+		if err != nil || next == "" {
+			return err
+		}
+		p.log.Info("KAITO's API is to be used in another version", "from", version, "to", next)
+		version = next
+	}
+}
+
+// generation is one manager's life. It ends with the context, or when KAITO's
+// API is to be used in another version, which is then next.
+func (p *program) generation(ctx context.Context, cluster discovery.DiscoveryInterface, version string) (next string, err error) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	mgr, err := p.newManager(version)
+	if err != nil {
+		return "", err
+	}
+	if err := p.populate(ctx, mgr, version); err != nil {
+		return "", err
+	}
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		next = awaitChange(ctx, cluster, version, p.log)
+		end()
+	})
+	err = mgr.Start(ctx)
+	end()
+	looking.Wait()
+	if err != nil {
+		return "", fmt.Errorf("run: %w", err)
+	}
+	return next, nil
+}
+
+// populate gives a manager all that watches.
+func (p *program) populate(ctx context.Context, mgr manager.Manager, version string) error {
+	_, err := certs.AddToManager(mgr, certs.Options{
+		Rules:    certs.NewRules(p.options.names(), p.options.certDuration),
+		External: p.options.certificates == certificatesExternal,
+		Source:   p.source, OnClientMaterial: p.credentials.Set,
+	})
+	if err != nil {
+		return fmt.Errorf("set up certificates: %w", err)
+	}
+	if err := p.watcher.AddToManager(ctx, mgr, version); err != nil {
+		return fmt.Errorf("set up the watch of KAITO's objects: %w", err)
+	}
+	err = provision.AddToManager(ctx, mgr, provision.Settings{
+		Version: version, Address: p.options.scalerAddress, Authentication: certs.TriggerAuthentication,
+		Trust: p.source.Ready, Credentials: p.credentials,
+	})
+	if err != nil {
+		return fmt.Errorf("set up provisioning: %w", err)
+	}
+	err = mgr.Add(everywhere(func(ctx context.Context) error {
+		p.cached.become(mgr.GetClient(), version)
+		<-ctx.Done()
+		return nil
+	}))
+	if err != nil {
+		return fmt.Errorf("add to the manager: %w", err)
+	}
+	return nil
+}
+
+func (p *program) newManager(version string) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("register Kubernetes' types: %w", err)
+	}
+	if err := kedav1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("register KEDA's types: %w", err)
+	}
+	mgr, err := ctrl.NewManager(p.config, ctrl.Options{
+		Scheme:                        scheme,
+		Logger:                        p.log,
+		LeaderElection:                p.options.leaderElect,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       p.options.workingNamespace,
+		LeaderElectionReleaseOnCancel: true,
+		Metrics:                       metricsserver.Options{BindAddress: "0"}, // served beside all managers
+		HealthProbeBindAddress:        "0",                                     // gRPC health probes instead
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject:         kaito.CacheObjects(version),
+		},
+		// KAITO's objects are unstructured, and read from the cache alone.
+		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}},
+		// A controller has its name from manager to manager: its metrics go on.
+		Controller: config.Controller{SkipNameValidation: new(true)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// everywhere runs on every replica, leader or not. The manager's caches have
+// their first content by then.
+type everywhere func(context.Context) error
+
+func (e everywhere) Start(ctx context.Context) error { return e(ctx) }
+func (everywhere) NeedLeaderElection() bool          { return false }
+
+// cached answers from the newest cache that is filled: between two managers that
+// is still the former's.
+type cached struct {
+	newest atomic.Pointer[view]
+}
+
+// view is a cache that holds KAITO's objects in one version of their API.
+type view struct {
+	client.Reader
+	version string
+}
+
+func (c *cached) become(reader client.Reader, version string) {
+	c.newest.Store(&view{reader, version})
+}
+
+// inferenceSet finds one in memory.
+func (c *cached) inferenceSet(ctx context.Context, key types.NamespacedName) (runtime.Object, bool) {
+	v := c.newest.Load()
+	if v == nil {
+		return nil, false
+	}
+	u := kaito.Object(v.version, kaito.KindInferenceSet)
+	err := v.Get(ctx, key, u)
+	return u, err == nil
+}
