@@ -26,7 +26,9 @@ func hasty() pace {
 	p := leisurely()
 	p.HPASync, p.Defaults = 2*time.Second, 10*time.Second
 	p.Calm, p.Rise, p.Read = 2*time.Second, 8*time.Second, 2*time.Second
-	p.Window, p.UpCooldown, p.DownCooldown = 0, 5*time.Second, 4*time.Second
+	// A window as long as the cooldown keeps a step down that far from the last
+	// one up: the HPA takes back steps up of its period along with the step down.
+	p.Window, p.UpCooldown, p.DownCooldown = 5*time.Second, 5*time.Second, 4*time.Second
 	p.Startup = kaito.Stages{Node: time.Second, Download: time.Second, Engine: time.Second, Benchmark: time.Second}
 	return p
 }
@@ -41,7 +43,7 @@ func TestTheDemoRunsToItsGoodEnd(t *testing.T) {
 	}
 	for _, want := range []string{
 		`scaledobject.kaito.sh/threshold: "10"`,
-		"kubectl annotate inferenceset phi-4 scaledobject.kaito.sh/evaluationwindow=0 " +
+		"kubectl annotate inferenceset phi-4 scaledobject.kaito.sh/evaluationwindow=5 " +
 			"scaledobject.kaito.sh/scaleupcooldown=5 scaledobject.kaito.sh/scaledowncooldown=4",
 		"event ScaledObjectCreated", "event ScalingUp", "event ScalingDown",
 		"✓ Without load: back to 1 replica",

@@ -29,7 +29,22 @@ func TestMain(m *testing.M) {
 		fmt.Println("tests on a control plane take minutes: not with -short")
 		return
 	}
+	if err := manyAtOnce(); err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: %v\n", err)
+		os.Exit(1)
+	}
 	os.Exit(run(m))
+}
+
+// manyAtOnce lets more tests run beside each other than there are cores, unless
+// -parallel says otherwise: what they do most is wait.
+func manyAtOnce() error {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return nil
+	}
+	return flag.Set("test.parallel", "8")
 }
 
 func run(m *testing.M) int {

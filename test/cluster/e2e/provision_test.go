@@ -25,6 +25,7 @@ import (
 )
 
 func TestTheQuickStartShowsWhatKAITODocuments(t *testing.T) {
+	t.Parallel()
 	root, err := controlplane.Root()
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +130,7 @@ func (s *set) withdrawn() {
 }
 
 func TestScalingEndsWithAutoProvisionAndWithTheInferenceSet(t *testing.T) {
+	t.Parallel()
 	s := apply(t, brisk())
 	s.provisioned()
 	s.annotate("auto-provision", "false")
@@ -143,6 +145,7 @@ func TestScalingEndsWithAutoProvisionAndWithTheInferenceSet(t *testing.T) {
 }
 
 func TestAChangedAnnotationChangesTheScaledObject(t *testing.T) {
+	t.Parallel()
 	s := apply(t, brisk())
 	before := s.provisioned()
 	s.annotate("max-replicas", "7")
@@ -160,6 +163,7 @@ func TestAChangedAnnotationChangesTheScaledObject(t *testing.T) {
 }
 
 func TestWhatIsOursIsRestoredAndWhatIsTheUsersStays(t *testing.T) {
+	t.Parallel()
 	s := apply(t, brisk())
 	s.provisioned()
 	// KEDA writes to it as well at this time.
@@ -192,6 +196,7 @@ func TestWhatIsOursIsRestoredAndWhatIsTheUsersStays(t *testing.T) {
 }
 
 func TestAUsersOwnScaledObjectIsNeverTouched(t *testing.T) {
+	t.Parallel()
 	off := brisk()
 	off["auto-provision"] = "false"
 	s := apply(t, off)
@@ -240,6 +245,7 @@ func TestAUsersOwnScaledObjectIsNeverTouched(t *testing.T) {
 }
 
 func TestBadInputIsRefusedWhereTheUserLooks(t *testing.T) {
+	t.Parallel()
 	s := apply(t, brisk())
 	before := s.provisioned()
 	for _, tt := range []struct{ key, value, told string }{
@@ -290,6 +296,7 @@ func TestBadInputIsRefusedWhereTheUserLooks(t *testing.T) {
 }
 
 func TestBadInputFromTheStartMakesNothing(t *testing.T) {
+	t.Parallel()
 	s := apply(t, map[string]string{"auto-provision": "true", "treshold": "10", "max-replicas": "5"})
 	s.told("ScalingRefused", "did you mean scaledobject.kaito.sh/threshold?; scaledobject.kaito.sh/threshold: required")
 	if _, err := s.scaledObject(); !apierrors.IsNotFound(err) {

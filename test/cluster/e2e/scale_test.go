@@ -31,11 +31,12 @@ func (s *set) wantDesired(n int64) {
 }
 
 func TestAQueueScalesUpAndItsEndDown(t *testing.T) {
+	t.Parallel()
 	s := apply(t, brisk())
 	s.awaitReady(1)
 	s.published("0")
 
-	s.waiting(25) // on one pod: three replicas are wanted
+	s.queue(25) // on one pod: three replicas are wanted
 	s.wantDesired(3)
 	s.told("ScalingUp", "1 → 3: vllm:num_requests_waiting is 25 in total on 1 replica, 10 wanted on each")
 	s.always("three replicas are enough for 25", 5*time.Second, func() error {
@@ -46,7 +47,10 @@ func TestAQueueScalesUpAndItsEndDown(t *testing.T) {
 	})
 
 	s.awaitReady(3)
-	s.waiting(15) // on each of three: five are wanted, not two for the average
+	// 45 on three: five are wanted, not two for the average of 15. The queues are
+	// only raised: pods are read one after another, so in between the total is any
+	// mixture of old and new.
+	s.queue(25, 10, 10)
 	s.eventually("five replicas desired", func() error {
 		n := s.desired()
 		if n < 3 {
@@ -68,7 +72,7 @@ func TestAQueueScalesUpAndItsEndDown(t *testing.T) {
 		}
 		return nil
 	})
-	s.waiting(0)
+	s.queue(0)
 	steps := s.steps(5, 1)
 	for i, gap := range steps {
 		// The HPA looks every 2 s, and so may we see a step up to that late.
@@ -76,7 +80,7 @@ func TestAQueueScalesUpAndItsEndDown(t *testing.T) {
 			t.Errorf("step %d down came %s after the one before, within its cooldown of 10s", i+2, gap)
 		}
 	}
-	s.told("ScalingDown", "vllm:num_requests_waiting is 0 in total")
+	s.told("ScalingDown", " → 1: vllm:num_requests_waiting is ")
 	s.awaitReady(1)
 }
 
@@ -109,14 +113,16 @@ func (s *set) steps(from, to int64) []time.Duration {
 }
 
 func TestAStartingReplicaIsNoLoadAndNoIdleness(t *testing.T) {
+	t.Parallel()
 	s := apply(t, brisk())
 	s.awaitReady(1)
 	s.published("0")
 	// From now on starts take long enough to look at each stage.
-	shared.KAITO.SetStartup(kaito.Stages{Node: time.Second, Download: 6 * time.Second, Engine: time.Second, Benchmark: 8 * time.Second})
-	t.Cleanup(func() { shared.KAITO.SetStartup(quick) })
+	shared.KAITO.Adapt(s.namespace, s.name, func(o *kaito.Options) {
+		o.Startup = kaito.Stages{Node: time.Second, Download: 6 * time.Second, Engine: time.Second, Benchmark: 8 * time.Second}
+	})
 
-	s.waiting(16) // two replicas are wanted, and with two starting or not it stays at that
+	s.queue(16) // two replicas are wanted, and with two starting or not it stays at that
 	s.wantDesired(2)
 	seen := map[kaito.Stage]bool{}
 	s.eventually("the second replica is Ready", func() error {
@@ -161,34 +167,37 @@ func TestAStartingReplicaIsNoLoadAndNoIdleness(t *testing.T) {
 }
 
 func TestAHungPodNeverShrinksItsFleet(t *testing.T) {
+	t.Parallel()
 	s := apply(t, brisk())
 	s.awaitReady(1)
-	s.waiting(25)
+	s.queue(25)
 	s.wantDesired(3)
 	replicas := s.awaitReady(3)
-	s.waiting(8) // 24 in total: three are right
-	s.published("24")
-	if err := replicas[1].Fail(kaito.Hung); err != nil {
+	s.published("25") // all of it on the first, which hangs now
+	if err := replicas[0].Fail(kaito.Hung); err != nil {
 		t.Fatal(err)
 	}
-	// Its last reading counts for three intervals, and then it may be anything.
-	s.told("ScalingHeld", "1 of 3 can't be read ("+replicas[1].Pod)
-	s.waiting(0)
-	held := s.desired()
+	s.told("PodUnreadable", replicas[0].Pod+": ")
+	// Its last reading counts for three intervals. Then it may be anything, and
+	// what is published is what three replicas are right for.
+	s.published("30")
 	s.always("the fleet is held", 15*time.Second, func() error {
-		if n := s.desired(); n != held {
-			return fmt.Errorf("from %d to %d", held, n)
+		if n := s.desired(); n != 3 {
+			return fmt.Errorf("%d are desired", n)
 		}
 		return nil
 	})
-	if err := replicas[1].Recover(); err != nil {
+	s.queue(0)
+	if err := replicas[0].Recover(); err != nil {
 		t.Fatal(err)
 	}
-	s.told("ScalingDown", "is 0 in total on 3 replicas")
+	s.told("PodReadable", replicas[0].Pod)
+	s.told("ScalingDown", "3 → 1: vllm:num_requests_waiting is 0 in total on 3 replicas")
 	s.wantDesired(1)
 }
 
 func TestWhenNothingCanBeReadTheHPAHolds(t *testing.T) {
+	t.Parallel()
 	s := apply(t, brisk())
 	replicas := s.awaitReady(1)
 	s.published("0")
@@ -225,24 +234,30 @@ func (s *set) condition(kind autoscalingv2.HorizontalPodAutoscalerConditionType,
 	return fmt.Errorf("no condition %s", kind)
 }
 
+// nodes makes an InferenceSet one of replicas on n nodes each.
+func nodes(n int) func(*unstructured.Unstructured) {
+	return func(u *unstructured.Unstructured) {
+		shared.KAITO.Adapt(u.GetNamespace(), u.GetName(), func(o *kaito.Options) { o.NodesPerReplica = n })
+	}
+}
+
 func TestWorkersOfAReplicaOfSeveralNodesAreNotAsked(t *testing.T) {
-	shared.KAITO.SetNodesPerReplica(2)
-	t.Cleanup(func() { shared.KAITO.SetNodesPerReplica(1) })
+	t.Parallel()
 	annotations := brisk()
 	annotations["max-replicas"] = "8"
-	s := apply(t, annotations, func(u *unstructured.Unstructured) {
+	s := apply(t, annotations, nodes(2), func(u *unstructured.Unstructured) {
 		if err := unstructured.SetNestedField(u.Object, int64(6), "spec", "nodeCountLimit"); err != nil {
 			t.Fatal(err)
 		}
 	})
 	s.awaitReady(1)
 	s.told("ScaledObject", "max-replicas 8 but nodeCountLimit 6 allows 3 at 2 nodes per replica")
-	s.waiting(60)
+	s.queue(60)
 	s.wantDesired(3)
 	s.told("ScalingUp", "is 60 in total on 1 replica")
 	s.awaitReady(3)
-	s.waiting(10)
-	s.published("30")
-	s.waiting(0)
+	s.queue(60, 10, 10)
+	s.published("80")
+	s.queue(0)
 	s.wantDesired(1)
 }

@@ -159,9 +159,15 @@ func (s *set) awaitReady(n int) []kaito.Replica {
 	return shared.KAITO.Replicas(s.namespace, s.name)
 }
 
-// waiting pins the queue of every Ready replica.
-func (s *set) waiting(n int) {
-	for _, pod := range shared.KAITO.Serving(s.namespace, s.name) {
+// queue pins the queues of the Ready replicas, eldest first; those beyond the
+// last number have none. The pods are read one after another: what must not be
+// taken for less (or more) on the way is only raised (or only lowered) at once.
+func (s *set) queue(waiting ...int) {
+	for i, pod := range shared.KAITO.Serving(s.namespace, s.name) {
+		n := 0
+		if i < len(waiting) {
+			n = waiting[i]
+		}
 		pod.SetWaiting(n)
 	}
 }

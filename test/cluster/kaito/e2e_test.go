@@ -19,6 +19,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// patience is how long a test waits for what should come within a second or
+// two: long enough for two busy cores.
+const patience = time.Minute
+
 // fixture is a control plane with the stand-in on it, and a client.
 type fixture struct {
 	client.Client
@@ -73,7 +77,7 @@ func onControlPlane(t *testing.T, v Versions, o Options) fixture {
 // clean leaves nothing of a test's to the next one.
 func (f fixture) clean() {
 	// The test's own context is over.
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := f.DeleteAllOf(ctx, &InferenceSet{}, client.InNamespace("default")); err != nil {
 		f.t.Error(err)
@@ -120,7 +124,7 @@ func (f fixture) scale(name string, replicas int32) {
 
 func (f fixture) awaitReady(name string, n int) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
 	if err := f.kaito.AwaitReady(ctx, "default", name, n); err != nil {
 		f.t.Fatal(err)
@@ -130,7 +134,7 @@ func (f fixture) awaitReady(name string, n int) {
 // eventually waits until the objects are as they should be.
 func (f fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			f.t.Fatalf("never came: %s", what)
@@ -167,7 +171,7 @@ func (f fixture) pods(name string) []corev1.Pod {
 }
 
 func TestOneToThreeToOneAndAway(t *testing.T) {
-	f := onControlPlane(t, Both, Options{Termination: 500 * time.Millisecond})
+	f := onControlPlane(t, Both, Options{Termination: 3 * time.Second})
 	f.create("phi-4", 1)
 	f.awaitReady("phi-4", 1)
 	f.eventually("status of one replica", func() bool {
@@ -237,7 +241,7 @@ func get(t *testing.T, r Replica) string {
 }
 
 func TestStagesInOrder(t *testing.T) {
-	const step = 700 * time.Millisecond
+	const step = 2 * time.Second // each stage must be looked at, on busy cores too
 	f := onControlPlane(t, Both, Options{Startup: Stages{Node: step, Download: step, Engine: step, Benchmark: step}})
 	f.create("slow", 1)
 
@@ -324,7 +328,7 @@ func TestNotReadyGoesFirst(t *testing.T) {
 	f.awaitReady("phi-4", 1)
 	old := f.kaito.Replicas("default", "phi-4")[0]
 
-	f.kaito.SetStartup(Stages{Download: time.Minute})
+	f.kaito.Adapt("default", "phi-4", func(o *Options) { o.Startup = Stages{Download: time.Minute} })
 	f.scale("phi-4", 3)
 	f.eventually("two replicas downloading", func() bool {
 		r := f.kaito.Replicas("default", "phi-4")
@@ -337,7 +341,7 @@ func TestNotReadyGoesFirst(t *testing.T) {
 	}
 
 	// A surge makes one more, and takes one away again.
-	f.kaito.SetStartup(Stages{})
+	f.kaito.Adapt("default", "phi-4", func(o *Options) { o.Startup = Stages{} })
 	f.kaito.Surge("default", "phi-4", true)
 	f.awaitReady("phi-4", 2)
 	if n := f.set("phi-4").Spec.Replicas; n != 1 {

@@ -67,8 +67,10 @@ type KAITO struct {
 
 	// mu guards what follows, the replicas' fields included. It is not held
 	// while the API server or a simulated pod is talked to.
-	mu       sync.Mutex
-	options  Options
+	mu      sync.Mutex
+	options Options
+	// own are the options of InferenceSets that have some of their own.
+	own      map[types.NamespacedName]Options
 	random   *rand.Rand
 	replicas map[types.UID]*replica // by Workspace
 	surging  map[types.NamespacedName]bool
@@ -130,6 +132,7 @@ func newKAITO(c client.Client, o Options) *KAITO {
 		log:      o.Log,
 		options:  o,
 		cancel:   func() {},
+		own:      map[types.NamespacedName]Options{},
 		random:   rand.New(rand.NewPCG(o.Seed, 0x6b6169746f)),
 		changed:  make(chan event.TypedGenericEvent[types.NamespacedName], 64),
 		replicas: map[types.UID]*replica{},
@@ -237,25 +240,25 @@ func (k *KAITO) look(set types.NamespacedName) {
 	}
 }
 
-// SetStartup changes how long replicas made from now on take to start.
-func (k *KAITO) SetStartup(s Stages) {
+// Adapt gives an InferenceSet options of its own, made of those that it has:
+// for replicas made from now on, and for deletions. They go with the
+// InferenceSet.
+func (k *KAITO) Adapt(namespace, name string, change func(*Options)) {
+	set := types.NamespacedName{Namespace: namespace, Name: name}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.options.Startup = s
+	o := k.optionsOf(set)
+	change(&o)
+	o.NodesPerReplica = max(o.NodesPerReplica, 1)
+	k.own[set] = o
 }
 
-// SetTermination changes how long deleted pods live on.
-func (k *KAITO) SetTermination(d time.Duration) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.options.Termination = d
-}
-
-// SetNodesPerReplica changes the size of replicas made from now on.
-func (k *KAITO) SetNodesPerReplica(n int) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.options.NodesPerReplica = max(n, 1)
+// optionsOf are an InferenceSet's. Caller holds mu.
+func (k *KAITO) optionsOf(set types.NamespacedName) Options {
+	if o, own := k.own[set]; own {
+		return o
+	}
+	return k.options
 }
 
 // Surge begins or ends an upgrade: while on, the InferenceSet has one

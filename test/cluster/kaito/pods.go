@@ -260,7 +260,7 @@ func (k *KAITO) syncDeletion(ctx context.Context, w *world, pod *corev1.Pod, wan
 		since = now
 		k.dying[pod.UID] = now
 	}
-	end := since.Add(k.options.Termination)
+	end := since.Add(k.optionsOf(w.name).Termination)
 	k.mu.Unlock()
 	if end.After(now) {
 		w.due(end)

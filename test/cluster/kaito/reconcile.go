@@ -138,7 +138,7 @@ func (k *KAITO) excess(alive []*Workspace, n int) []*Workspace {
 
 func (k *KAITO) newWorkspace(ctx context.Context, w *world) error {
 	k.mu.Lock()
-	nodes := k.options.NodesPerReplica
+	nodes := k.optionsOf(w.name).NodesPerReplica
 	k.mu.Unlock()
 	ws := &Workspace{
 		ObjectMeta: metav1.ObjectMeta{
@@ -192,7 +192,7 @@ func (k *KAITO) advance(_ context.Context, w *world) error {
 
 func (k *KAITO) replicaOf(w *world, ws *Workspace, now time.Time) (*replica, error) {
 	k.mu.Lock()
-	r, options := k.replicas[ws.UID], k.options
+	r, options := k.replicas[ws.UID], k.optionsOf(w.name)
 	k.mu.Unlock()
 	if r != nil || ws.DeletionTimestamp != nil {
 		return r, nil
@@ -234,6 +234,7 @@ func (k *KAITO) bury(_ context.Context, w *world) error {
 	}
 	if w.set == nil && len(w.pods) == 0 {
 		delete(k.surging, w.name)
+		delete(k.own, w.name)
 	}
 	k.mu.Unlock()
 	for _, r := range gone {

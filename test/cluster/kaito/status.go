@@ -66,7 +66,7 @@ func (k *KAITO) writeWorkspaceStatus(ctx context.Context, ws *Workspace) error {
 	}
 	if r.benchmarked {
 		ws.Status.Performance = &Performance{Metrics: map[string]Measure{
-			"peakTokensPerMinute": {Value: strconv.Itoa(k.peakTokensPerMinute())},
+			"peakTokensPerMinute": {Value: strconv.Itoa(k.peakTokensPerMinute(r.set))},
 		}}
 	}
 	k.mu.Unlock()
@@ -80,9 +80,10 @@ func (k *KAITO) writeWorkspaceStatus(ctx context.Context, ws *Workspace) error {
 }
 
 // peakTokensPerMinute is what the benchmark measures, 2048 in and 256 out, of
-// all engines of a pod.
-func (k *KAITO) peakTokensPerMinute() int {
-	return int(k.options.Model.PeakTokensPerMinute(2048, 256)) * max(k.options.EnginesPerPod, 1)
+// all engines of a pod. Caller holds mu.
+func (k *KAITO) peakTokensPerMinute(set types.NamespacedName) int {
+	o := k.optionsOf(set)
+	return int(o.Model.PeakTokensPerMinute(2048, 256)) * max(o.EnginesPerPod, 1)
 }
 
 func state(r *replica) string {
@@ -202,7 +203,7 @@ func (k *KAITO) fillSetStatus(w *world) {
 		meta.SetStatusCondition(&status.Conditions,
 			condition("BenchmarkCompleted", true, "BenchmarkCompleted", "the benchmark has completed"))
 		k.mu.Lock()
-		peak := k.peakTokensPerMinute()
+		peak := k.peakTokensPerMinute(w.name)
 		k.mu.Unlock()
 		status.Performance = &Performance{Metrics: map[string]Measure{
 			"aggregatedPeakTokensPerMinute": {Value: strconv.Itoa(peak * len(benchmarked))},
