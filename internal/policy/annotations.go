@@ -46,8 +46,14 @@ const (
 	ofTheHPA    = ", the HPA's limits"
 )
 
+// MaxName is the longest name that KEDA takes: its HPA is keda-hpa-<name>, and
+// the name stands in a label of 63 characters.
+const MaxName = 54
+
 // Request is what an InferenceSet says about its scaling.
 type Request struct {
+	// Name is the InferenceSet's, "" if it doesn't matter.
+	Name        string
 	Annotations map[string]string
 	// NodeCountLimit is spec.nodeCountLimit, nil if it isn't given.
 	NodeCountLimit *int64
@@ -90,6 +96,12 @@ func Parse(req Request) (Policy, []string, error) {
 		policy.List.UpCooldown, policy.List.DownCooldown = policy.Up.Cooldown, policy.Down.Cooldown
 	}
 	policy.Bounds = p.bounds(req)
+	if len(req.Name) > MaxName {
+		p.problems = append(p.problems, Problem{
+			Key: "metadata.name", Value: req.Name,
+			Rule: fmt.Sprintf("must have at most %d characters to be scaled by KEDA", MaxName),
+		})
+	}
 	if len(p.problems) > 0 {
 		return Policy{}, nil, RefusalError(p.problems)
 	}
