@@ -55,6 +55,8 @@ waits for them.`,
 		},
 	}
 	o.addFlags(cmd)
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.AddCommand(renderCommand())
 	return cmd
 }
 

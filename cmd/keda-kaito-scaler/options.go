@@ -138,6 +138,11 @@ func (o *options) addFlags(cmd *cobra.Command) {
 	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
 		var b strings.Builder
 		fmt.Fprintf(&b, "Usage:\n  %s [flags]\n", cmd.CommandPath())
+		for _, sub := range cmd.Commands() {
+			if sub.Name() != "help" {
+				fmt.Fprintf(&b, "  %s %s [flags]\n        %s\n", cmd.CommandPath(), sub.Use, sub.Short)
+			}
+		}
 		for _, g := range groups {
 			fmt.Fprintf(&b, "\n%s:\n%s", g.title, g.flags.FlagUsagesWrapped(100))
 		}
