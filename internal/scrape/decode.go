@@ -23,6 +23,10 @@ type reading struct {
 	running, step float64
 	// asleep is true if every engine of the pod is.
 	asleep bool
+	// missing is set if a family that was asked for isn't on the page, under any
+	// of its names; names are those of the page then, if they were gathered.
+	missing bool
+	names   []string
 }
 
 // decoder turns pages into samples. It keeps its memory from page to page, so
@@ -244,6 +248,9 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 			good++
 		}
 	}
+	if out.missing = d.missing(); out.missing && d.gather {
+		out.names = d.onPage()
+	}
 	out.sample = newSample(good)
 	out.sample.At = at
 	for n, name := range d.sel.names {
@@ -270,6 +277,20 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 		}
 	}
 	return out
+}
+
+// missing reports whether a family that was asked for isn't on the page under
+// any of its names. One that is, but can't be used, isn't missing.
+func (d *decoder) missing() bool {
+	onPage := func(n int) bool {
+		return d.families[n].series > 0 || d.kinds[n] != decision.Untyped || d.broken[n]
+	}
+	for _, names := range d.sel.aliases {
+		if !slices.ContainsFunc(names, onPage) {
+			return true
+		}
+	}
+	return false
 }
 
 // newSample has room for n families, and is one allocation where a fleet is

@@ -87,12 +87,13 @@ func (r *Reader) read(ctx context.Context, t *target) {
 	r.mu.Lock()
 	sel, keep := t.set.selector, t.set.keep
 	r.mu.Unlock()
-	hint := t.hintFor(sel)
+	hint := t.hintFor(sel, start)
 	p, err := r.fetch(ctx, t, sel, hint, start.Add(t.timeout))
 	if t.judge(sel, hint, &p, err) {
 		p, err = r.fetch(ctx, t, sel, "", start.Add(t.timeout))
 	}
 	if err == nil {
+		t.name(&p, sel, start)
 		if f := t.took(&p, keep); f != nil {
 			err = f
 		}
@@ -106,6 +107,7 @@ func (r *Reader) fetch(ctx context.Context, t *target, sel *selector, hint strin
 		s := r.scratch.Get().(*scratch)
 		defer r.scratch.Put(s)
 		s.reset(sel)
+		s.gather = hint == "" && t.namesDue(sel, time.Now())
 		if f := r.readBody(s, resp); f != nil {
 			return f
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // What every page is read for, whoever asks: it tells what the page is.
@@ -30,6 +31,9 @@ type selector struct {
 	// asked is how many of names were asked for; the rest are alwaysRead's.
 	asked int
 	names []string
+	// aliases[n] are what else names[n], one that was asked for, may be called
+	// on a page.
+	aliases [][]int
 	// hint asks for these families alone, in the way that prometheus_client's
 	// own server understands and vLLM's ignores.
 	hint string
@@ -52,6 +56,9 @@ func newSelector(want []string) *selector {
 			s.asked = len(s.names)
 		}
 	}
+	for _, name := range s.names[:s.asked] {
+		s.aliases = append(s.aliases, s.indexes(policy.Names(name)))
+	}
 	s.hint = hintFor(s.names, s.asked)
 	shortest := len(s.names[0])
 	for _, name := range s.names {
@@ -67,6 +74,16 @@ func newSelector(want []string) *selector {
 		}
 	}
 	return s
+}
+
+// indexes are where those of these names stand that were asked for.
+func (s *selector) indexes(names []string) (at []int) {
+	for _, name := range names {
+		if n := slices.Index(s.names[:s.asked], name); n >= 0 {
+			at = append(at, n)
+		}
+	}
+	return at
 }
 
 // hintFor lists sample names, because that is what is filtered by. Whether a
@@ -158,6 +175,10 @@ type selection struct {
 	// openMetrics pages name a counter's family without _total.
 	openMetrics bool
 	vllm, stub  bool
+	// gather asks for the names of all families of the page: gathered has them,
+	// each with a newline.
+	gather   bool
+	gathered []byte
 	// pass is the name of an unwanted histogram whose TYPE line was the last
 	// line, nil if that was any other.
 	pass []byte
@@ -176,6 +197,7 @@ func (p *selection) reset(sel *selector) {
 	p.kinds = append(p.kinds[:0], make([]decision.Kind, len(sel.names))...)
 	p.broken = append(p.broken[:0], make([]bool, len(sel.names))...)
 	p.openMetrics, p.vllm, p.stub, p.head = false, false, false, 0
+	p.gather, p.gathered = false, p.gathered[:0]
 }
 
 // take looks at all whole lines of chunk and returns what is left of it: the
@@ -262,6 +284,11 @@ func (p *selection) line(line []byte) {
 
 // short is a line shorter than any wanted name, or a piece of one.
 func (p *selection) short(line []byte) {
+	if p.gather {
+		if rest, ok := bytes.CutPrefix(line, []byte("# TYPE ")); ok {
+			p.gatherName(rest)
+		}
+	}
 	if line = bytes.TrimSpace(line); len(line) == 0 || line[0] == '#' {
 		return
 	}
@@ -314,6 +341,9 @@ func (p *selection) typeLine(line []byte) {
 	if !ok {
 		return
 	}
+	if p.gather {
+		p.gatherName(rest)
+	}
 	// The name is looked up like a sample's, seven bytes further on.
 	if s := p.sel; !p.openMetrics && (len(rest) <= s.at[3] || s.has[0][rest[s.at[0]]]&s.has[1][rest[s.at[1]]]&s.has[2][rest[s.at[2]]]&s.has[3][rest[s.at[3]]] == 0) {
 		if name, ok := bytes.CutSuffix(rest, []byte(" histogram")); ok && !p.sel.wantsPartOf(name) {
@@ -327,6 +357,38 @@ func (p *selection) typeLine(line []byte) {
 			p.kinds[n] = kindOf(string(bytes.TrimSpace(kind)))
 		}
 	}
+}
+
+// gatherName takes the name of "name kind" down. The time since when a family
+// counts is a family of its own, which nobody asks for.
+func (p *selection) gatherName(text []byte) {
+	name, kind, _ := bytes.Cut(text, []byte(" "))
+	if bytes.HasSuffix(name, []byte("_created")) || len(p.gathered)+len(name) > maxGathered {
+		return
+	}
+	p.gathered = append(p.gathered, name...)
+	if p.openMetrics && string(bytes.TrimSpace(kind)) == "counter" {
+		p.gathered = append(p.gathered, "_total"...)
+	}
+	p.gathered = append(p.gathered, '\n')
+}
+
+// A page of vLLM's has some 60 families without those that say since when.
+const (
+	maxNames    = 200
+	maxGathered = 64 << 10
+)
+
+// onPage are the names that were gathered.
+func (p *selection) onPage() []string {
+	var names []string
+	for name := range strings.Lines(string(p.gathered)) {
+		if len(names) == maxNames {
+			break
+		}
+		names = append(names, strings.TrimSuffix(name, "\n"))
+	}
+	return names
 }
 
 // summary is a kind that no decision can be built on: its samples are

@@ -41,6 +41,12 @@ type target struct {
 	// scrape in flight, of which there is one at a time.
 	full     int
 	selector *selector
+	// missing is set while the newest page lacks a family that namesOf asks
+	// for. names were on it at namesAt. They belong to the scrape in flight too.
+	missing bool
+	names   []string
+	namesOf *selector
+	namesAt time.Time
 
 	mu sync.Mutex
 	// mu guards everything below.
@@ -84,11 +90,32 @@ func (t *target) see(r *kaito.Replica, now time.Time) {
 
 // hintFor is the query to send: none until a whole page has been read, so that
 // it is known what a hint must not cost.
-func (t *target) hintFor(sel *selector) string {
-	if t.selector != sel || t.full < 0 {
+func (t *target) hintFor(sel *selector, now time.Time) string {
+	if t.selector != sel || t.full < 0 || t.missing && t.namesDue(sel, now) {
 		return ""
 	}
 	return sel.hint
+}
+
+// namesEvery is how often the names of a page that lacks a family are looked at
+// again: what is asked for in vain may still come.
+const namesEvery = time.Minute
+
+func (t *target) namesDue(sel *selector, now time.Time) bool {
+	return t.namesOf != sel || now.Sub(t.namesAt) >= namesEvery
+}
+
+// name gives a sample that lacks a family the names that are on its page. They
+// come from a page that was read whole.
+func (t *target) name(p *reading, sel *selector, now time.Time) {
+	if t.missing = p.missing; !t.missing {
+		t.names, t.namesOf = nil, nil
+		return
+	}
+	if p.names != nil {
+		t.names, t.namesOf, t.namesAt = p.names, sel, now
+	}
+	p.sample.Names = t.names
 }
 
 // judge reports whether a page has to be read again without the hint: it has

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 )
@@ -86,8 +88,8 @@ func Install(ctx context.Context, cfg *rest.Config, v Versions) error {
 		return err
 	}
 	for _, crd := range crds {
-		if err := client.IgnoreAlreadyExists(c.Create(ctx, crd.DeepCopy())); err != nil {
-			return fmt.Errorf("creating CRD %s: %w", crd.Name, err)
+		if err := apply(ctx, c, crd); err != nil {
+			return fmt.Errorf("applying CRD %s: %w", crd.Name, err)
 		}
 	}
 	for _, crd := range crds {
@@ -96,6 +98,23 @@ func Install(ctx context.Context, cfg *rest.Config, v Versions) error {
 		}
 	}
 	return nil
+}
+
+// apply creates a CRD, or brings it to another set of versions, as an upgrade of
+// KAITO does.
+func apply(ctx context.Context, c client.Client, crd *apiextensionsv1.CustomResourceDefinition) error {
+	err := c.Create(ctx, crd.DeepCopy())
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		there := &apiextensionsv1.CustomResourceDefinition{}
+		if err := c.Get(ctx, client.ObjectKeyFromObject(crd), there); err != nil {
+			return err
+		}
+		there.Spec.Versions = crd.Spec.Versions
+		return c.Update(ctx, there)
+	})
 }
 
 func awaitEstablished(ctx context.Context, c client.Client, name string) error {
