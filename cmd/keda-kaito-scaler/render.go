@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -131,18 +132,19 @@ func (r *renderer) refuse(where string, err error) {
 	}
 }
 
-func (r *renderer) say(where, text string) { fmt.Fprintf(r.stderr, "%s: %s\n", where, text) }
+func (r *renderer) say(where, text string) {
+	_, _ = fmt.Fprintf(r.stderr, "%s: %s\n", where, text) // whoever closed stderr wants no words
+}
 
 // file judges all documents of a file. An error is about the file itself.
 func (r *renderer) file(name string) error {
 	from := r.stdin
 	if name != "-" {
-		f, err := os.Open(name)
+		data, err := os.ReadFile(name) //nolint:gosec // the user's own file, read with the user's own rights
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		from = f
+		from = bytes.NewReader(data)
 	} else {
 		name = "stdin"
 	}

@@ -50,7 +50,7 @@ func (p *parser) page() Page {
 			p.refuse(metaPort, value, "must be a port from 1 to 65535")
 		}
 		if port != portService {
-			page.Port = uint16(port) //nolint:gosec // read as 16 bits
+			page.Port = uint16(port)
 		}
 	}
 	if value, given := p.get(metaPath); given {

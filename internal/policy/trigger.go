@@ -147,7 +147,7 @@ func (p *parser) measured() Queue {
 	word := p.oneOf(metaAggregation, aggregations[:]...)
 	for i, a := range aggregations {
 		if a == word {
-			queue.Aggregation = Aggregation(i) //nolint:gosec // one of four
+			queue.Aggregation = Aggregation(i)
 		}
 	}
 	window, given := p.seconds(metaWindow, minMetricWindow, maxMetricWindow, "")

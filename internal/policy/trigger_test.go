@@ -125,16 +125,31 @@ func TestAHandWrittenTriggerIsUnderstood(t *testing.T) {
 		}, Trigger{Queue: waiting, Page: Page{Timeout: 3 * time.Second}}},
 		{"with nothing but the threshold", nil, Trigger{Queue: waiting}},
 		{"with keys that say nothing", []string{"metricName", "", "metricPort", "", "metrics", " ", "metricSource", ""}, Trigger{Queue: waiting}},
-		{"on a page of its own", []string{"metricProtocol", "HTTPS", "metricPort", "5001", "metricPath", "/stats/prometheus", "scrapeTimeout", "5"},
-			Trigger{Queue: waiting, Page: Page{Scheme: "https", Port: 5001, Path: "/stats/prometheus", Timeout: 5 * time.Second}}},
-		{"the mean of the replicas", []string{"aggregation", "service-avg", "metricSource", "service", "metricCacheWindow", "30"},
-			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10, Aggregation: ServiceAvg}}},
-		{"the mean of a minute of a histogram", []string{"metricName", "vllm:request_queue_time_seconds", "aggregation", "windowed-avg"},
-			Trigger{Queue: Queue{Metric: "vllm:request_queue_time_seconds", Target: 10, Aggregation: WindowedAvg, Window: time.Minute}}},
-		{"a gate", []string{"aggregation", "gate", "metricCacheWindow", "2m"},
-			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10, Aggregation: Gate, Window: 2 * time.Minute}}},
-		{"a list", []string{"metrics", listText, "combinePolicy", "or", "scaleUpCooldown", "1m"},
-			Trigger{List: &List{Metrics: listMetrics, Combine: Or, UpCooldown: time.Minute, DownCooldown: 5 * time.Minute}}},
+		{
+			"on a page of its own",
+			[]string{"metricProtocol", "HTTPS", "metricPort", "5001", "metricPath", "/stats/prometheus", "scrapeTimeout", "5"},
+			Trigger{Queue: waiting, Page: Page{Scheme: "https", Port: 5001, Path: "/stats/prometheus", Timeout: 5 * time.Second}},
+		},
+		{
+			"the mean of the replicas",
+			[]string{"aggregation", "service-avg", "metricSource", "service", "metricCacheWindow", "30"},
+			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10, Aggregation: ServiceAvg}},
+		},
+		{
+			"the mean of a minute of a histogram",
+			[]string{"metricName", "vllm:request_queue_time_seconds", "aggregation", "windowed-avg"},
+			Trigger{Queue: Queue{Metric: "vllm:request_queue_time_seconds", Target: 10, Aggregation: WindowedAvg, Window: time.Minute}},
+		},
+		{
+			"a gate",
+			[]string{"aggregation", "gate", "metricCacheWindow", "2m"},
+			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10, Aggregation: Gate, Window: 2 * time.Minute}},
+		},
+		{
+			"a list",
+			[]string{"metrics", listText, "combinePolicy", "or", "scaleUpCooldown", "1m"},
+			Trigger{List: &List{Metrics: listMetrics, Combine: Or, UpCooldown: time.Minute, DownCooldown: 5 * time.Minute}},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			metadata := maps.Clone(own)
