@@ -121,6 +121,7 @@ func keepFaults(from, to *unstructured.Unstructured) {
 		if fields, ok := item.(map[string]any); ok && fields["status"] == "False" {
 			faults = append(faults, map[string]any{
 				"type": fields["type"], "status": fields["status"], "reason": fields["reason"], "message": fields["message"],
+				"lastTransitionTime": fields["lastTransitionTime"],
 			})
 		}
 	}

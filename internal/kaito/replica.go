@@ -38,6 +38,9 @@ type Replica struct {
 	Since time.Time
 	// Why is KAITO's own reason for a Starting or Broken replica, in words.
 	Why string
+	// Doubt is until when a Starting replica has a fault that isn't believed yet;
+	// zero for one that hasn't.
+	Doubt time.Time
 }
 
 // httpPort is the container port that serves vLLM's API and its metrics, by
@@ -51,9 +54,11 @@ const (
 // the Workspaces' names. A pod is its Workspace's first by its name, "-0": in a
 // replica of several nodes the others are Ready too, but have no metrics.
 //
+// How long something has been so is judged at now.
+//
 // Whether a NotReady pod was Ready before is taken from its Workspace's state
 // here; the Watcher puts that right by what this process has seen itself.
-func Replicas(workspaces []unstructured.Unstructured, pods []corev1.Pod) []Replica {
+func Replicas(workspaces []unstructured.Unstructured, pods []corev1.Pod, now time.Time) []Replica {
 	first := make(map[string]*corev1.Pod, len(workspaces))
 	for i := range pods {
 		workspace := pods[i].Labels[OfWorkspace]
@@ -63,13 +68,13 @@ func Replicas(workspaces []unstructured.Unstructured, pods []corev1.Pod) []Repli
 	}
 	replicas := make([]Replica, 0, len(workspaces))
 	for i := range workspaces {
-		replicas = append(replicas, replica(&workspaces[i], first[workspaces[i].GetName()]))
+		replicas = append(replicas, replica(&workspaces[i], first[workspaces[i].GetName()], now))
 	}
 	slices.SortFunc(replicas, func(a, b Replica) int { return cmp.Compare(a.Workspace, b.Workspace) })
 	return replicas
 }
 
-func replica(workspace *unstructured.Unstructured, pod *corev1.Pod) Replica {
+func replica(workspace *unstructured.Unstructured, pod *corev1.Pod, now time.Time) Replica {
 	r := Replica{Workspace: workspace.GetName(), Ordered: workspace.GetCreationTimestamp().Time}
 	if pod != nil {
 		r.Pod, r.UID = pod.Name, pod.UID
@@ -90,7 +95,7 @@ func replica(workspace *unstructured.Unstructured, pod *corev1.Pod) Replica {
 	case r.Ready, pod != nil && state == stateNotReady:
 		r.Phase = decision.Serving
 	default:
-		r.Phase, r.Why = start(workspace)
+		r.Phase, r.Why, r.Doubt = start(workspace, now)
 	}
 	return r
 }

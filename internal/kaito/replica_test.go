@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -20,7 +21,11 @@ type fleet struct {
 	pods       []*corev1.Pod
 }
 
-func (f fleet) replicas() []Replica {
+// replicas are the fleet's a quarter of an hour later, when KAITO's faults are
+// believed.
+func (f fleet) replicas() []Replica { return f.at(noon.Add(15 * time.Minute)) }
+
+func (f fleet) at(now time.Time) []Replica {
 	workspaces := make([]unstructured.Unstructured, len(f.workspaces))
 	for i, w := range f.workspaces {
 		workspaces[i] = *w.DeepCopy()
@@ -29,7 +34,7 @@ func (f fleet) replicas() []Replica {
 	for i, p := range f.pods {
 		pods[i] = *p.DeepCopy()
 	}
-	return Replicas(workspaces, pods)
+	return Replicas(workspaces, pods, now)
 }
 
 type workspaces = []*unstructured.Unstructured
@@ -192,6 +197,30 @@ func TestKAITOsReasonsTellStartingFromBroken(t *testing.T) {
 				t.Errorf("%s, %q; want %s, %q", got.Phase, got.Why, tt.want, why)
 			}
 		})
+	}
+}
+
+// A cloud that has no GPU in one zone may have one in the next.
+func TestAFaultOfANodeClaimIsBelievedAfterAWhile(t *testing.T) {
+	f := fleet{workspaces{workspace("ws",
+		says("NodesReady", "False", "NodeNotReady", "waiting"),
+		says("NodeClaimReady", "False", "InsufficientCapacity", "no A100 in zone 1"))}, nil}
+	for after, want := range map[time.Duration]decision.Phase{
+		0: decision.Starting, 3*time.Minute - time.Second: decision.Starting, 3 * time.Minute: decision.Broken, time.Hour: decision.Broken,
+	} {
+		got := f.at(noon.Add(after))[0]
+		if got.Phase != want || got.Why != "InsufficientCapacity: no A100 in zone 1" {
+			t.Errorf("after %v: %s, %q; want %s", after, got.Phase, got.Why, want)
+		}
+		if doubt := noon.Add(3 * time.Minute); want == decision.Starting && !got.Doubt.Equal(doubt) || want == decision.Broken && !got.Doubt.IsZero() {
+			t.Errorf("after %v: in doubt until %v", after, got.Doubt)
+		}
+	}
+	undated := workspace("ws", set([]any{map[string]any{
+		"type": "NodeClaimReady", "status": "False", "reason": "LaunchFailed", "message": "quota",
+	}}, "status", "conditions"))
+	if got := (fleet{workspaces{undated}, nil}).at(noon)[0]; got.Phase != decision.Broken {
+		t.Errorf("a fault without a time is %s", got.Phase)
 	}
 }
 

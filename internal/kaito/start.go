@@ -3,6 +3,7 @@ package kaito
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -12,6 +13,8 @@ import (
 // condition is what the scaler reads of a Workspace's condition.
 type condition struct {
 	kind, status, reason, message string
+	// since is when the status became what it is; zero if that isn't told.
+	since time.Time
 }
 
 func conditions(workspace *unstructured.Unstructured) []condition {
@@ -23,7 +26,11 @@ func conditions(workspace *unstructured.Unstructured) []condition {
 			continue
 		}
 		field := func(name string) string { s, _ := fields[name].(string); return s }
-		out = append(out, condition{field("type"), field("status"), field("reason"), field("message")})
+		since, err := time.Parse(time.RFC3339, field("lastTransitionTime"))
+		if err != nil {
+			since = time.Time{}
+		}
+		out = append(out, condition{field("type"), field("status"), field("reason"), field("message"), since})
 	}
 	return out
 }
@@ -37,21 +44,29 @@ var waitingReasons = map[string][]string{
 	"InferenceReady":   {"WorkspaceInferenceStatusPending"},
 }
 
+// nodeClaimDoubt is how long a fault of a node claim isn't believed: while a
+// cloud looks for a GPU, it fails in one place and succeeds in the next.
+const nodeClaimDoubt = 3 * time.Minute
+
 // start tells how a replica that has never been Ready is getting on, with
-// KAITO's own word for it.
-func start(workspace *unstructured.Unstructured) (decision.Phase, string) {
-	why := ""
+// KAITO's own word for it, and until when that is in doubt, zero for not at all.
+func start(workspace *unstructured.Unstructured, now time.Time) (phase decision.Phase, why string, doubt time.Time) {
 	for _, c := range conditions(workspace) {
 		if c.status != "False" {
 			continue
 		}
 		waits, judged := waitingReasons[c.kind]
 		if judged && !slices.Contains(waits, c.reason) {
-			return decision.Broken, strings.TrimSuffix(c.reason+": "+c.message, ": ")
+			fault := strings.TrimSuffix(c.reason+": "+c.message, ": ")
+			believed := c.since.Add(nodeClaimDoubt)
+			if c.kind != "NodeClaimReady" || !now.Before(believed) {
+				return decision.Broken, fault, time.Time{}
+			}
+			why, doubt = fault, believed
 		}
 		if why == "" {
 			why = c.reason
 		}
 	}
-	return decision.Starting, why
+	return decision.Starting, why, doubt
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -41,6 +42,7 @@ type Fleets interface {
 // the managers whose caches it reads, one after the other.
 type Watcher struct {
 	fleets Fleets
+	now    func() time.Time
 	// primed is set once every InferenceSet of the start has been looked at.
 	primed atomic.Bool
 
@@ -53,7 +55,7 @@ type Watcher struct {
 
 // NewWatcher makes a Watcher, which watches nothing yet.
 func NewWatcher(fleets Fleets) *Watcher {
-	return &Watcher{fleets: fleets, served: map[types.NamespacedName]map[types.UID]bool{}}
+	return &Watcher{fleets: fleets, now: time.Now, served: map[types.NamespacedName]map[types.UID]bool{}}
 }
 
 // AddToManager lets the Watcher read KAITO's API in that version from the
@@ -218,9 +220,22 @@ func (w view) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.R
 		client.MatchingFields{indexInferenceSet: req.Name}); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list pods of %s: %w", req.NamespacedName, err)
 	}
-	replicas := w.remember(req.NamespacedName, Replicas(workspaces, pods.Items))
+	now := w.now()
+	replicas := w.remember(req.NamespacedName, Replicas(workspaces, pods.Items, now))
 	w.fleets.Set(req.NamespacedName, is.Replicas, replicas, want)
-	return reconcile.Result{}, nil
+	return reconcile.Result{RequeueAfter: nextDoubt(replicas, now)}, nil
+}
+
+// nextDoubt is how long it is until a fault of a replica's is to be believed, 0
+// if there is none: nobody tells when time passes.
+func nextDoubt(replicas []Replica, now time.Time) (next time.Duration) {
+	for i := range replicas {
+		left := replicas[i].Doubt.Sub(now)
+		if left > 0 && (next == 0 || left < next) {
+			next = left
+		}
+	}
+	return next
 }
 
 // Workspaces lists an InferenceSet's Workspaces from the cache.
@@ -274,7 +289,8 @@ func (w *Watcher) remember(key types.NamespacedName, replicas []Replica) []Repli
 		case r.UID == "":
 			continue
 		case before[r.UID] && (r.Phase == decision.Starting || r.Phase == decision.Broken):
-			r.Phase = decision.Serving
+			// What KAITO says of a start isn't of this pod's.
+			r.Phase, r.Why, r.Doubt = decision.Serving, "", time.Time{}
 		case seen && !before[r.UID] && r.Phase == decision.Serving && !r.Ready:
 			r.Phase = decision.Starting
 		}

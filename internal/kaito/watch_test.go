@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
@@ -309,6 +310,31 @@ func TestAPodThatWasReadyGoesOnServing(t *testing.T) {
 			s.wantReplicas("a-0 serving")
 		})
 	}
+}
+
+// Nobody tells when time passes: the Watcher looks again by itself.
+func TestAFaultInDoubtIsLookedAtAgain(t *testing.T) {
+	s := tell(t, inferenceSet(asking("")),
+		workspace("a", says("NodeClaimReady", "False", "LaunchFailed", "no quota")), workspace("b"))
+	now := noon.Add(time.Minute)
+	s.watcher.now = func() time.Time { return now }
+	look := func() time.Duration {
+		t.Helper()
+		result, err := s.watcher.Reconcile(t.Context(), reconcile.Request{NamespacedName: phi4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.RequeueAfter
+	}
+	if again := look(); again != 2*time.Minute {
+		t.Errorf("looks again after %v, want 2 min: the fault is a minute old", again)
+	}
+	s.wantReplicas("a starting", "b starting")
+	now = now.Add(2 * time.Minute)
+	if again := look(); again != 0 {
+		t.Errorf("looks again after %v for nothing", again)
+	}
+	s.wantReplicas("a broken", "b starting")
 }
 
 func TestAPodThatWasReadyStillEnds(t *testing.T) {
