@@ -6,6 +6,8 @@
 .DEFAULT_GOAL := help
 
 BIN := bin
+# What is made to be published.
+BUILD := build
 
 # Flags of the tests.
 RACE      ?= -race
@@ -25,7 +27,7 @@ FUZZTIME ?= 30s
 GOLANGCI_LINT = go tool -modfile=$(CURDIR)/tools/golangci-lint/go.mod golangci-lint
 # Modules with Go code of ours. The others under test/cluster only pin versions.
 CODE_MODULES := . test/cluster
-TIDY_MODULES := $(CODE_MODULES) tools/golangci-lint tools/helm tools/benchstat
+TIDY_MODULES := $(CODE_MODULES) tools/golangci-lint tools/helm tools/helmdocs tools/benchstat
 
 # Nothing needs C but the race detector: everything else builds the same on a
 # machine with no compiler.
@@ -36,7 +38,7 @@ WITH_RACE = CGO_ENABLED=$(if $(RACE),1,0)
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/keda-kaito-scaler, a static binary
@@ -73,8 +75,13 @@ fmt: ## Format the code
 	done
 
 .PHONY: generate
-generate: ## Write what is generated: the golden renders of the chart
+generate: ## Write what is generated: the golden renders of the chart, the README of its values
 	hack/chart.sh render
+	hack/chart.sh readme
+
+.PHONY: chart-package
+chart-package: ## Write the chart's tarball and a repository's index into build/charts
+	hack/chart.sh package $(BUILD)/charts
 
 .PHONY: verify
 verify: lint ## Check all that needs no test: linters, go.mod files, the chart, what is generated, scripts
@@ -95,7 +102,7 @@ fuzz: ## Run each fuzz target for FUZZTIME=30s
 
 .PHONY: clean
 clean: ## Remove what was built here (the control plane stays in the user's cache)
-	rm -rf $(BIN)
+	rm -rf $(BIN) $(BUILD)
 
 # Built here and not by go test, which would keep the progress to itself.
 .PHONY: control-plane

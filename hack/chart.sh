@@ -1,7 +1,9 @@
 #!/bin/sh
-# Renders the chart with each test/chart/*/values.yaml.
-#   hack/chart.sh render   writes render.yaml beside the values
-#   hack/chart.sh verify   lints the chart and compares with what is there
+# The Helm chart: its renders with each test/chart/*/values.yaml, its README.
+#   hack/chart.sh render         writes render.yaml beside the values
+#   hack/chart.sh readme         writes the README of its values
+#   hack/chart.sh verify         lints the chart and compares with what is there
+#   hack/chart.sh package INTO   writes its tarball and a repository's index
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,11 +14,29 @@ render() {
     ${helm} template keda-kaito-scaler ${chart} --namespace keda --values "$1"
 }
 
+# readme FILE
+readme() {
+    go tool -modfile=tools/helmdocs/go.mod helm-docs --chart-search-root charts --sort-values-order file \
+        --log-level warning --dry-run >"$1"
+}
+
+# same GOLDEN FRESH
+same() {
+    if ! diff -u "$1" "$2"; then
+        echo "$1 is not what the chart gives: see whether that is right, then run make generate" >&2
+        exit 1
+    fi
+    echo "$1 is up to date"
+}
+
 case ${1:-} in
 render)
     for values in test/chart/*/values.yaml; do
         render "${values}" >"${values%/*}/render.yaml"
     done
+    ;;
+readme)
+    readme ${chart}/README.md
     ;;
 verify)
     fresh=$(mktemp)
@@ -24,16 +44,19 @@ verify)
     for values in test/chart/*/values.yaml; do
         ${helm} lint --strict --quiet ${chart} --values "${values}"
         render "${values}" >"${fresh}"
-        golden=${values%/*}/render.yaml
-        if ! diff -u "${golden}" "${fresh}"; then
-            echo "${golden} is not what the chart renders: see whether that is right, then run make generate" >&2
-            exit 1
-        fi
-        echo "${golden} is up to date"
+        same "${values%/*}/render.yaml" "${fresh}"
     done
+    readme "${fresh}"
+    same ${chart}/README.md "${fresh}"
+    ;;
+package)
+    into=${2:?the folder to write to}
+    mkdir -p "${into}"
+    ${helm} package ${chart} --destination "${into}"
+    ${helm} repo index "${into}"
     ;;
 *)
-    echo "usage: $0 render|verify" >&2
+    echo "usage: $0 render|readme|verify|package INTO" >&2
     exit 2
     ;;
 esac
