@@ -159,3 +159,14 @@ func (c *cached) inferenceSet(ctx context.Context, key types.NamespacedName) (ru
 	err := v.Get(ctx, key, u)
 	return u, err == nil
 }
+
+// ScaledObject finds one in memory.
+func (c *cached) ScaledObject(ctx context.Context, key types.NamespacedName) (*kedav1alpha1.ScaledObject, bool) {
+	v := c.newest.Load()
+	if v == nil {
+		return nil, false
+	}
+	object := &kedav1alpha1.ScaledObject{}
+	err := v.Get(ctx, key, object)
+	return object, err == nil
+}

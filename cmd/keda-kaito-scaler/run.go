@@ -143,13 +143,18 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		return err
 	}
 	defer stop()
-	service := &scaler.Service{Fleets: reader, Started: started, Audience: &scaler.Teller{
-		Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
-			return p.cached.inferenceSet(ctx, key)
+	service := &scaler.Service{
+		Fleets: reader, Started: started,
+		Audience: &scaler.Teller{
+			Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
+				return p.cached.inferenceSet(ctx, key)
+			},
+			Recorder: recorder,
+			Log:      log.WithName("scaler"),
 		},
-		Recorder: recorder,
-		Log:      log.WithName("scaler"),
-	}}
+		Metrics:       scaler.NewMetrics(metrics.Registry, reader),
+		ScaledObjects: &p.cached,
+	}
 	group.Go(func() error { return reader.Run(ctx) })
 	group.Go(func() error {
 		return scaler.Serve(ctx, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service)

@@ -14,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -222,6 +223,27 @@ func TestReadinessIsNoUntilSomebodyKnows(t *testing.T) {
 	answer = true
 	if !r.ready() {
 		t.Error("not ready against the answer")
+	}
+}
+
+// How the HPA uses a number is in the ScaledObject, read from memory.
+func TestScaledObjectsAreFoundInTheNewestCache(t *testing.T) {
+	var c cached
+	key := types.NamespacedName{Namespace: "default", Name: "phi-4"}
+	if _, found := c.ScaledObject(t.Context(), key); found {
+		t.Error("found a ScaledObject before there was a cache")
+	}
+	scheme := runtime.NewScheme()
+	if err := kedav1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	so := &kedav1alpha1.ScaledObject{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "phi-4", UID: "uid"}}
+	c.become(fake.NewClientBuilder().WithScheme(scheme).WithObjects(so).Build(), "v1beta1")
+	if got, found := c.ScaledObject(t.Context(), key); !found || got.UID != "uid" {
+		t.Errorf("%v, %t; want the ScaledObject", got, found)
+	}
+	if _, found := c.ScaledObject(t.Context(), types.NamespacedName{Namespace: "default", Name: "phi-5"}); found {
+		t.Error("found a ScaledObject that isn't there")
 	}
 }
 

@@ -22,9 +22,31 @@ type Fleets interface {
 	Fleet(key types.NamespacedName, page policy.Page) (decision.Fleet, bool)
 }
 
+// Subject is what a verdict is on: a trigger is known by what it asks for.
+type Subject struct {
+	InferenceSet types.NamespacedName
+	// Metric and Target are what KEDA is told.
+	Metric string
+	Target float64
+	// Aggregation and Threshold tell triggers apart that ask for one metric in
+	// several ways, such as gates at two thresholds.
+	Aggregation policy.Aggregation
+	Threshold   float64
+	Page        policy.Page
+}
+
+func subjectOf(trigger policy.Trigger) Subject {
+	metric, target := trigger.Published()
+	return Subject{
+		InferenceSet: types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet},
+		Metric:       metric, Target: target,
+		Aggregation: trigger.Queue.Aggregation, Threshold: trigger.Queue.Target, Page: trigger.Page,
+	}
+}
+
 // Audience hears each verdict that KEDA is given. It must not block.
 type Audience interface {
-	Heard(key types.NamespacedName, metric string, verdict decision.Verdict)
+	Heard(subject Subject, verdict decision.Verdict)
 }
 
 // Service answers KEDA's calls. It implements pb.ExternalScalerServer for
@@ -34,6 +56,10 @@ type Service struct {
 
 	Fleets   Fleets
 	Audience Audience
+	// Metrics, if not nil, hears the verdicts too, and counts the calls.
+	Metrics *Metrics
+	// ScaledObjects may be nil: then every trigger's is an AverageValue.
+	ScaledObjects ScaledObjects
 	// Started tells whether the fleets have been looked at once: until then no
 	// answer about one would be worth much.
 	Started func() bool
@@ -56,7 +82,7 @@ func (s *Service) GetMetricSpec(_ context.Context, ref *pb.ScaledObjectRef) (*pb
 // GetMetrics publishes the verdict on the trigger's fleet. Where there is
 // nothing to go by it is an error, which makes KEDA and the HPA hold: an empty
 // list would read as nothing at all.
-func (s *Service) GetMetrics(_ context.Context, req *pb.GetMetricsRequest) (*pb.GetMetricsResponse, error) {
+func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*pb.GetMetricsResponse, error) {
 	trigger, err := triggerOf(req.GetScaledObjectRef())
 	if err != nil {
 		return nil, err
@@ -65,9 +91,12 @@ func (s *Service) GetMetrics(_ context.Context, req *pb.GetMetricsRequest) (*pb.
 	if err != nil {
 		return nil, err
 	}
+	ref := req.GetScaledObjectRef()
+	trigger.Use = s.use(ctx, types.NamespacedName{Namespace: ref.GetNamespace(), Name: ref.GetName()}, ref.GetScalerMetadata())
 	verdict := decision.Evaluate(trigger, fleet, time.Now())
-	metric, _ := trigger.Published()
-	s.Audience.Heard(key, metric, verdict)
+	subject := subjectOf(trigger)
+	s.Audience.Heard(subject, verdict)
+	s.Metrics.heard(subject, verdict)
 	if verdict.Answer == decision.Unknown {
 		return nil, status.Errorf(codes.Unavailable, "InferenceSet %s: %s", key, verdict.Reason)
 	}

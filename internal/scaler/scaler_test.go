@@ -30,8 +30,8 @@ func (f fleets) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, 
 // audience keeps what it heard.
 type audience struct{ heard []string }
 
-func (a *audience) Heard(key types.NamespacedName, metric string, v decision.Verdict) {
-	a.heard = append(a.heard, key.String()+" "+metric+" "+v.Answer.String())
+func (a *audience) Heard(subject Subject, v decision.Verdict) {
+	a.heard = append(a.heard, subject.InferenceSet.String()+" "+subject.Metric+" "+v.Answer.String())
 }
 
 // of is a fleet of default/phi-4, just read.

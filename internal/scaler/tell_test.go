@@ -9,7 +9,6 @@ import (
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,14 +16,21 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 )
 
-// recorder keeps events as "Normal ScalingUp ScaleTo3: note", with " (pod)" for
-// one that is related to a pod.
+// aboutIt is a verdict's subject, and about4 that of default/phi-4.
+func aboutIt(name string) Subject {
+	return Subject{InferenceSet: types.NamespacedName{Namespace: "default", Name: name}, Metric: waitingMetric, Target: 10, Threshold: 10}
+}
+
+var about4 = aboutIt("phi-4")
+
+// recorder keeps events as "Normal ScalingUp ScaleTo3: note", with " (v1 Pod
+// default/a)" for one that is related to a pod.
 type recorder struct{ events []string }
 
 func (r *recorder) Eventf(regarding, related runtime.Object, kind, reason, action, note string, args ...any) {
 	text := fmt.Sprintf("%s %s %s: %s", kind, reason, action, fmt.Sprintf(note, args...))
-	if pod, ok := related.(*corev1.Pod); ok {
-		text += " (" + pod.Namespace + "/" + pod.Name + ")"
+	if on, ok := related.(*metav1.PartialObjectMetadata); ok {
+		text += " (" + on.APIVersion + " " + on.Kind + " " + on.Namespace + "/" + on.Name + ")"
 	}
 	if is, ok := regarding.(metav1.Object); ok && is.GetName() != "phi-4" {
 		text = is.GetName() + ": " + text
@@ -47,7 +53,7 @@ func newTale(t *testing.T) *tale {
 	tale := &tale{T: t, recorder: &recorder{}}
 	tale.teller = &Teller{
 		Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
-			object := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+			object := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "kaito.sh/v1beta1", Kind: "InferenceSet"}, ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 			return object, !tale.gone
 		},
 		Recorder: tale.recorder,
@@ -59,7 +65,7 @@ func newTale(t *testing.T) *tale {
 // hears is a verdict and what is told of it: nothing for "".
 func (t *tale) hears(v decision.Verdict, want ...string) {
 	t.Helper()
-	t.teller.Heard(phi4, waitingMetric, v)
+	t.teller.Heard(about4, v)
 	t.wantEvents(want...)
 }
 
@@ -103,7 +109,7 @@ func TestWhatIsWrongIsAWarningAndItsEndIsNews(t *testing.T) {
 	unread.Unreadable = []decision.Unread{{Pod: "b", Why: "no answer"}}
 	s.hears(verdict(decision.Held, 1, 1, "holding at 1: no replica serves yet"), "Normal ScalingHeld ScaleTo1: holding at 1: no replica serves yet")
 	s.hears(verdict(decision.Measured, 1, 1, "1 is right"), "Normal ScalingSteady ScaleTo1: 1 is right")
-	s.hears(unread, "Warning PodUnreadable ReadPod: b: no answer (default/b)", "Warning ScalingHeld ScaleTo2: holding at 2: b can't be read")
+	s.hears(unread, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning ScalingHeld ScaleTo2: holding at 2: b can't be read")
 	s.hears(unread)
 	s.hears(verdict(decision.Unknown, 2, 2, "cannot tell the load"), "Warning LoadUnknown ScaleTo2: cannot tell the load")
 	s.hears(verdict(decision.Unknown, 2, 2, "cannot tell the load, in other words"))
@@ -119,23 +125,23 @@ func TestAPodThatIsGivenUpIsToldOnceEach(t *testing.T) {
 	}
 	down.Unreadable = []decision.Unread{hangs("b", false), hangs("c", false)}
 	s.hears(
-		down, "Warning PodUnreadable ReadPod: b: no answer (default/b)", "Warning PodUnreadable ReadPod: c: no answer (default/c)",
+		down, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning PodUnreadable ReadPod: c: no answer (v1 Pod default/c)",
 		"Normal ScalingDown ScaleTo2: 3 → 2",
 	)
 	down.Unreadable = []decision.Unread{hangs("b", true), hangs("c", false)}
-	s.hears(down, "Warning PodGivenUp GiveUp: b"+why+" (default/b)")
+	s.hears(down, "Warning PodGivenUp GiveUp: b"+why+" (v1 Pod default/b)")
 	s.hears(down)
 	down.Unreadable = []decision.Unread{hangs("b", true), hangs("c", true)}
-	s.hears(down, "Warning PodGivenUp GiveUp: c"+why+" (default/c)")
+	s.hears(down, "Warning PodGivenUp GiveUp: c"+why+" (v1 Pod default/c)")
 	// One is deleted, and the other answers again.
 	down.Unreadable, down.Read = nil, []string{"a", "c"}
-	s.hears(down, "Normal PodReadable ReadPod: c is readable again (default/c)")
+	s.hears(down, "Normal PodReadable ReadPod: c is readable again (v1 Pod default/c)")
 	s.hears(down)
 	// Two at once are two events, which the recorder must not count as one.
 	down.Unreadable, down.Read = []decision.Unread{hangs("b", true), hangs("c", true)}, []string{"a"}
 	s.hears(
-		down, "Warning PodUnreadable ReadPod: b: no answer (default/b)", "Warning PodGivenUp GiveUp: b"+why+" (default/b)",
-		"Warning PodUnreadable ReadPod: c: no answer (default/c)", "Warning PodGivenUp GiveUp: c"+why+" (default/c)",
+		down, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning PodGivenUp GiveUp: b"+why+" (v1 Pod default/b)",
+		"Warning PodUnreadable ReadPod: c: no answer (v1 Pod default/c)", "Warning PodGivenUp GiveUp: c"+why+" (v1 Pod default/c)",
 	)
 }
 
@@ -143,9 +149,11 @@ func TestSubjectsAreToldApart(t *testing.T) {
 	s := newTale(t)
 	up := verdict(decision.Measured, 1, 3, "1 → 3")
 	s.hears(up, "Normal ScalingUp ScaleTo3: 1 → 3")
-	s.teller.Heard(types.NamespacedName{Namespace: "default", Name: "llama"}, waitingMetric, up)
+	s.teller.Heard(aboutIt("llama"), up)
 	s.wantEvents("llama: Normal ScalingUp ScaleTo3: 1 → 3")
-	s.teller.Heard(phi4, "vllm:num_requests_running", up)
+	running := about4
+	running.Metric = "vllm:num_requests_running"
+	s.teller.Heard(running, up)
 	s.wantEvents("Normal ScalingUp ScaleTo3: 1 → 3")
 	s.hears(up)
 }
@@ -153,7 +161,7 @@ func TestSubjectsAreToldApart(t *testing.T) {
 func TestAnInferenceSetThatIsGoneHasNoEventsButALogLine(t *testing.T) {
 	s := newTale(t)
 	s.gone = true
-	s.teller.Heard(phi4, waitingMetric, verdict(decision.Measured, 1, 3, "1 → 3"))
+	s.teller.Heard(about4, verdict(decision.Measured, 1, 3, "1 → 3"))
 	if len(s.recorder.events) > 0 {
 		t.Errorf("events %q on an object that isn't there", s.recorder.events)
 	}
@@ -164,7 +172,7 @@ func TestAnInferenceSetThatIsGoneHasNoEventsButALogLine(t *testing.T) {
 
 func TestALongReasonFitsAnEvent(t *testing.T) {
 	s := newTale(t)
-	s.teller.Heard(phi4, waitingMetric, verdict(decision.Measured, 1, 3, strings.Repeat("é→", 600)))
+	s.teller.Heard(about4, verdict(decision.Measured, 1, 3, strings.Repeat("é→", 600)))
 	_, note, _ := strings.Cut(s.recorder.events[0], ": ")
 	if len(note) > 1024 || len(note) < 1000 || !strings.HasSuffix(note, "…") {
 		t.Errorf("a note of %d bytes: %s", len(note), note)
@@ -178,15 +186,15 @@ func TestSubjectsThatNobodyAsksAboutAreForgotten(t *testing.T) {
 		s := newTale(t)
 		up := verdict(decision.Measured, 1, 3, "1 → 3")
 		for n := range 100 {
-			s.teller.Heard(types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("gone-%d", n)}, waitingMetric, up)
+			s.teller.Heard(aboutIt(fmt.Sprintf("gone-%d", n)), up)
 		}
 		s.recorder.events, s.lines = nil, nil
 		for range 5 { // KEDA goes on to ask for this one
-			s.teller.Heard(phi4, waitingMetric, up)
+			s.teller.Heard(about4, up)
 			time.Sleep(15 * time.Minute)
 		}
 		s.wantEvents("Normal ScalingUp ScaleTo3: 1 → 3")
-		s.teller.Heard(types.NamespacedName{Namespace: "default", Name: "new"}, waitingMetric, up)
+		s.teller.Heard(aboutIt("new"), up)
 		s.wantEvents("new: Normal ScalingUp ScaleTo3: 1 → 3")
 		if n := len(s.teller.last); n != 2 {
 			t.Errorf("%d subjects in memory, want phi-4 and the new one", n)

@@ -96,7 +96,7 @@ func (s *scalerProcess) cpuWithin(length time.Duration) (time.Duration, error) {
 // silent hears what the scaler says and tells nobody.
 type silent struct{}
 
-func (silent) Heard(types.NamespacedName, string, decision.Verdict) {}
+func (silent) Heard(scaler.Subject, decision.Verdict) {}
 
 // beScaler is the scaler's process: what the product has, with fleets that no
 // API server told of.
