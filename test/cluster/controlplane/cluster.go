@@ -35,6 +35,8 @@ type Options struct {
 	// AuditLog is a file to write to, one JSON line per request that changes
 	// something ("" for none).
 	AuditLog string
+	// AuditPolicy is what goes into it, instead of who changed what.
+	AuditPolicy string
 	// Keep keeps the folder with logs, data and kubeconfigs after Stop. Setting
 	// the environment variable KEEP does the same.
 	Keep bool
@@ -232,18 +234,22 @@ func (c *Cluster) file(name string) string { return filepath.Join(c.dir, name) }
 // run starts a component and watches over it. Its environment is small and our
 // own: the user's KUBECONFIG, proxies or in-cluster variables must not reach it.
 func (c *Cluster) run(name, program string, env []string, args ...string) (*Process, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stopped {
-		return nil, fmt.Errorf("starting %s: the cluster was stopped", name)
-	}
 	all := []string{"HOME=" + c.dir, "TMPDIR=" + c.dir, "PATH=" + os.Getenv("PATH")}
 	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
 		all = append(all, "GOCOVERDIR="+dir)
 	}
-	p, err := StartProcess(Command{
+	return c.start(Command{
 		Name: name, Path: program, Args: args, Env: append(all, env...), Dir: c.dir, Log: c.file(name + ".log"),
 	})
+}
+
+func (c *Cluster) start(command Command) (*Process, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return nil, fmt.Errorf("starting %s: the cluster was stopped", command.Name)
+	}
+	p, err := StartProcess(command)
 	if err != nil {
 		return nil, err
 	}

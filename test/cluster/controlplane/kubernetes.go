@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509/pkix"
 	"errors"
@@ -91,7 +92,8 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 		"--proxy-client-key-file=" + c.ca.file("front-proxy.key"),
 	}
 	if c.options.AuditLog != "" {
-		if err := os.WriteFile(c.file("audit-policy.yaml"), []byte(auditPolicy), 0o600); err != nil {
+		policy := cmp.Or(c.options.AuditPolicy, auditPolicy)
+		if err := os.WriteFile(c.file("audit-policy.yaml"), []byte(policy), 0o600); err != nil {
 			return err
 		}
 		args = append(args, "--audit-policy-file="+c.file("audit-policy.yaml"), "--audit-log-path="+c.options.AuditLog)

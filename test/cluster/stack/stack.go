@@ -49,6 +49,8 @@ type Options struct {
 	NoKAITO bool
 	// NoKEDAProcesses installs KEDA's CRDs alone.
 	NoKEDAProcesses bool
+	// AuditLog and AuditPolicy: see controlplane.Options.
+	AuditLog, AuditPolicy string
 	// Out is told in plain lines what is going on; nil for silence.
 	Out io.Writer
 }
@@ -97,6 +99,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	}
 	cluster, err := controlplane.Start(ctx, controlplane.Options{
 		Programs: programs, HPASync: o.HPASync, Manifests: manifests, Out: o.Out,
+		AuditLog: o.AuditLog, AuditPolicy: o.AuditPolicy,
 		NoKEDAOperator: o.NoKEDAProcesses, NoKEDAAdapter: o.NoKEDAProcesses, NoKEDAWebhooks: o.NoKEDAProcesses,
 	})
 	if err != nil {
