@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,16 +26,41 @@ import (
 
 // generations runs one manager after another, each with KAITO's API in the
 // version that the cluster then has, until the context ends. Watches are of one
-// version for their whole life; what doesn't watch goes on meanwhile.
+// version for their whole life; what doesn't watch goes on meanwhile. A manager
+// that fails is followed by another one too: a leader whose Lease could not be
+// renewed must not write any more, but it has to go on answering.
 func (p *program) generations(ctx context.Context, cluster discovery.DiscoveryInterface, version string) error {
+	said := ""
 	for {
 		next, err := p.generation(ctx, cluster, version)
-		if err != nil || next == "" {
+		switch {
+		case ctx.Err() != nil || (err == nil && next == ""):
 			return err
+		case err == nil:
+			p.log.Info("KAITO's API is to be used in another version", "from", version, "to", next)
+			said = ""
+		default:
+			if text := err.Error(); text != said {
+				said = text
+				p.log.Error(err, "watches and writes have ended and begin again; readings and answers go on")
+			}
+			if next = p.awaken(ctx, cluster); next == "" {
+				return nil
+			}
 		}
-		p.log.Info("KAITO's API is to be used in another version", "from", version, "to", next)
 		version = next
 	}
+}
+
+// awaken waits for the API server, a second at least, and returns KAITO's
+// version; "" if the context ends first.
+func (p *program) awaken(ctx context.Context, cluster discovery.DiscoveryInterface) string {
+	select {
+	case <-ctx.Done():
+		return ""
+	case <-time.After(time.Second):
+	}
+	return awaitAPIs(ctx, cluster, p.log).kaito
 }
 
 // generation is one manager's life. It ends with the context, or when KAITO's
@@ -65,10 +91,12 @@ func (p *program) generation(ctx context.Context, cluster discovery.DiscoveryInt
 
 // populate gives a manager all that watches.
 func (p *program) populate(ctx context.Context, mgr manager.Manager, version string) error {
+	// Known anew to each manager: another replica may have led in between.
+	credentials := provision.NewCredentials()
 	_, err := certs.AddToManager(mgr, certs.Options{
 		Rules:    certs.NewRules(p.options.names(), p.options.certDuration),
 		External: p.options.certificates == certificatesExternal,
-		Source:   p.source, OnClientMaterial: p.credentials.Set,
+		Source:   p.source, OnClientMaterial: credentials.Set,
 	})
 	if err != nil {
 		return fmt.Errorf("set up certificates: %w", err)
@@ -78,7 +106,7 @@ func (p *program) populate(ctx context.Context, mgr manager.Manager, version str
 	}
 	err = provision.AddToManager(ctx, mgr, provision.Settings{
 		Version: version, Address: p.options.scalerAddress, Authentication: certs.TriggerAuthentication,
-		Trust: p.source.Ready, Credentials: p.credentials,
+		Trust: p.source.Ready, Credentials: credentials,
 	})
 	if err != nil {
 		return fmt.Errorf("set up provisioning: %w", err)

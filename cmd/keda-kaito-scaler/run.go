@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/go-logr/logr"
 	"go.uber.org/zap/zapcore"
@@ -107,11 +108,10 @@ func tune(config *rest.Config) *rest.Config {
 // program is what lives for as long as the process does, whatever becomes of
 // KAITO's API: the readings and the answers, and what is known of certificates.
 type program struct {
-	options     *options
-	config      *rest.Config
-	log         logr.Logger
-	source      *certs.Source
-	credentials *provision.Credentials
+	options *options
+	config  *rest.Config
+	log     logr.Logger
+	source  *certs.Source
 	// watcher is set by run.
 	watcher *kaito.Watcher
 	cached  cached
@@ -119,10 +119,7 @@ type program struct {
 }
 
 func newProgram(o *options, config *rest.Config, log logr.Logger) *program {
-	return &program{
-		options: o, config: config, log: log,
-		source: certs.NewSource(), credentials: provision.NewCredentials(),
-	}
+	return &program{options: o, config: config, log: log, source: certs.NewSource()}
 }
 
 // run wires the parts together and runs them until the context ends.
@@ -155,13 +152,38 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		Metrics:       scaler.NewMetrics(metrics.Registry, reader),
 		ScaledObjects: &p.cached,
 	}
-	group.Go(func() error { return reader.Run(ctx) })
+	answering, stopAnswering := lingering(ctx, drain)
+	defer stopAnswering()
+	group.Go(func() error { return reader.Run(answering) })
 	group.Go(func() error {
-		return scaler.Serve(ctx, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service)
+		return scaler.Serve(answering, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service)
 	})
 	group.Go(func() error { return p.serveMetrics(ctx) })
 	group.Go(func() error { return p.generations(ctx, cluster, found.kaito) })
 	return group.Wait()
+}
+
+// drain is how long KEDA is still answered after the program was told to stop.
+// Health says "not serving" at once, and the Service's endpoints follow within a
+// second or two; until then KEDA may come back here.
+const drain = 3 * time.Second
+
+// lingering is a context that ends so long after another one.
+func lingering(ctx context.Context, d time.Duration) (_ context.Context, stop func()) {
+	later, end := context.WithCancel(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-later.Done():
+		case <-timer.C:
+			end()
+		}
+	})
+	return later, func() {
+		unhook()
+		end()
+	}
 }
 
 // recorder tells of verdicts, which go on between two managers. What it was told
