@@ -96,7 +96,7 @@ func (l *List) explain(p Policy) []string {
 	}
 	return append(lines,
 		fmt.Sprintf("Up: %s, when %s%s, and no replica is on its way.", p.Up.step(), strings.Join(above, word), p.Up.seen()),
-		fmt.Sprintf("Down: %s, when %s%s.", p.Down.step(), strings.Join(below, " and "), p.Down.seen()),
+		fmt.Sprintf("Down: %s, and no sooner after a step up, when %s%s.", p.Down.step(), strings.Join(below, " and "), p.Down.seen()),
 		"Between these it stays, and also while a metric is unknown that could make the difference.")
 }
 

@@ -1,17 +1,12 @@
 package policy
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // The fields of one metric in a metric list, in the order of documentation.
@@ -61,15 +56,15 @@ func (p *parser) list(key, combine string) *List {
 
 func (p *parser) metrics(key string) []Metric {
 	text, _ := p.get(key)
-	items, err := sequence(text)
+	list, err := items(text)
 	if err != nil {
 		p.refuse(key, text, err.Error())
 		return nil
 	}
-	metrics := make([]Metric, 0, len(items))
-	for i, item := range items {
+	metrics := make([]Metric, 0, len(list))
+	for i, it := range list {
 		path := fmt.Sprintf("%s[%d]", key, i)
-		metric, sound := p.item(path, item)
+		metric, sound := p.item(path, it)
 		first := slices.IndexFunc(metrics, func(m Metric) bool {
 			return current(m.Name) == current(metric.Name) && m.Quantile == metric.Quantile
 		})
@@ -82,76 +77,41 @@ func (p *parser) metrics(key string) []Metric {
 	return metrics
 }
 
-// sequence are the items of a list in YAML, of which JSON is a part. They stay
-// text: 010 means ten to whoever wrote it, and .inf must be refused by name.
-func sequence(text string) ([]*yaml.Node, error) {
-	if len(text) > maxListBytes {
-		return nil, fmt.Errorf("must have at most %d bytes; this has %d", maxListBytes, len(text))
-	}
-	var flat bytes.Buffer
-	if json.Compact(&flat, []byte(text)) == nil { // YAML minds tabs, JSON doesn't
-		text = flat.String()
-	}
-	var document, more yaml.Node
-	decoder := yaml.NewDecoder(strings.NewReader(text))
-	switch err := decoder.Decode(&document); {
-	case errors.Is(err, io.EOF):
-		return nil, errors.New("must be a list of at least one metric")
-	case err != nil:
-		return nil, fmt.Errorf("must be a list in YAML or JSON: %s", shorten(strings.TrimPrefix(err.Error(), "yaml: ")))
-	case !errors.Is(decoder.Decode(&more), io.EOF):
-		return nil, errors.New("must be one list in YAML or JSON, and nothing after it")
-	}
-	root := document.Content[0]
-	switch {
-	case root.Kind != yaml.SequenceNode:
-		return nil, errors.New("must be a list of metrics in YAML or JSON, such as " +
-			"[{name: " + DefaultMetric + ", type: gauge, upthreshold: 10, downthreshold: 1}]")
-	case len(root.Content) == 0:
-		return nil, errors.New("must be a list of at least one metric")
-	case len(root.Content) > maxMetrics:
-		return nil, fmt.Errorf("must have at most %d metrics; this has %d", maxMetrics, len(root.Content))
-	}
-	return root.Content, nil
-}
-
 // item reads one metric of a list; sound if nothing is wrong with it.
-func (p *parser) item(path string, node *yaml.Node) (m Metric, sound bool) {
-	if node.Kind != yaml.MappingNode {
-		p.refuse(path, node.Value, "must be an object with "+strings.Join(itemFields, ", "))
+func (p *parser) item(path string, it item) (m Metric, sound bool) {
+	if !it.object {
+		p.refuse(path, it.text, "must be an object with "+strings.Join(itemFields, ", "))
 		return Metric{}, false
 	}
-	item := p.fields(path, node)
-	item.fill(&m)
-	p.problems = append(p.problems, item.problems...)
-	p.notes = append(p.notes, item.notes...)
-	return m, len(item.problems) == 0
+	sub := p.fields(path, it.fields)
+	sub.fill(&m)
+	p.problems = append(p.problems, sub.problems...)
+	p.notes = append(p.notes, sub.notes...)
+	return m, len(sub.problems) == 0
 }
 
 // fields are an object's, for a parser that calls them by their whole path.
 // KAITO's own reader took them in any case, so there may be upThreshold.
-func (p *parser) fields(path string, node *yaml.Node) *parser {
-	item := &parser{values: map[string]string{}, prefix: p.prefix + path + "."}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		word, value := node.Content[i].Value, node.Content[i+1]
-		field := strings.ToLower(word)
-		_, twice := item.values[item.prefix+field]
+func (p *parser) fields(path string, fields []field) *parser {
+	sub := &parser{values: make(map[string]string, len(itemFields)), prefix: p.prefix + path + "."}
+	for _, f := range fields {
+		name := strings.ToLower(f.name)
+		_, twice := sub.values[sub.prefix+name]
 		switch {
-		case !slices.Contains(itemFields, field):
-			problem := Problem{Key: item.prefix + shorten(word), Value: value.Value, Rule: "no such field"}
-			problem.Nearest, _ = Nearest(field, itemFields)
-			item.problems = append(item.problems, problem)
+		case !slices.Contains(itemFields, name):
+			problem := Problem{Key: sub.prefix + shorten(f.name), Value: f.value, Rule: "no such field"}
+			problem.Nearest, _ = Nearest(name, itemFields)
+			sub.problems = append(sub.problems, problem)
 		case twice:
-			item.refuse(field, value.Value, "must not be given twice")
-		case value.Kind != yaml.ScalarNode:
-			item.refuse(field, "", "must be a single value")
-			item.values[item.prefix+field] = "" // given, if wrongly
-		case value.ShortTag() == "!!null":
-		default:
-			item.values[item.prefix+field] = value.Value
+			sub.refuse(name, f.value, "must not be given twice")
+		case f.nested:
+			sub.refuse(name, "", "must be a single value")
+			sub.values[sub.prefix+name] = "" // given, if wrongly
+		case !f.null:
+			sub.values[sub.prefix+name] = f.value
 		}
 	}
-	return item
+	return sub
 }
 
 // fill reads the metric from its fields.
