@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
@@ -106,7 +108,7 @@ func (p *program) populate(ctx context.Context, mgr manager.Manager, version str
 	}
 	err = provision.AddToManager(ctx, mgr, provision.Settings{
 		Version: version, Address: p.options.scalerAddress, Authentication: certs.TriggerAuthentication,
-		Trust: p.source.Ready, Credentials: credentials,
+		Trust: p.source.Ready, Credentials: credentials, Registerer: metrics.Registry,
 	})
 	if err != nil {
 		return fmt.Errorf("set up provisioning: %w", err)
@@ -130,6 +132,8 @@ func (p *program) newManager(version string) (manager.Manager, error) {
 	if err := kedav1alpha1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("register KEDA's types: %w", err)
 	}
+	objects := kaito.CacheObjects(version)
+	maps.Copy(objects, provision.CacheObjects())
 	mgr, err := ctrl.NewManager(p.config, ctrl.Options{
 		Scheme:                        scheme,
 		Logger:                        p.log,
@@ -141,7 +145,7 @@ func (p *program) newManager(version string) (manager.Manager, error) {
 		HealthProbeBindAddress:        "0",                                     // gRPC health probes instead
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject:         kaito.CacheObjects(version),
+			ByObject:         objects,
 		},
 		// KAITO's objects are unstructured, and read from the cache alone.
 		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}},

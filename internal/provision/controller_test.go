@@ -7,9 +7,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -26,7 +28,7 @@ func TestAnAnnotatedInferenceSetGetsItsScaledObjectOnce(t *testing.T) {
 		t.Errorf("the event stands on (-want +got):\n%s", diff)
 	}
 	so, found := w.scaledObject("phi-4")
-	if !found || !ours(so, "uid-of-phi-4") || *so.Spec.MaxReplicaCount != 5 {
+	if !found || !ours(so, kaito.ReadInferenceSet(inferenceSet())) || *so.Spec.MaxReplicaCount != 5 {
 		t.Errorf("ScaledObject: %+v", so)
 	}
 }
@@ -57,47 +59,47 @@ func TestAnInferenceSetThatDoesNotAskGetsNothing(t *testing.T) {
 }
 
 func TestAChangedAnnotationChangesTheScaledObject(t *testing.T) {
+	behavior := func(s kedav1alpha1.ScaledObjectSpec) *autoscalingv2.HorizontalPodAutoscalerBehavior {
+		return s.Advanced.HorizontalPodAutoscalerConfig.Behavior
+	}
 	for _, tt := range []struct {
 		key, value string
 		event      string
 		holds      func(kedav1alpha1.ScaledObjectSpec) bool
 	}{
 		{
-			"max-replicas", "7", "scaling between 1 and 7 replicas",
+			"max-replicas", "7", "max-replicas 5 → 7; now scaling between 1 and 7 replicas",
 			func(s kedav1alpha1.ScaledObjectSpec) bool { return *s.MaxReplicaCount == 7 },
 		},
 		{
-			"min-replicas", "2", "scaling between 2 and 5 replicas",
+			"min-replicas", "2", "min-replicas 1 → 2; now scaling between 2 and 5 replicas",
 			func(s kedav1alpha1.ScaledObjectSpec) bool { return *s.MinReplicaCount == 2 },
 		},
 		{
-			"threshold", "2.5", "scaling between 1 and 5 replicas on vllm:num_requests_waiting, 2.5 for each",
+			"threshold", "2.5", "threshold 10 → 2.5; now scaling between 1 and 5 replicas on vllm:num_requests_waiting, 2.5 for each replica",
 			func(s kedav1alpha1.ScaledObjectSpec) bool { return s.Triggers[0].Metadata["threshold"] == "2.5" },
 		},
 		{
-			"metricName", "vllm:num_requests_running", "scaling between 1 and 5 replicas on vllm:num_requests_running",
+			"metricName", "vllm:num_requests_running", "metricName vllm:num_requests_waiting → vllm:num_requests_running; now scaling between 1 and 5 replicas on vllm:num_requests_running",
 			func(s kedav1alpha1.ScaledObjectSpec) bool {
 				return s.Triggers[0].Metadata["metricName"] == "vllm:num_requests_running"
 			},
 		},
 		{
 			// Zero is a window like any other, and not one that isn't given.
-			"evaluationwindow", "0", "scaling between 1 and 5 replicas",
+			"evaluationwindow", "0", "window upwards 60 → 0; window downwards 300 → 0; now scaling between 1 and 5 replicas",
 			func(s kedav1alpha1.ScaledObjectSpec) bool {
-				behavior := s.Advanced.HorizontalPodAutoscalerConfig.Behavior
-				return *behavior.ScaleUp.StabilizationWindowSeconds == 0 && *behavior.ScaleDown.StabilizationWindowSeconds == 0
+				return *behavior(s).ScaleUp.StabilizationWindowSeconds == 0 && *behavior(s).ScaleDown.StabilizationWindowSeconds == 0
 			},
 		},
 		{
-			"scaleupcooldown", "30", "scaling between 1 and 5 replicas",
-			func(s kedav1alpha1.ScaledObjectSpec) bool {
-				return s.Advanced.HorizontalPodAutoscalerConfig.Behavior.ScaleUp.Policies[0].PeriodSeconds == 30
-			},
+			"scaleupcooldown", "30", "scaleupcooldown 300 → 30; now scaling between 1 and 5 replicas",
+			func(s kedav1alpha1.ScaledObjectSpec) bool { return behavior(s).ScaleUp.Policies[0].PeriodSeconds == 30 },
 		},
 		{
-			"scaledowncooldown", "30", "scaling between 1 and 5 replicas",
+			"scaledowncooldown", "30", "scaledowncooldown 600 → 30; now scaling between 1 and 5 replicas",
 			func(s kedav1alpha1.ScaledObjectSpec) bool {
-				return s.Advanced.HorizontalPodAutoscalerConfig.Behavior.ScaleDown.Policies[0].PeriodSeconds == 30
+				return behavior(s).ScaleDown.Policies[0].PeriodSeconds == 30
 			},
 		},
 	} {
@@ -117,10 +119,12 @@ func TestAChangedAnnotationChangesTheScaledObject(t *testing.T) {
 	}
 }
 
-func TestTheMaximumIsCorrectedWhenKAITOTellsTheNodes(t *testing.T) {
+func TestWhatNodeCountLimitAllowsIsAnEventOfItsOwn(t *testing.T) {
 	w := newWorld(t, inferenceSet())
 	w.reconcile()
 	w.wantEvents("Normal ScaledObjectCreated: scaling between 1 and 5 replicas")
+
+	// KAITO has worked out the nodes of a replica.
 	workspace := kaito.Object("v1beta1", kaito.KindWorkspace)
 	workspace.SetNamespace("default")
 	workspace.SetName("phi-4-x")
@@ -128,11 +132,31 @@ func TestTheMaximumIsCorrectedWhenKAITOTellsTheNodes(t *testing.T) {
 	workspace.Object["status"] = map[string]any{"targetNodeCount": int64(4)}
 	w.create(workspace)
 	w.reconcile()
-	w.wantEvents("Normal ScaledObjectUpdated: scaling between 1 and 2 replicas on vllm:num_requests_waiting, 10 for each replica; " +
-		"max-replicas 5 but nodeCountLimit 10 allows 2 at 4 nodes per replica")
+	w.wantEvents(
+		"Normal ScaledObjectUpdated: max-replicas 5 → 2; now scaling between 1 and 2 replicas on vllm:num_requests_waiting, 10 for each replica",
+		"Warning ScalingCapped: max-replicas 5 but nodeCountLimit 10 allows 2 at 4 nodes per replica")
 	if so, _ := w.scaledObject("phi-4"); *so.Spec.MaxReplicaCount != 2 {
 		t.Errorf("maximum %d, want 2", *so.Spec.MaxReplicaCount)
 	}
+
+	limit := func(n int64) {
+		change(w, "phi-4", kaito.Object("v1beta1", kaito.KindInferenceSet), func(u *unstructured.Unstructured) {
+			u.Object["spec"] = map[string]any{"replicas": int64(1), "nodeCountLimit": n}
+		})
+		w.reconcile()
+	}
+	limit(11) // changes nothing but the words
+	w.wantEvents("Warning ScalingCapped: max-replicas 5 but nodeCountLimit 11 allows 2 at 4 nodes per replica")
+	limit(12)
+	w.wantEvents("Normal ScaledObjectUpdated: max-replicas 2 → 3", "Warning ScalingCapped: max-replicas 5 but nodeCountLimit 12 allows 3")
+	limit(20)
+	w.wantEvents("Normal ScaledObjectUpdated: max-replicas 3 → 5")
+	limit(12)
+	w.wantEvents("Normal ScaledObjectUpdated: max-replicas 5 → 3", "Warning ScalingCapped: max-replicas 5 but nodeCountLimit 12 allows 3")
+
+	w.restart(settings)
+	w.reconcile()
+	w.wantEvents() // the one before has told
 }
 
 func TestARefusalLeavesEverythingAsItIsAndIsToldOnce(t *testing.T) {
@@ -156,6 +180,10 @@ func TestARefusalLeavesEverythingAsItIsAndIsToldOnce(t *testing.T) {
 			w.annotate(tt.pairs...)
 			w.reconcile()
 			w.wantEvents("Warning ScalingRefused: nothing was changed: " + tt.want)
+			if note := w.recorder.last; !strings.HasSuffix(note, "; still in force: scaling between 1 and 5 replicas on vllm:num_requests_waiting, 10 for each replica") {
+				t.Errorf("the event doesn't tell what is in force: %s", note)
+			}
+			w.wantState("outdated")
 			w.wantWrites()
 			after, found := w.scaledObject("phi-4")
 			if diff := cmp.Diff(before, after); !found || diff != "" {
@@ -297,79 +325,24 @@ func TestALeftOverOfAnInferenceSetMadeAnewIsNoConflict(t *testing.T) {
 	w.wantEvents("Normal ScaledObjectCreated")
 }
 
-func TestSomebodyElsesScaledObjectWins(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		rival *kedav1alpha1.ScaledObject
-	}{
-		{"of the same name", foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4")},
-		{"of the same name, on something else", foreign("phi-4", "apps/v1", "Deployment", "phi-4")},
-		{"of another name", foreign("mine", "kaito.sh/v1beta1", "InferenceSet", "phi-4")},
-		{"in another version of the API, which KEDA's admission lets through", foreign("mine", "kaito.sh/v1alpha1", "InferenceSet", "phi-4")},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, inferenceSet(), tt.rival)
-			before, _ := w.scaledObject(tt.rival.Name)
-			w.reconcile()
-			w.wantWrites()
-			w.wantEvents(`Warning AutoscalingConflict: ScaledObject "` + tt.rival.Name + `", which keda-kaito-scaler did not make, is in the way`)
-			if diff := cmp.Diff([]string{"default/" + tt.rival.Name}, w.recorder.related); diff != "" {
-				t.Errorf("the event is related to (-want +got):\n%s", diff)
-			}
-			w.annotate("auto-provision", "false")
-			w.reconcile()
-			w.wantWrites()
-			after, found := w.scaledObject(tt.rival.Name)
-			if diff := cmp.Diff(before, after); !found || diff != "" {
-				t.Errorf("the user's ScaledObject (-before +after):\n%s", diff)
-			}
-
-			w.annotate("auto-provision", "true")
-			w.delete(tt.rival)
-			w.reconcile()
-			w.wantWrites("apply phi-4")
-			w.wantEvents("Normal ScaledObjectCreated")
-		})
-	}
-}
-
-func TestAScaledObjectThatComesLaterTakesOver(t *testing.T) {
+// The mark and the owner make a ScaledObject ours. Who takes both off makes it
+// theirs; who takes one off finds it again.
+func TestAScaledObjectWithoutMarkAndOwnerIsItsUsers(t *testing.T) {
 	w := newWorld(t, inferenceSet())
 	w.reconcile()
 	w.wantWrites("apply phi-4")
 	w.wantEvents("Normal ScaledObjectCreated")
-	w.create(foreign("mine", "kaito.sh/v1alpha1", "InferenceSet", "phi-4"))
-	w.reconcile()
-	w.wantWrites("delete phi-4")
-	w.wantEvents(`Warning AutoscalingConflict: ScaledObject "mine"`)
-}
-
-func TestAnUnrelatedScaledObjectIsNoConflict(t *testing.T) {
-	elsewhere := foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4")
-	elsewhere.Namespace = "team-b"
-	for name, so := range map[string]*kedav1alpha1.ScaledObject{
-		"on another InferenceSet":            foreign("llama", "kaito.sh/v1beta1", "InferenceSet", "llama"),
-		"on a Deployment of the same name":   foreign("web", "apps/v1", "Deployment", "phi-4"),
-		"of another API's kind of that name": foreign("other", "example.com/v1", "InferenceSet", "phi-4"),
-		"in another namespace":               elsewhere,
+	for _, take := range []func(*kedav1alpha1.ScaledObject){
+		func(so *kedav1alpha1.ScaledObject) { so.Annotations = nil },
+		func(so *kedav1alpha1.ScaledObject) { so.OwnerReferences = nil },
 	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, inferenceSet(), so)
-			w.reconcile()
-			w.wantWrites("apply phi-4")
-			w.wantEvents("Normal ScaledObjectCreated")
-		})
+		change(w, "phi-4", &kedav1alpha1.ScaledObject{}, take)
+		w.reconcile()
+		w.wantWrites("apply phi-4")
+		w.wantEvents("Normal ScaledObjectUpdated: owner and mark restored")
 	}
-}
-
-// Who takes our mark off a ScaledObject makes it theirs.
-func TestAScaledObjectWithoutOurMarkIsItsUsers(t *testing.T) {
-	w := newWorld(t, inferenceSet())
-	w.reconcile()
-	w.wantWrites("apply phi-4")
-	w.wantEvents("Normal ScaledObjectCreated")
 	change(w, "phi-4", &kedav1alpha1.ScaledObject{}, func(so *kedav1alpha1.ScaledObject) {
-		so.Annotations = nil
+		so.Annotations, so.OwnerReferences = nil, nil
 		so.Spec.MaxReplicaCount = new(int32(50))
 	})
 	w.reconcile()
@@ -389,18 +362,34 @@ func TestUsersAdditionsSurvive(t *testing.T) {
 		so.Annotations["autoscaling.keda.sh/paused-scale-in"] = "true"
 		so.Labels = map[string]string{"team": "a"}
 		so.Finalizers = []string{"finalizer.keda.sh"}
-		so.Spec.Fallback = &kedav1alpha1.Fallback{FailureThreshold: 3, Replicas: 2}
 	})
+	survived := func() {
+		t.Helper()
+		so, _ := w.scaledObject("phi-4")
+		if so.Annotations["autoscaling.keda.sh/paused-scale-in"] != "true" || so.Labels["team"] != "a" ||
+			len(so.Finalizers) != 1 {
+			t.Errorf("ScaledObject: %+v", so.ObjectMeta)
+		}
+	}
 	w.reconcile()
 	w.wantWrites()
 	w.annotate("max-replicas", "7")
 	w.reconcile()
 	w.wantWrites("apply phi-4")
-	w.wantEvents("Normal ScaledObjectUpdated")
-	so, _ := w.scaledObject("phi-4")
-	if so.Annotations["autoscaling.keda.sh/paused-scale-in"] != "true" || so.Labels["team"] != "a" ||
-		len(so.Finalizers) != 1 || so.Spec.Fallback == nil || *so.Spec.MaxReplicaCount != 7 {
-		t.Errorf("ScaledObject after a change: %+v", so)
+	w.wantEvents("Normal ScaledObjectUpdated: max-replicas 5 → 7")
+	survived()
+
+	// The spec is ours as a whole, and what is put into it goes.
+	change(w, "phi-4", &kedav1alpha1.ScaledObject{}, func(so *kedav1alpha1.ScaledObject) {
+		so.Spec.Fallback = &kedav1alpha1.Fallback{FailureThreshold: 3, Replicas: 2}
+		so.Spec.Advanced.HorizontalPodAutoscalerConfig.Name = "mine"
+	})
+	w.reconcile()
+	w.wantWrites("patch phi-4")
+	w.wantEvents("Normal ScaledObjectUpdated: advanced.horizontalPodAutoscalerConfig.name removed; fallback removed; now scaling between 1 and 7 replicas")
+	survived()
+	if so, _ := w.scaledObject("phi-4"); so.Spec.Fallback != nil {
+		t.Errorf("the fallback is still there: %+v", so.Spec.Fallback)
 	}
 }
 
@@ -415,7 +404,7 @@ func TestWhatAUserBentIsPutStraight(t *testing.T) {
 	})
 	w.reconcile()
 	w.wantWrites("apply phi-4")
-	w.wantEvents("Normal ScaledObjectUpdated: scaling between 1 and 5 replicas")
+	w.wantEvents("Normal ScaledObjectUpdated: min-replicas unset → 1; metadata.enableTLS false → true; now scaling between 1 and 5 replicas")
 	so, _ := w.scaledObject("phi-4")
 	if so.Spec.MinReplicaCount == nil || *so.Spec.MinReplicaCount != 1 || so.Spec.Triggers[0].Metadata["enableTLS"] != "true" {
 		t.Errorf("ScaledObject: %+v", so.Spec)

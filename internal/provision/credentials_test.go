@@ -33,4 +33,5 @@ func TestRenewedCredentialsReachEveryScaledObject(t *testing.T) {
 		w.reconcile()
 		w.wantWrites()
 	}
+	w.wantEvents("Normal ScaledObjectCreated") // a renewal is nothing to an owner
 }

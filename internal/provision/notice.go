@@ -3,15 +3,17 @@ package provision
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // maxNote is the longest note of an event that the API server takes.
@@ -22,93 +24,170 @@ const maxNote = 1024
 type notice struct {
 	// kind is corev1.EventTypeNormal or corev1.EventTypeWarning.
 	kind string
-	// reason and action are CamelCase, as events have them.
-	reason, action string
-	// note says it in words.
-	note string
+	// reason is CamelCase, as events have it.
+	reason string
+	// note says it in words, tail what it comes to: of a long note the middle is
+	// left out.
+	note, tail string
 	// related is what else it is about, nil for nothing: events that differ in
 	// it are never counted as one.
 	related runtime.Object
 }
 
-func refused(err error) notice {
-	return notice{
-		kind: corev1.EventTypeWarning, reason: "ScalingRefused", action: "Provision",
-		note: "nothing was changed: " + err.Error(),
+// action is what we do whenever we tell of it.
+const action = "Provision"
+
+func (n notice) text() string {
+	tail := shorten(n.tail, maxNote/2)
+	return shorten(n.note, maxNote-len(tail)) + tail
+}
+
+// refusal names what stays in force, nil for nothing.
+func refusal(problem error, inForce *kedav1alpha1.ScaledObject) notice {
+	n := notice{kind: corev1.EventTypeWarning, reason: "ScalingRefused", note: "nothing was changed: " + problem.Error()}
+	if inForce != nil {
+		n.tail = "; still in force: " + summary(inForce)
 	}
+	return n
 }
 
-func conflict(rival *kedav1alpha1.ScaledObject) notice {
-	return notice{kind: corev1.EventTypeWarning, reason: "AutoscalingConflict", action: "Provision", note: fmt.Sprintf(
-		"ScaledObject %q, which keda-kaito-scaler did not make, is in the way: it stays, and the one asked for by "+
-			"annotation is not made. Delete it, or set auto-provision to \"false\"", rival.Name), related: rival}
+func conflict(rivals []rival) notice {
+	list := make([]string, len(rivals))
+	for i, r := range rivals {
+		list[i] = r.String()
+	}
+	n := notice{
+		kind: corev1.EventTypeWarning, reason: "AutoscalingConflict", related: rivals[0].object,
+		note: strings.Join(list, " and ") + ", which keda-kaito-scaler did not make, is in the way: it stays",
+		tail: ", and there is no ScaledObject by annotation. Delete it, or set auto-provision to \"false\"",
+	}
+	if len(rivals) > 1 {
+		n.note = strings.Join(list, " and ") + ", which keda-kaito-scaler did not make, are in the way: they stay"
+		n.tail = ", and there is no ScaledObject by annotation. Delete them, or set auto-provision to \"false\""
+	}
+	return n
 }
 
-func failed(err error) notice {
+func unwritten(err error) notice {
 	return notice{
-		kind: corev1.EventTypeWarning, reason: "ProvisioningFailed", action: "Provision",
+		kind: corev1.EventTypeWarning, reason: "ProvisioningFailed",
 		note: "the ScaledObject could not be written, trying again: " + err.Error(),
 	}
 }
 
 func withdrawn() notice {
 	return notice{
-		kind: corev1.EventTypeNormal, reason: "ScaledObjectRemoved", action: "Provision",
+		kind: corev1.EventTypeNormal, reason: "ScaledObjectRemoved",
 		note: "auto-provision is off: the ScaledObject is gone and replicas stay as they are",
 	}
 }
 
-func provided(so *kedav1alpha1.ScaledObject, existed bool, notes []string) notice {
-	n := notice{kind: corev1.EventTypeNormal, reason: "ScaledObjectCreated", action: "Provision", note: settled(so, notes)}
-	if existed {
-		n.reason = "ScaledObjectUpdated"
+// provided tells of a ScaledObject that was written, and what changed in it.
+func provided(so *kedav1alpha1.ScaledObject, did result, changed []string) notice {
+	n := notice{kind: corev1.EventTypeNormal, reason: "ScaledObjectCreated", note: summary(so)}
+	if did == created {
+		return n
+	}
+	n.reason = "ScaledObjectUpdated"
+	n.note, n.tail = strings.Join(changed, "; "), "; now "+summary(so)
+	if did == adopted {
+		n.reason = "ScaledObjectAdopted"
+		n.note = "one of an earlier version was converted in place, and replicas stay as they are: " + n.note
 	}
 	return n
 }
 
-// settled says what is in force.
-func settled(so *kedav1alpha1.ScaledObject, notes []string) string {
-	metadata := so.Spec.Triggers[0].Metadata
-	text := fmt.Sprintf("scaling between %d and %d replicas on %s, %s for each replica",
-		*so.Spec.MinReplicaCount, *so.Spec.MaxReplicaCount, metadata["metricName"], metadata["threshold"])
-	return strings.Join(append([]string{text}, notes...), "; ")
+// summary says what is in force by a ScaledObject of ours.
+func summary(so *kedav1alpha1.ScaledObject) string {
+	text := "scaling between " + count(so.Spec.MinReplicaCount) + " and " + count(so.Spec.MaxReplicaCount) + " replicas"
+	if len(so.Spec.Triggers) != 1 {
+		return text
+	}
+	trigger, err := policy.ParseTrigger(so.Namespace, so.Spec.Triggers[0].Metadata)
+	switch {
+	case err != nil:
+		return text
+	case trigger.List != nil:
+		return text + ": " + listed(trigger.List)
+	}
+	return text + fmt.Sprintf(" on %s, %s for each replica", trigger.Queue.Metric, number(trigger.Queue.Target))
 }
+
+// count is a bound of a ScaledObject; one of an earlier version may have none.
+func count(n *int32) string {
+	if n == nil {
+		return "KEDA's default number of"
+	}
+	return strconv.Itoa(int(*n))
+}
+
+// listed says when a metric list scales.
+func listed(list *policy.List) string {
+	up, down := make([]string, len(list.Metrics)), make([]string, len(list.Metrics))
+	for i, m := range list.Metrics {
+		name := m.Name
+		switch {
+		case m.Kind == policy.Histogram && m.Quantile > 0:
+			name = "p" + number(100*m.Quantile) + " of " + name
+		case m.Kind == policy.Histogram:
+			name = "mean of " + name
+		}
+		up[i], down[i] = name+" > "+number(m.Up), name+" < "+number(m.Down)
+	}
+	combine := " and "
+	if list.Combine == policy.Or {
+		combine = " or "
+	}
+	return "up while " + strings.Join(up, combine) + ", down while " + strings.Join(down, " and ")
+}
+
+func number(x float64) string { return strconv.FormatFloat(x, 'g', 10, 64) }
 
 // tell records a notice, unless it is what the owner was told last.
 func (c *Controller) tell(ctx context.Context, u *unstructured.Unstructured, n notice) {
-	if !c.news(client.ObjectKeyFromObject(u), n.reason+n.note) {
-		return
+	if c.ledger.news(client.ObjectKeyFromObject(u), n.reason+n.note+n.tail) {
+		c.record(ctx, u, n)
 	}
-	log.FromContext(ctx).Info("told the owner", "reason", n.reason, "note", n.note)
-	c.recorder.Eventf(u, n.related, n.kind, n.reason, n.action, "%s", shorten(n.note))
 }
 
 // settle notes without an event that all is as asked, so that a problem that
 // comes back later is news again.
-func (c *Controller) settle(u *unstructured.Unstructured, so *kedav1alpha1.ScaledObject, notes []string) {
-	c.news(client.ObjectKeyFromObject(u), settled(so, notes))
+func (c *Controller) settle(u *unstructured.Unstructured, so *kedav1alpha1.ScaledObject) {
+	c.ledger.news(client.ObjectKeyFromObject(u), summary(so))
 }
 
-func (c *Controller) news(key types.NamespacedName, text string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.told[key] == text {
-		return false
+// tellNotes records what was understood otherwise than written: bounds that
+// spec.nodeCountLimit has lowered, and all the rest.
+func (c *Controller) tellNotes(ctx context.Context, u *unstructured.Unstructured, notes []string, written bool) {
+	var capped, other []string
+	for _, note := range notes {
+		if strings.Contains(note, "nodeCountLimit") {
+			capped = append(capped, note)
+		} else {
+			other = append(other, note)
+		}
 	}
-	c.told[key] = text
-	return true
+	for _, n := range []notice{
+		{kind: corev1.EventTypeWarning, reason: "ScalingCapped", note: strings.Join(capped, "; ")},
+		{kind: corev1.EventTypeWarning, reason: "AnnotationNoted", note: strings.Join(other, "; ")},
+	} {
+		if c.ledger.note(client.ObjectKeyFromObject(u), n.reason, n.note, written) {
+			c.record(ctx, u, n)
+		}
+	}
 }
 
-func (c *Controller) forget(key types.NamespacedName) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.told, key)
+func (c *Controller) record(ctx context.Context, u *unstructured.Unstructured, n notice) {
+	text := n.text()
+	log.FromContext(ctx).Info("told the owner", "reason", n.reason, "note", text)
+	c.recorder.Eventf(u, n.related, n.kind, n.reason, action, "%s", text)
 }
 
-func shorten(note string) string {
-	if len(note) <= maxNote {
-		return note
+// shorten cuts a text to a number of bytes.
+func shorten(text string, bytes int) string {
+	if len(text) <= bytes {
+		return text
 	}
 	// The cut may split a rune, which ToValidUTF8 drops.
-	return strings.ToValidUTF8(note[:maxNote-len("…")], "") + "…"
+	return strings.ToValidUTF8(text[:max(0, bytes-len("…"))], "") + "…"
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	"github.com/prometheus/client_golang/prometheus"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,6 +42,8 @@ type Settings struct {
 	// Credentials are what KEDA presents to the scaler; nil leaves KEDA to find
 	// out by itself that they were renewed.
 	Credentials *Credentials
+	// Registerer takes the metrics, nil for none.
+	Registerer prometheus.Registerer
 }
 
 // ScaledObject is what an InferenceSet with that policy should have.
@@ -106,46 +109,6 @@ func rules(pace policy.Pace) *autoscalingv2.HPAScalingRules {
 
 // seconds are those of a policy's durations, which are within the HPA's limits.
 func seconds(d time.Duration) int32 { return int32(max(0, min(d/time.Second, math.MaxInt32))) }
-
-// differs tells whether applying desired would change existing. What others
-// added (labels, annotations that pause, KEDA's finalizer) doesn't count.
-func differs(existing *kedav1alpha1.ScaledObject, desired *unstructured.Unstructured) (bool, error) {
-	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(existing)
-	if err != nil {
-		return false, fmt.Errorf("convert ScaledObject %s/%s: %w", existing.Namespace, existing.Name, err)
-	}
-	return !holds(object["metadata"], desired.Object["metadata"]) || !holds(object["spec"], desired.Object["spec"]), nil
-}
-
-// holds tells whether all of part is in whole. An equality.DeepDerivative would
-// take a zero in part, such as a window of 0 s, for a field that isn't given.
-func holds(whole, part any) bool {
-	switch part := part.(type) {
-	case map[string]any:
-		object, ok := whole.(map[string]any)
-		if !ok {
-			return false
-		}
-		for key, value := range part {
-			if there, found := object[key]; !found || !holds(there, value) {
-				return false
-			}
-		}
-		return true
-	case []any:
-		list, ok := whole.([]any)
-		if !ok || len(list) < len(part) {
-			return false
-		}
-		for i := range part {
-			if !holds(list[i], part[i]) {
-				return false
-			}
-		}
-		return true
-	}
-	return whole == part
-}
 
 // applied is desired as server-side apply wants it: with our fields alone.
 func applied(desired *kedav1alpha1.ScaledObject) (*unstructured.Unstructured, error) {

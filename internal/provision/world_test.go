@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	"github.com/prometheus/client_golang/prometheus"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -36,10 +38,13 @@ type recorder struct {
 	events    []string
 	regarding []string
 	related   []string
+	// last is the newest event.
+	last string
 }
 
 func (r *recorder) Eventf(regarding, related runtime.Object, kind, reason, _, note string, args ...any) {
 	r.events = append(r.events, fmt.Sprintf("%s %s: %s", kind, reason, fmt.Sprintf(note, args...)))
+	r.last = r.events[len(r.events)-1]
 	r.regarding = append(r.regarding, reference(regarding))
 	if related != nil {
 		r.related = append(r.related, reference(related))
@@ -60,6 +65,7 @@ type world struct {
 	cluster    client.WithWatch
 	controller *Controller
 	recorder   *recorder
+	metrics    *prometheus.Registry
 	// writes are those of the Controller since it was last asked, such as
 	// "apply phi-4".
 	writes []string
@@ -87,16 +93,24 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		scheme.AddKnownTypeWithName(kaito.List("v1beta1", kind).GroupVersionKind(), &unstructured.UnstructuredList{})
 	}
 	b := indexed{fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...)}
-	b.WithIndex(&kedav1alpha1.ScaledObject{}, indexConcerned, names)
-	if err := kaito.Index(t.Context(), b, "v1beta1"); err != nil {
+	if err := errors.Join(index(t.Context(), b), kaito.Index(t.Context(), b, "v1beta1")); err != nil {
 		t.Fatal(err)
 	}
 	w := &world{T: t, cluster: b.Build(), recorder: &recorder{}}
-	w.controller = &Controller{
-		client: interceptor.NewClient(w.cluster, w.watching()), recorder: w.recorder, settings: settings,
-		told: map[types.NamespacedName]string{},
-	}
+	w.restart(settings)
 	return w
+}
+
+// restart is another process with these settings, or another leader.
+func (w *world) restart(settings Settings) {
+	w.Helper()
+	w.metrics = prometheus.NewRegistry()
+	settings.Registerer = w.metrics
+	var err error
+	w.controller, err = newController(interceptor.NewClient(w.cluster, w.watching()), w.recorder, settings)
+	if err != nil {
+		w.Fatal(err)
+	}
 }
 
 // watching notes the Controller's writes. Those of another kind fail the test.
@@ -141,8 +155,14 @@ func (w *world) watching() interceptor.Funcs {
 		Update: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.UpdateOption) error {
 			return note("update", obj)
 		},
-		Patch: func(_ context.Context, _ client.WithWatch, obj client.Object, _ client.Patch, _ ...client.PatchOption) error {
-			return note("patch", obj)
+		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			if err := note("patch", obj); err != nil {
+				return err
+			}
+			if data, err := patch.Data(obj); err != nil || !strings.Contains(string(data), `"resourceVersion"`) {
+				w.Errorf("%s is patched whatever became of it meanwhile: %s, %v", obj.GetName(), data, err)
+			}
+			return c.Patch(ctx, obj, patch, opts...)
 		},
 	}
 }
@@ -208,6 +228,16 @@ func (w *world) create(obj client.Object) {
 	}
 }
 
+// read is an object as it stands in the cluster.
+func (w *world) read(obj client.Object) client.Object {
+	w.Helper()
+	now := obj.DeepCopyObject().(client.Object)
+	if err := w.cluster.Get(w.Context(), client.ObjectKeyFromObject(obj), now); err != nil {
+		w.Fatal(err)
+	}
+	return now
+}
+
 func (w *world) delete(obj client.Object) {
 	w.Helper()
 	if err := w.cluster.Delete(w.Context(), obj); err != nil {
@@ -240,6 +270,33 @@ func (w *world) wantEvents(want ...string) {
 	}
 }
 
+// wantState checks as which the metric counts phi-4, the only InferenceSet; ""
+// for none.
+func (w *world) wantState(want string) {
+	w.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		w.Fatal(err)
+	}
+	var got []string
+	for _, family := range families {
+		if family.GetName() != "keda_kaito_scaler_provision_inferencesets" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			if n := metric.GetGauge().GetValue(); n != 0 {
+				got = append(got, fmt.Sprintf("%g %s", n, metric.GetLabel()[0].GetValue()))
+			}
+		}
+	}
+	if want != "" {
+		want = "1 " + want
+	}
+	if have := strings.Join(got, ", "); have != want {
+		w.Errorf("the metric counts %q, want %q", have, want)
+	}
+}
+
 func prefixed(pairs ...string) map[string]string {
 	annotations := map[string]string{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -260,6 +317,19 @@ func inferenceSet(pairs ...string) *unstructured.Unstructured {
 	u.SetAnnotations(annotations)
 	u.Object["spec"] = map[string]any{"replicas": int64(1), "nodeCountLimit": int64(10)}
 	return u
+}
+
+// autoscaler is a HorizontalPodAutoscaler, a user's own or made by the
+// ScaledObject owner.
+func autoscaler(name, apiVersion, kind, target, owner string) *autoscalingv2.HorizontalPodAutoscaler {
+	hpa := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	hpa.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{APIVersion: apiVersion, Kind: kind, Name: target}
+	if owner != "" {
+		hpa.OwnerReferences = []metav1.OwnerReference{{
+			APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: owner, UID: "uid-of-" + types.UID(owner), Controller: new(true),
+		}}
+	}
+	return hpa
 }
 
 // foreign is a user's own ScaledObject.

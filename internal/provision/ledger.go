@@ -1,0 +1,85 @@
+package provision
+
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// ledger remembers what each InferenceSet's owner was told last, so that an
+// event and a log line come once for each transition.
+type ledger struct {
+	// mu guards entries.
+	mu      sync.Mutex
+	entries map[types.NamespacedName]*entry
+}
+
+// entry is one InferenceSet's.
+type entry struct {
+	// state is one of states, "" for none.
+	state string
+	// said is the last thing said of the ScaledObject.
+	said string
+	// notes is what was said beside it, by the event's reason.
+	notes map[string]string
+}
+
+func newLedger() *ledger { return &ledger{entries: map[types.NamespacedName]*entry{}} }
+
+// entry is called with mu held.
+func (l *ledger) entry(key types.NamespacedName) *entry {
+	e := l.entries[key]
+	if e == nil {
+		e = &entry{notes: map[string]string{}}
+		l.entries[key] = e
+	}
+	return e
+}
+
+// enter notes the state of an InferenceSet, and returns the one before too.
+func (l *ledger) enter(key types.NamespacedName, state string) (before, after string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if state == "" && l.entries[key] == nil {
+		return "", "" // most InferenceSets of a cluster may never ask
+	}
+	e := l.entry(key)
+	before, e.state = e.state, state
+	if state == "" && e.said == "" {
+		delete(l.entries, key)
+	}
+	return before, state
+}
+
+// news notes what is said, and tells whether it is something else than before.
+func (l *ledger) news(key types.NamespacedName, said string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entry(key)
+	if e.said == said {
+		return false
+	}
+	e.said = said
+	return true
+}
+
+// note is the same for what is said beside it. The first note of an
+// InferenceSet that is found as it should be is none: a scaler before this one
+// has told it.
+func (l *ledger) note(key types.NamespacedName, reason, note string, written bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entry(key)
+	before, known := e.notes[reason]
+	e.notes[reason] = note
+	return note != "" && note != before && (known || written)
+}
+
+// clear forgets what was said.
+func (l *ledger) clear(key types.NamespacedName) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[key]; e != nil {
+		e.said, e.notes = "", map[string]string{}
+	}
+}

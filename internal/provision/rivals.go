@@ -1,0 +1,187 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+const (
+	// indexConcerned finds ScaledObjects by the InferenceSets that they concern.
+	indexConcerned = "concerned"
+	// indexRivalled finds HorizontalPodAutoscalers by the InferenceSet they scale.
+	indexRivalled = "rivalled"
+
+	kindScaledObject = "ScaledObject"
+	kindAutoscaler   = "HorizontalPodAutoscaler"
+)
+
+func index(ctx context.Context, indexer client.FieldIndexer) error {
+	if err := indexer.IndexField(ctx, &kedav1alpha1.ScaledObject{}, indexConcerned, names); err != nil {
+		return fmt.Errorf("index ScaledObjects by %s: %w", indexConcerned, err)
+	}
+	if err := indexer.IndexField(ctx, &autoscalingv2.HorizontalPodAutoscaler{}, indexRivalled, rivalledName); err != nil {
+		return fmt.Errorf("index HorizontalPodAutoscalers by %s: %w", indexRivalled, err)
+	}
+	return nil
+}
+
+// CacheObjects says what the manager's cache keeps of HorizontalPodAutoscalers,
+// which are the whole cluster's: what each scales, and who made it.
+func CacheObjects() map[client.Object]cache.ByObject {
+	return map[client.Object]cache.ByObject{
+		&autoscalingv2.HorizontalPodAutoscaler{}: {Transform: stripAutoscaler},
+	}
+}
+
+func stripAutoscaler(obj any) (any, error) {
+	hpa, ok := obj.(*autoscalingv2.HorizontalPodAutoscaler)
+	if !ok {
+		return nil, fmt.Errorf("strip a HorizontalPodAutoscaler: got %T", obj)
+	}
+	kept := &autoscalingv2.HorizontalPodAutoscaler{
+		TypeMeta: hpa.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: hpa.Namespace, Name: hpa.Name, UID: hpa.UID, ResourceVersion: hpa.ResourceVersion,
+			DeletionTimestamp: hpa.DeletionTimestamp, OwnerReferences: hpa.OwnerReferences,
+		},
+	}
+	kept.Spec.ScaleTargetRef = hpa.Spec.ScaleTargetRef
+	return kept, nil
+}
+
+// names are the InferenceSets that a ScaledObject may be of, or in the way of:
+// the one of its name and the one it scales.
+func names(obj client.Object) []string {
+	out := []string{obj.GetName()}
+	if so, ok := obj.(*kedav1alpha1.ScaledObject); ok {
+		if target, ok := scales(so); ok && target != so.Name {
+			out = append(out, target)
+		}
+	}
+	return out
+}
+
+func concerned(_ context.Context, obj client.Object) []reconcile.Request {
+	return requests(obj.GetNamespace(), names(obj))
+}
+
+func requests(namespace string, names []string) []reconcile.Request {
+	var out []reconcile.Request
+	for _, name := range names {
+		out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}})
+	}
+	return out
+}
+
+// scales is the InferenceSet that a ScaledObject scales, in whatever version of
+// the API it names it.
+func scales(so *kedav1alpha1.ScaledObject) (string, bool) {
+	ref := so.Spec.ScaleTargetRef
+	if ref == nil || !isInferenceSet(ref.APIVersion, ref.Kind) {
+		return "", false
+	}
+	return ref.Name, true
+}
+
+func isInferenceSet(apiVersion, kind string) bool {
+	gv, err := schema.ParseGroupVersion(apiVersion)
+	return err == nil && gv.Group == kaito.Group && kind == kaito.KindInferenceSet
+}
+
+// rivalledName is the InferenceSet that a HorizontalPodAutoscaler scales. None
+// is for one that KEDA made: the ScaledObject behind it is what counts.
+func rivalledName(obj client.Object) []string {
+	hpa, ok := obj.(*autoscalingv2.HorizontalPodAutoscaler)
+	if !ok || !isInferenceSet(hpa.Spec.ScaleTargetRef.APIVersion, hpa.Spec.ScaleTargetRef.Kind) {
+		return nil
+	}
+	if owner := metav1.GetControllerOf(hpa); owner != nil && owner.Kind == kindScaledObject {
+		if gv, err := schema.ParseGroupVersion(owner.APIVersion); err == nil && gv.Group == kedav1alpha1.SchemeGroupVersion.Group {
+			return nil
+		}
+	}
+	return []string{hpa.Spec.ScaleTargetRef.Name}
+}
+
+func rivalled(_ context.Context, obj client.Object) []reconcile.Request {
+	return requests(obj.GetNamespace(), rivalledName(obj))
+}
+
+// autoscalerChanged keeps out the status, which the HPA's controller writes
+// every few seconds.
+var autoscalerChanged = predicate.Or(ownersChanged, predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, ok1 := e.ObjectOld.(*autoscalingv2.HorizontalPodAutoscaler)
+	after, ok2 := e.ObjectNew.(*autoscalingv2.HorizontalPodAutoscaler)
+	return !ok1 || !ok2 || before.Spec.ScaleTargetRef != after.Spec.ScaleTargetRef
+}})
+
+// rival is somebody else's object that scales an InferenceSet, or has the name
+// that our ScaledObject would have.
+type rival struct {
+	kind   string
+	object client.Object
+}
+
+func (r rival) String() string { return fmt.Sprintf("%s %q", r.kind, r.object.GetName()) }
+
+// rivals are those of an InferenceSet. They stay.
+func (c *Controller) rivals(ctx context.Context, is kaito.InferenceSet) ([]rival, error) {
+	var found []rival
+	var scaledObjects kedav1alpha1.ScaledObjectList
+	if err := c.client.List(ctx, &scaledObjects, client.InNamespace(is.Namespace),
+		client.MatchingFields{indexConcerned: is.Name}); err != nil {
+		return nil, fmt.Errorf("list ScaledObjects that concern %s: %w", is.NamespacedName, err)
+	}
+	for i := range scaledObjects.Items {
+		so := &scaledObjects.Items[i]
+		if !ours(so, is) && !adoptable(so, is) && !leftOver(so, is) {
+			found = append(found, rival{kindScaledObject, so})
+		}
+	}
+	var autoscalers autoscalingv2.HorizontalPodAutoscalerList
+	if err := c.client.List(ctx, &autoscalers, client.InNamespace(is.Namespace),
+		client.MatchingFields{indexRivalled: is.Name}); err != nil {
+		return nil, fmt.Errorf("list HorizontalPodAutoscalers on %s: %w", is.NamespacedName, err)
+	}
+	for i := range autoscalers.Items {
+		found = append(found, rival{kindAutoscaler, &autoscalers.Items[i]})
+	}
+	return found, nil
+}
+
+// ours tells whether a ScaledObject is this InferenceSet's own: one that it
+// controls, which this version or an earlier one has made.
+func ours(so *kedav1alpha1.ScaledObject, is kaito.InferenceSet) bool {
+	controller := metav1.GetControllerOf(so)
+	return controller != nil && controller.UID == is.UID && so.Name == is.Name
+}
+
+// adoptable tells whether a ScaledObject that nobody controls was made by an
+// earlier version for this InferenceSet: it has our mark, and scales it.
+func adoptable(so *kedav1alpha1.ScaledObject, is kaito.InferenceSet) bool {
+	target, ok := scales(so)
+	return metav1.GetControllerOf(so) == nil && so.Annotations[policy.ManagedBy] == Manager &&
+		so.Name == is.Name && ok && target == is.Name
+}
+
+// leftOver tells whether a ScaledObject is of an InferenceSet of the same name
+// that is gone: the garbage collector is on its way to it.
+func leftOver(so *kedav1alpha1.ScaledObject, is kaito.InferenceSet) bool {
+	controller := metav1.GetControllerOf(so)
+	return controller != nil && isInferenceSet(controller.APIVersion, controller.Kind) &&
+		controller.Name == is.Name && controller.UID != is.UID && so.Name == is.Name
+}

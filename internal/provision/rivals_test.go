@@ -1,0 +1,162 @@
+package provision
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+func TestSomebodyElsesAutoscalingWins(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		rival client.Object
+		told  string
+	}{
+		{"of the same name", foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4"), `ScaledObject "phi-4"`},
+		{"of the same name, on something else", foreign("phi-4", "apps/v1", "Deployment", "phi-4"), `ScaledObject "phi-4"`},
+		{"of another name", foreign("mine", "kaito.sh/v1beta1", "InferenceSet", "phi-4"), `ScaledObject "mine"`},
+		{"in another version of the API, which KEDA's admission lets through", foreign("mine", "kaito.sh/v1alpha1", "InferenceSet", "phi-4"), `ScaledObject "mine"`},
+		{"an HPA", autoscaler("by-hand", "kaito.sh/v1beta1", "InferenceSet", "phi-4", ""), `HorizontalPodAutoscaler "by-hand"`},
+		{"an HPA in another version of the API", autoscaler("by-hand", "kaito.sh/v1alpha1", "InferenceSet", "phi-4", ""), `HorizontalPodAutoscaler "by-hand"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, inferenceSet(), tt.rival)
+			before := w.read(tt.rival)
+			w.reconcile()
+			w.wantWrites()
+			w.wantEvents(`Warning AutoscalingConflict: ` + tt.told + `, which keda-kaito-scaler did not make, is in the way`)
+			w.wantState("conflicting")
+			if diff := cmp.Diff([]string{"default/" + tt.rival.GetName()}, w.recorder.related); diff != "" {
+				t.Errorf("the event is related to (-want +got):\n%s", diff)
+			}
+			w.annotate("auto-provision", "false")
+			w.reconcile()
+			w.wantWrites()
+			w.wantState("")
+			if diff := cmp.Diff(before, w.read(tt.rival)); diff != "" {
+				t.Errorf("the user's own (-before +after):\n%s", diff)
+			}
+
+			w.annotate("auto-provision", "true")
+			w.delete(tt.rival)
+			w.reconcile()
+			w.wantWrites("apply phi-4")
+			w.wantEvents("Normal ScaledObjectCreated")
+			w.wantState("provisioned")
+		})
+	}
+}
+
+func TestAutoscalingThatComesLaterTakesOver(t *testing.T) {
+	w := newWorld(t, inferenceSet())
+	w.reconcile()
+	w.wantWrites("apply phi-4")
+	w.wantEvents("Normal ScaledObjectCreated")
+	mine := foreign("mine", "kaito.sh/v1alpha1", "InferenceSet", "phi-4")
+	w.create(mine)
+	w.reconcile()
+	w.wantWrites("delete phi-4")
+	w.wantEvents(`Warning AutoscalingConflict: ScaledObject "mine"`)
+	hpa := autoscaler("by-hand", "kaito.sh/v1beta1", "InferenceSet", "phi-4", "")
+	w.create(hpa)
+	w.reconcile()
+	w.wantEvents(`Warning AutoscalingConflict: ScaledObject "mine" and HorizontalPodAutoscaler "by-hand", which keda-kaito-scaler did not make, are in the way: they stay`)
+	w.delete(mine)
+	w.reconcile()
+	w.wantEvents(`Warning AutoscalingConflict: HorizontalPodAutoscaler "by-hand", which`)
+	w.wantWrites()
+	w.delete(hpa)
+	w.reconcile()
+	w.wantWrites("apply phi-4")
+	w.wantEvents("Normal ScaledObjectCreated")
+}
+
+func TestUnrelatedAutoscalingIsNoConflict(t *testing.T) {
+	elsewhere := foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4")
+	elsewhere.Namespace = "team-b"
+	hpaElsewhere := autoscaler("by-hand", "kaito.sh/v1beta1", "InferenceSet", "phi-4", "")
+	hpaElsewhere.Namespace = "team-b"
+	for name, object := range map[string]client.Object{
+		"on another InferenceSet":                foreign("llama", "kaito.sh/v1beta1", "InferenceSet", "llama"),
+		"on a Deployment of the same name":       foreign("web", "apps/v1", "Deployment", "phi-4"),
+		"of another API's kind of that name":     foreign("other", "example.com/v1", "InferenceSet", "phi-4"),
+		"in another namespace":                   elsewhere,
+		"the HPA that KEDA made for ours":        autoscaler("keda-hpa-phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4", "phi-4"),
+		"an HPA on a Deployment of the name":     autoscaler("web", "apps/v1", "Deployment", "phi-4", ""),
+		"an HPA on another InferenceSet":         autoscaler("llama", "kaito.sh/v1beta1", "InferenceSet", "llama", ""),
+		"an HPA in another namespace":            hpaElsewhere,
+		"an HPA with the name of the scaled one": autoscaler("phi-4", "apps/v1", "Deployment", "web", ""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, inferenceSet(), object)
+			w.reconcile()
+			w.wantWrites("apply phi-4")
+			w.wantEvents("Normal ScaledObjectCreated")
+		})
+	}
+}
+
+func TestWhoseInferenceSetIsLookedAt(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ask  func(context.Context, client.Object) []reconcile.Request
+		of   client.Object
+		want []string
+	}{
+		{"ours", concerned, foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4"), []string{"default/phi-4"}},
+		{"of another name", concerned, foreign("mine", "kaito.sh/v1alpha1", "InferenceSet", "phi-4"), []string{"default/mine", "default/phi-4"}},
+		{"on a Deployment", concerned, foreign("mine", "apps/v1", "Deployment", "phi-4"), []string{"default/mine"}},
+		{"without an API version", concerned, foreign("mine", "", "InferenceSet", "phi-4"), []string{"default/mine"}},
+		{"with an odd API version", concerned, foreign("mine", "a/b/c", "InferenceSet", "phi-4"), []string{"default/mine"}},
+		{"without a target", concerned, &kedav1alpha1.ScaledObject{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "mine"}}, []string{"default/mine"}},
+		{"a user's HPA", rivalled, autoscaler("x", "kaito.sh/v1alpha1", "InferenceSet", "phi-4", ""), []string{"default/phi-4"}},
+		{"KEDA's HPA", rivalled, autoscaler("x", "kaito.sh/v1alpha1", "InferenceSet", "phi-4", "phi-4"), nil},
+		{"an HPA on a Deployment", rivalled, autoscaler("x", "apps/v1", "Deployment", "phi-4", ""), nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, request := range tt.ask(t.Context(), tt.of) {
+				got = append(got, request.String())
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("InferenceSets (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A cluster may have thousands of HPAs that are none of our business.
+func TestAStrippedAutoscalerIsReadAsTheWholeAndSmall(t *testing.T) {
+	for _, owner := range []string{"", "phi-4"} {
+		whole := autoscaler("x", "kaito.sh/v1beta1", "InferenceSet", "phi-4", owner)
+		whole.UID, whole.ResourceVersion = "uid", "7"
+		whole.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": strings.Repeat("x", 2000)}
+		whole.Spec.Metrics = make([]autoscalingv2.MetricSpec, 10)
+		whole.Status.CurrentMetrics = make([]autoscalingv2.MetricStatus, 10)
+		stripped, err := stripAutoscaler(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lean := stripped.(*autoscalingv2.HorizontalPodAutoscaler)
+		want := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: "x", UID: "uid", ResourceVersion: "7", OwnerReferences: whole.OwnerReferences,
+		}}
+		want.Spec.ScaleTargetRef = whole.Spec.ScaleTargetRef
+		if diff := cmp.Diff(want, lean); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(rivalledName(whole), rivalledName(lean)); diff != "" {
+			t.Errorf("the InferenceSet it scales (-whole +stripped):\n%s", diff)
+		}
+	}
+	if _, err := stripAutoscaler("a string"); err == nil || !strings.Contains(err.Error(), "string") {
+		t.Errorf("error %v, want one that names the type", err)
+	}
+}
