@@ -75,8 +75,11 @@ func lacksTolerance(cluster discovery.DiscoveryInterface) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ask for the version of Kubernetes: %w", err)
 	}
-	is, err := utilversion.ParseGeneric(info.GitVersion)
-	return err != nil || is.LessThan(utilversion.MustParseGeneric("1.35.0")), nil
+	order, err := utilversion.MustParseGeneric("1.35.0").Compare(info.GitVersion)
+	if err != nil {
+		return true, nil //nolint:nilerr // a version that says nothing
+	}
+	return order > 0, nil
 }
 
 // lookEvery is how often it is looked for another version of KAITO's API. An

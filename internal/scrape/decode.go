@@ -258,16 +258,7 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 		if t.bad {
 			continue
 		}
-		switch name {
-		case familyRunning:
-			out.running = t.sum
-		case familyStep:
-			out.step = t.sum
-		case familySleepState:
-			out.asleep = t.awake == 0
-		case familyProcessStart:
-			out.sample.ProcessStart = t.sum
-		}
+		out.learn(name, t)
 		if n < d.sel.asked {
 			f := decision.Family{Name: name, Kind: d.kinds[n], Sum: t.sum, Engines: len(t.engines)}
 			if f.Kind == decision.Histogram {
@@ -277,6 +268,20 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 		}
 	}
 	return out
+}
+
+// learn takes what a family tells of the engine itself.
+func (r *reading) learn(name string, t *tally) {
+	switch name {
+	case familyRunning:
+		r.running = t.sum
+	case familyStep:
+		r.step = t.sum
+	case familySleepState:
+		r.asleep = t.awake == 0
+	case familyProcessStart:
+		r.sample.ProcessStart = t.sum
+	}
 }
 
 // missing reports whether a family that was asked for isn't on the page under

@@ -8,7 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"io"
-	"log"
+	"log" //nolint:depguard // what a server of net/http takes
 	"math/big"
 	"net"
 	"net/http"

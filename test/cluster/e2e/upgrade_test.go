@@ -105,7 +105,7 @@ func ask(ctx context.Context, connection *grpc.ClientConn) (int64, error) {
 // keepAsking asks ten times a second, and for readiness too, until it is
 // stopped. Whatever isn't an answer of 25 is a fault.
 func (u *upgraded) keepAsking(connection *grpc.ClientConn) (stop func() (calls int, faults []string)) {
-	ctx, cancel := context.WithCancel(u.ctx)
+	ctx, enough := u.ctx, make(chan struct{})
 	var asking sync.WaitGroup
 	calls := 0
 	var faults []string
@@ -114,22 +114,22 @@ func (u *upgraded) keepAsking(connection *grpc.ClientConn) (stop func() (calls i
 		defer tick.Stop()
 		for {
 			select {
-			case <-ctx.Done():
+			case <-enough:
 				return
 			case <-tick.C:
 			}
 			calls++
-			if got, err := ask(u.ctx, connection); err != nil || got != 25 {
+			if got, err := ask(ctx, connection); err != nil || got != 25 {
 				faults = append(faults, fmt.Sprintf("%s: %d, %v", time.Now().Format(time.TimeOnly), got, err))
 			}
-			status, err := health(u.ctx, u.stack.Scaler.Health, "")
+			status, err := health(ctx, u.stack.Scaler.Health, "")
 			if err != nil || status != healthgrpc.HealthCheckResponse_SERVING {
 				faults = append(faults, fmt.Sprintf("%s: readiness %s, %v", time.Now().Format(time.TimeOnly), status, err))
 			}
 		}
 	})
 	return func() (int, []string) {
-		cancel()
+		close(enough)
 		asking.Wait()
 		return calls, faults
 	}
