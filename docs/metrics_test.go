@@ -24,6 +24,11 @@ type catalogue map[string]string
 var description = regexp.MustCompile(`fqName: "([^"]+)".*variableLabels: \{([^}]*)\}`)
 
 func (c catalogue) Register(collector prometheus.Collector) error {
+	c.note(collector)
+	return nil
+}
+
+func (c catalogue) note(collector prometheus.Collector) {
 	descs := make(chan *prometheus.Desc, 100)
 	collector.Describe(descs)
 	close(descs)
@@ -31,12 +36,11 @@ func (c catalogue) Register(collector prometheus.Collector) error {
 		found := description.FindStringSubmatch(desc.String())
 		c[found[1]] = found[2]
 	}
-	return nil
 }
 
 func (c catalogue) MustRegister(collectors ...prometheus.Collector) {
 	for _, collector := range collectors {
-		_ = c.Register(collector) //nolint:errcheck // is always nil
+		c.note(collector)
 	}
 }
 

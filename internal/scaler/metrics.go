@@ -3,6 +3,7 @@ package scaler
 import (
 	"context"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,9 +27,10 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 
-	// mu guards last.
-	mu   sync.Mutex
-	last map[Subject]answered
+	// mu guards last and pruned.
+	mu     sync.Mutex
+	last   map[Subject]answered
+	pruned time.Time
 }
 
 // answered is a verdict and when it was given.
@@ -73,8 +75,11 @@ func (m *Metrics) heard(subject Subject, verdict decision.Verdict) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, known := m.last[subject]; !known {
-		m.prune(now)
+	// Collecting prunes too, but perhaps nobody collects.
+	if _, known := m.last[subject]; !known && len(m.last) >= maxSubjects {
+		if now.Sub(m.pruned) > time.Minute {
+			m.prune(now)
+		}
 		if len(m.last) >= maxSubjects {
 			return
 		}
@@ -84,6 +89,7 @@ func (m *Metrics) heard(subject Subject, verdict decision.Verdict) {
 
 // prune drops what nobody asks about any more. It needs mu.
 func (m *Metrics) prune(now time.Time) {
+	m.pruned = now
 	newest := map[types.NamespacedName]time.Time{}
 	for subject, a := range m.last {
 		if a.at.After(newest[subject.InferenceSet]) {
@@ -128,7 +134,7 @@ func (m *Metrics) stream(service any, stream grpc.ServerStream, info *grpc.Strea
 var ofSubject = []string{"namespace", "inferenceset", "metric"}
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, append(ofSubject[:len(ofSubject):len(ofSubject)], labels...), nil)
+	return prometheus.NewDesc(name, help, slices.Concat(ofSubject, labels), nil)
 }
 
 // The metrics of a verdict.

@@ -54,6 +54,8 @@ func newServer(config *tls.Config, age time.Duration, service *Service) *grpc.Se
 			Time: pingAfter, Timeout: pingTimeout,
 			MaxConnectionAge: age, MaxConnectionAgeGrace: connectionGrace,
 		}),
+		grpc.UnaryInterceptor(service.Metrics.unary),
+		grpc.StreamInterceptor(service.Metrics.stream),
 	)
 	pb.RegisterExternalScalerServer(server, service)
 	return server

@@ -128,13 +128,17 @@ func (t *Teller) members(key types.NamespacedName, before, now told, v decision.
 	for _, m := range v.Members {
 		of := other{kindWorkspace, m.Replica}
 		if m.Stuck != "" && !slices.Contains(before.stuck, m.Replica) {
-			t.emit(key, notice{corev1.EventTypeWarning, "ReplicaStuck", "AwaitReplica",
-				m.Replica + " is not counted on any more: " + m.Stuck, of})
+			t.emit(key, notice{
+				corev1.EventTypeWarning, "ReplicaStuck", "AwaitReplica",
+				m.Replica + " is not counted on any more: " + m.Stuck, of,
+			})
 		}
 		switch was := slices.Contains(before.asleep, m.Replica); {
 		case m.Asleep && !was:
-			t.emit(key, notice{corev1.EventTypeWarning, "EngineAsleep", "ReadPod",
-				m.Replica + ": the engine sleeps, and shows no load until somebody wakes it", of})
+			t.emit(key, notice{
+				corev1.EventTypeWarning, "EngineAsleep", "ReadPod",
+				m.Replica + ": the engine sleeps, and shows no load until somebody wakes it", of,
+			})
 		case was && !m.Asleep && m.Phase == decision.Serving:
 			t.emit(key, notice{corev1.EventTypeNormal, "EngineAwake", "ReadPod", m.Replica + ": the engine is awake again", of})
 		}

@@ -145,6 +145,78 @@ func TestAPodThatIsGivenUpIsToldOnceEach(t *testing.T) {
 	)
 }
 
+func TestAMetricThatNoPageHasIsToldOnce(t *testing.T) {
+	s := newTale(t)
+	hold := verdict(decision.Held, 1, 1, "holding at 1")
+	hold.Missing = []decision.Missing{{Metric: "vllm:num_request_waiting", Nearest: waitingMetric}, {Metric: "x"}}
+	s.hears(
+		hold, "Warning MetricMissing FindMetric vllm:num_request_waiting: no serving replica's page has vllm:num_request_waiting: did you mean vllm:num_requests_waiting?",
+		"Warning MetricMissing FindMetric x: no serving replica's page has x", "Warning ScalingHeld ScaleTo1: holding at 1",
+	)
+	s.hears(hold)
+	// While nobody can be read, nobody knows better.
+	s.hears(verdict(decision.Unknown, 1, 1, "cannot tell"), "Warning LoadUnknown ScaleTo1: cannot tell")
+	s.hears(hold, "Warning ScalingHeld ScaleTo1: holding at 1")
+	right := verdict(decision.Measured, 1, 1, "1 is right")
+	right.Read, right.Missing = []string{"a-0"}, []decision.Missing{{Metric: "x"}}
+	s.hears(
+		right, "Normal MetricFound FindMetric vllm:num_request_waiting: vllm:num_request_waiting is on the pages now",
+		"Normal ScalingSteady ScaleTo1: 1 is right",
+	)
+	long := verdict(decision.Measured, 1, 1, "1 is right")
+	long.Missing = []decision.Missing{{Metric: strings.Repeat("x", 255)}}
+	s.teller.Heard(about4, long)
+	_, action, _ := strings.Cut(s.recorder.events[0], "MetricMissing ")
+	if action, _, _ = strings.Cut(action, ":"); len(action) != 128 { // the API server's limit
+		t.Errorf("an action of %d bytes", len(action))
+	}
+}
+
+func TestAReplicaThatDoesNotComeIsToldOnce(t *testing.T) {
+	s := newTale(t)
+	steady := func(members ...decision.Member) decision.Verdict {
+		v := verdict(decision.Measured, 2, 2, "2 is right")
+		v.Members = members
+		return v
+	}
+	a := decision.Member{Replica: "a", Phase: decision.Serving}
+	b := decision.Member{Replica: "b", Phase: decision.Starting}
+	stuck := decision.Member{Replica: "b", Phase: decision.Broken, Stuck: "ErrImagePull: no such image"}
+	const on = " (kaito.sh/v1beta1 Workspace default/b)"
+	s.hears(steady(a, b))
+	s.hears(steady(a, stuck), "Warning ReplicaStuck AwaitReplica: b is not counted on any more: ErrImagePull: no such image"+on)
+	s.hears(steady(a, stuck))
+	s.hears(steady(a, b)) // tries once more: it has not come for that
+	s.hears(steady(a, stuck))
+	b.Phase = decision.Serving
+	s.hears(steady(a, b), "Normal ReplicaUnstuck AwaitReplica: b serves now"+on)
+	s.hears(steady(a, stuck), "Warning ReplicaStuck AwaitReplica: b is not counted on any more: ErrImagePull: no such image"+on)
+	s.hears(steady(a), "Normal ReplicaUnstuck AwaitReplica: b is gone"+on)
+}
+
+func TestAnEngineThatSleepsIsTold(t *testing.T) {
+	s := newTale(t)
+	awake := verdict(decision.Measured, 1, 1, "1 is right")
+	awake.Members = []decision.Member{{Replica: "a", Phase: decision.Serving}}
+	asleep := awake
+	asleep.Members = []decision.Member{{Replica: "a", Phase: decision.Serving, Asleep: true}}
+	const on = " (kaito.sh/v1beta1 Workspace default/a)"
+	s.hears(awake)
+	s.hears(asleep, "Warning EngineAsleep ReadPod: a: the engine sleeps, and shows no load until somebody wakes it"+on)
+	s.hears(asleep)
+	s.hears(awake, "Normal EngineAwake ReadPod: a: the engine is awake again"+on)
+}
+
+func TestAWaitForACooldownIsNoWarning(t *testing.T) {
+	s := newTale(t)
+	wait := verdict(decision.Held, 3, 3, "3 for now: next step up in 5 min")
+	wait.Waiting, wait.Unreadable = true, []decision.Unread{{Pod: "b", Why: "no answer"}}
+	s.hears(
+		wait, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)",
+		"Normal ScalingHeld ScaleTo3: 3 for now: next step up in 5 min",
+	)
+}
+
 func TestSubjectsAreToldApart(t *testing.T) {
 	s := newTale(t)
 	up := verdict(decision.Measured, 1, 3, "1 → 3")

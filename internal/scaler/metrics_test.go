@@ -1,0 +1,244 @@
+package scaler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// gather is all series of a registry as "name{label=value,…} value", but for
+// histograms' and times; without prefix, and of default/phi-4's waiting requests
+// without these labels.
+func gather(t *testing.T, registry prometheus.Gatherer) []string {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, family := range families {
+		name := strings.TrimPrefix(family.GetName(), "keda_kaito_scaler_")
+		for _, metric := range family.GetMetric() {
+			var labels []string
+			for _, l := range metric.GetLabel() {
+				if value := l.GetValue(); value != "default" && value != "phi-4" && value != waitingMetric {
+					labels = append(labels, l.GetName()+"="+value)
+				}
+			}
+			value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue()
+			switch {
+			case metric.GetHistogram() != nil:
+				value = float64(metric.GetHistogram().GetSampleCount())
+			case strings.HasSuffix(name, "timestamp_seconds"):
+				value = time.Since(time.UnixMilli(int64(value * 1000))).Minutes()
+			}
+			lines = append(lines, fmt.Sprintf("%s{%s} %.3g", name, strings.Join(labels, ","), value))
+		}
+	}
+	return lines
+}
+
+func TestAVerdictIsMeasured(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	fleets := of(
+		6, waiting("a-0", 15), waiting("b-0", 40), failing("c-0", "hangs"), decision.Replica{Pod: "d", Phase: decision.Starting},
+		decision.Replica{Pod: "e", Phase: decision.Broken, Why: "no quota"}, decision.Replica{Pod: "f-0", Phase: decision.Terminating},
+	)
+	fleets[phi4].Replicas[1].Asleep = true
+	s, _ := service(fleets)
+	s.Metrics = NewMetrics(registry, fleets)
+	if _, err := ask(t, s, trigger("minReplicas", "1", "maxReplicas", "20")); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"asleep_replicas{} 1",
+		"desired_replicas{} 6",
+		"last_answer_timestamp_seconds{} 0",
+		"missing_metrics{} 0",
+		"published_value{} 60", // 55 at least: a hold
+		"replicas{state=broken} 1",
+		"replicas{state=readable} 2",
+		"replicas{state=starting} 1",
+		"replicas{state=terminating} 1",
+		"replicas{state=unreadable} 1",
+		"stuck_replicas{} 1",
+		"target_value{} 10",
+		"verdict{answer=bounded} 0",
+		"verdict{answer=held} 1",
+		"verdict{answer=measured} 0",
+		"verdict{answer=unknown} 0",
+		"verdict_direction{} 0",
+		"wanted_replicas{} 6",
+	}
+	if diff := cmp.Diff(want, trimmed(gather(t, registry))); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+
+	// Once nothing can be read, there is no value, and no zero either.
+	*fleets[phi4].Replicas[0].Last = decision.Sample{}
+	*fleets[phi4].Replicas[1].Last = decision.Sample{}
+	if _, err := ask(t, s, trigger()); err == nil {
+		t.Fatal("no error")
+	}
+	for _, line := range gather(t, registry) {
+		if strings.HasPrefix(line, "published_value") || line == "verdict{answer=unknown} 0" {
+			t.Errorf("with nothing readable: %s", line)
+		}
+	}
+	// Its series end with the InferenceSet.
+	delete(fleets, phi4)
+	if got := gather(t, registry); len(got) != 0 {
+		t.Errorf("of an InferenceSet that is gone: %q", got)
+	}
+}
+
+// trimmed has a last answer of just now told as 0.
+func trimmed(lines []string) []string {
+	for i, line := range lines {
+		if name, value, _ := strings.Cut(line, " "); strings.HasPrefix(name, "last_answer") && strings.Contains(value, "e-") {
+			lines[i] = name + " 0"
+		}
+	}
+	return lines
+}
+
+func TestSeriesOfWhatNobodyAsksAboutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		registry := prometheus.NewPedanticRegistry()
+		fleets := of(1)
+		m := NewMetrics(registry, fleets)
+		subjects := func() []string {
+			seen := map[string]bool{}
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, family := range families {
+				for _, metric := range family.GetMetric() {
+					for _, l := range metric.GetLabel() {
+						if l.GetName() == "metric" {
+							seen[l.GetValue()] = true
+						}
+					}
+				}
+			}
+			return slices.Sorted(maps.Keys(seen))
+		}
+		before := about4
+		before.Metric = "vllm:num_requests_running"
+		m.heard(before, verdict(decision.Measured, 1, 1, ""))
+		m.heard(about4, verdict(decision.Measured, 1, 1, ""))
+		if diff := cmp.Diff([]string{"vllm:num_requests_running", waitingMetric}, subjects()); diff != "" {
+			t.Error(diff)
+		}
+		time.Sleep(3 * time.Minute) // the metric was changed meanwhile
+		m.heard(about4, verdict(decision.Measured, 1, 1, ""))
+		if diff := cmp.Diff([]string{waitingMetric}, subjects()); diff != "" {
+			t.Errorf("after the change (-want +got):\n%s", diff)
+		}
+		time.Sleep(forgetAfter)
+		if diff := cmp.Diff([]string{waitingMetric}, subjects()); diff != "" {
+			t.Errorf("KEDA is silent (-want +got):\n%s", diff)
+		}
+		time.Sleep(time.Minute)
+		if got := subjects(); len(got) != 0 {
+			t.Errorf("KEDA is silent for over an hour: %q", got)
+		}
+		// Two gates on one metric are one series, the newer.
+		gate := about4
+		gate.Threshold, gate.Aggregation = 20, policy.Gate
+		m.heard(about4, verdict(decision.Measured, 7, 7, ""))
+		time.Sleep(time.Second)
+		m.heard(gate, verdict(decision.Measured, 8, 8, ""))
+		if got := gather(t, registry); !slices.Contains(got, "desired_replicas{} 8") || slices.Contains(got, "desired_replicas{} 7") {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestSeriesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMetrics(prometheus.NewRegistry(), fleets{})
+		s := about4
+		for range maxSubjects + 100 {
+			s.Threshold++
+			m.heard(s, decision.Verdict{})
+		}
+		if n := len(m.last); n != maxSubjects {
+			t.Errorf("%d subjects, want no more than %d", n, maxSubjects)
+		}
+		// What is old makes room, even if nobody collects.
+		time.Sleep(forgetAfter + time.Minute)
+		m.heard(aboutIt("new"), decision.Verdict{})
+		if n := len(m.last); n != 1 {
+			t.Errorf("%d subjects, want the new one alone", n)
+		}
+	})
+}
+
+func TestCallsAreCounted(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	m := NewMetrics(registry, fleets{})
+	config, trust := certificate(t)
+	listener := loopback(t)
+	s, _ := service(of(1, waiting("a", 3)))
+	s.Metrics = m
+	server := start(t, func(ctx context.Context) error { return serve(ctx, listener, newServer(config, time.Hour, s)) })
+	client := pb.NewExternalScalerClient(dial(t, listener.Addr().String(), grpc.WithTransportCredentials(trust)))
+	for range 3 {
+		if _, err := client.GetMetricSpec(t.Context(), trigger()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.IsActive(t.Context(), trigger("inferenceSetName", "phi-5")); status.Code(err) != codes.NotFound {
+		t.Fatal(err)
+	}
+	stream, err := client.StreamIsActive(t.Context(), trigger())
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unimplemented {
+		t.Fatal(err)
+	}
+	server.cancel()
+	server.ends()
+	want := []string{
+		"grpc_request_duration_seconds{method=GetMetricSpec} 3", "grpc_request_duration_seconds{method=IsActive} 1",
+		"grpc_request_duration_seconds{method=StreamIsActive} 1",
+		"grpc_requests_total{code=NotFound,method=IsActive} 1", "grpc_requests_total{code=OK,method=GetMetricSpec} 3",
+		"grpc_requests_total{code=Unimplemented,method=StreamIsActive} 1",
+	}
+	if diff := cmp.Diff(want, gather(t, registry)); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+// A service without metrics answers all the same.
+func TestNoMetricsCountNothing(t *testing.T) {
+	var m *Metrics
+	m.heard(about4, decision.Verdict{})
+	wanted := errors.New("an error")
+	_, err := m.unary(t.Context(), nil, nil, func(context.Context, any) (any, error) { return nil, wanted })
+	if !errors.Is(err, wanted) {
+		t.Error(err)
+	}
+	if err := m.stream(nil, nil, nil, func(any, grpc.ServerStream) error { return wanted }); !errors.Is(err, wanted) {
+		t.Error(err)
+	}
+}

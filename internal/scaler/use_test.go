@@ -1,0 +1,70 @@
+package scaler
+
+import (
+	"context"
+	"maps"
+	"testing"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+)
+
+// scaledObjects are known by name.
+type scaledObjects map[types.NamespacedName]*kedav1alpha1.ScaledObject
+
+func (s scaledObjects) ScaledObject(_ context.Context, key types.NamespacedName) (*kedav1alpha1.ScaledObject, bool) {
+	object, found := s[key]
+	return object, found
+}
+
+// holding is the ScaledObject default/phi-4 with a decoy and the trigger.
+func holding(ref *pb.ScaledObjectRef, kind autoscalingv2.MetricTargetType, formula string) scaledObjects {
+	decoy := maps.Clone(ref.GetScalerMetadata())
+	decoy["threshold"] = "99"
+	object := &kedav1alpha1.ScaledObject{Spec: kedav1alpha1.ScaledObjectSpec{Triggers: []kedav1alpha1.ScaleTriggers{
+		{Type: "external", Metadata: decoy, MetricType: autoscalingv2.AverageValueMetricType},
+		{Type: "external", Metadata: ref.GetScalerMetadata(), MetricType: kind},
+	}}}
+	if formula != "" {
+		object.Spec.Advanced = &kedav1alpha1.AdvancedConfig{
+			ScalingModifiers: kedav1alpha1.ScalingModifiers{Formula: formula, Target: "1"},
+		}
+	}
+	return scaledObjects{phi4: object}
+}
+
+// The HPA divides an AverageValue by the replicas and takes a Value as it is,
+// so that a mean means the same to both.
+func TestAMeanIsPublishedAsTheHPAUsesIt(t *testing.T) {
+	mean := trigger("aggregation", "service-avg")
+	for _, tt := range []struct {
+		story string
+		ref   *pb.ScaledObjectRef
+		known scaledObjects
+		want  float64
+	}{
+		{"AverageValue", mean, holding(mean, autoscalingv2.AverageValueMetricType, ""), 48},
+		{"KEDA's default", mean, holding(mean, "", ""), 48},
+		{"Value", mean, holding(mean, autoscalingv2.ValueMetricType, ""), 12},
+		{"a formula", mean, holding(mean, autoscalingv2.AverageValueMetricType, "waiting / 2"), 12},
+		{"a ScaledObject that isn't known", mean, scaledObjects{}, 48},
+		{"a trigger that isn't in it", mean, holding(trigger(), autoscalingv2.ValueMetricType, ""), 48},
+		{"a total as a Value", trigger(), holding(trigger(), autoscalingv2.ValueMetricType, ""), 36},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			s, _ := service(of(4, waiting("a", 15), waiting("b", 15), waiting("c", 6), decision.Replica{Pod: "d"}))
+			s.ScaledObjects = tt.known
+			got, err := ask(t, s, tt.ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if value := got.GetMetricValues()[0].GetMetricValueFloat(); value != tt.want {
+				t.Errorf("%v, want %v", value, tt.want)
+			}
+		})
+	}
+}
