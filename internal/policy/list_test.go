@@ -139,7 +139,7 @@ func TestABadListIsRefusedByKeyValueAndRule(t *testing.T) {
 		{"a broken list", "[{name: a", `metrics "[{name: a": must be a list in YAML or JSON: line 1: did not find expected`},
 		{"two documents", "[]\n---\n[]", `metrics "[]\n---\n[]": must be one list in YAML or JSON, and nothing after it`},
 		{"a list of words", "[vllm:num_requests_waiting]", `metrics[0] "vllm:num_requests_waiting": must be an object with name, type`},
-		{"seventeen metrics", "[" + strings.Repeat("{},", 16) + "{}]", `metrics "[{},`},
+		{"seventeen metrics", "[" + strings.Repeat("{},", 16) + "{}]", `metrics "[` + strings.Repeat("{},", 16) + `{}]": must have at most 16 metrics; this has 17`},
 		{"no name", `[{type: gauge, upthreshold: 2, downthreshold: 1}]`, `metrics[0].name: required: the metric's name, such as vllm:num_requests_waiting`},
 		{"a formula for a name", one("name: sum(x)"), `metrics[0].name "sum(x)": must be the name of a Prometheus metric`},
 		{"a histogram's part", one("name: vllm:e2e_request_latency_seconds_bucket, type: histogram"), `metrics[0].name "vllm:e2e_request_latency_seconds_bucket": must be the histogram's own name, without _bucket, did you mean vllm:e2e_request_latency_seconds?`},
@@ -173,7 +173,7 @@ func TestABadListIsRefusedByKeyValueAndRule(t *testing.T) {
 		{"a metric twice", twice("upthreshold: 10", "upthreshold: 20"), `metrics[1].name "vllm:num_requests_waiting": must not be there twice: it is metrics[0] too, with the same quantile`},
 		{"a metric twice under two names", twice("name: vllm:kv_cache_usage_perc", "name: vllm:gpu_cache_usage_perc"), `metrics[1].name "vllm:gpu_cache_usage_perc": must not be there twice`},
 		{"an alias", "[&a {name: a}, *a]", `metrics[0].type: required`},
-		{"ten thousand lines", strings.Repeat("- name: a\n", 10_000), `metrics "- name: a\n- name: a\n`},
+		{"ten thousand lines", strings.Repeat("- name: a\n", 10_000), `metrics "` + strings.Repeat(`- name: a\n`, 6) + `- na…": must have at most 16384 bytes; this has 99999`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, _, err := Parse(Request{Annotations: ask("max-replicas", "5", "metrics", tt.text)})
