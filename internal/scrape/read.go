@@ -4,15 +4,23 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // schedule enters a new target. It needs mu, and reports whether the target is
 // the next to be read.
 func (r *Reader) schedule(t *target, now time.Time) bool {
-	t.due = dueAfter(now.Sub(r.epoch), offset(t.id, r.cfg.Interval), r.cfg.Interval)
+	id := t.id
+	if page := t.set.page; page != (policy.Page{}) {
+		// Another page of the same pod has its own moment.
+		id = fmt.Sprint(id, page)
+	}
+	t.due = dueAfter(now.Sub(r.epoch), offset(id, r.cfg.Interval), r.cfg.Interval)
 	heap.Push(&r.calendar, t)
 	r.fresh++
 	r.metrics.targets.Inc()

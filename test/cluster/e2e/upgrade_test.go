@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
@@ -189,9 +190,52 @@ func TestAnUpgradeOfKAITOIsFollowedWithoutARestart(t *testing.T) {
 	if n := strings.Count(string(log), "KAITO's API is to be used in another version"); n != 1 {
 		t.Errorf("the log tells of it %d times, want once", n)
 	}
+	u.reinstall()
+	u.targets("v1beta1")
 	if err := old.Scaler.Stop(20 * time.Second); err != nil {
 		t.Errorf("the scaler ends with %v\n%s", err, old.Scaler.Tail(20))
 	}
+}
+
+// reinstall takes KAITO's CRDs away, all objects with them, and makes both anew.
+func (u *upgraded) reinstall() {
+	u.Helper()
+	crds, err := kaito.CRDs(kaito.Both)
+	if err != nil {
+		u.Fatal(err)
+	}
+	crd := func(name string) *unstructured.Unstructured {
+		c := &unstructured.Unstructured{}
+		c.SetAPIVersion("apiextensions.k8s.io/v1")
+		c.SetKind("CustomResourceDefinition")
+		c.SetName(name)
+		return c
+	}
+	for i := range crds {
+		if err := u.stack.Client.Delete(u.ctx, crd(crds[i].Name)); err != nil {
+			u.Fatal(err)
+		}
+	}
+	gone := func(what string, object client.Object) {
+		u.Helper()
+		u.until(what+" gone", func() error {
+			err := u.stack.Client.Get(u.ctx, client.ObjectKeyFromObject(object), object)
+			if err == nil {
+				return errors.New("it is there")
+			}
+			return client.IgnoreNotFound(err)
+		})
+	}
+	for i := range crds {
+		gone(crds[i].Name, crd(crds[i].Name))
+	}
+	so := &kedav1alpha1.ScaledObject{}
+	so.Namespace, so.Name = "default", "phi-4"
+	gone("the ScaledObject", so)
+	if err := kaito.Install(u.ctx, u.stack.Config(), kaito.Both); err != nil {
+		u.Fatal(err)
+	}
+	u.until("phi-4 anew", func() error { return u.stack.Client.Create(u.ctx, phi4(u.T)) })
 }
 
 // phi4 is an InferenceSet as users of KAITO 0.8 wrote it.
