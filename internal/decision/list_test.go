@@ -62,8 +62,11 @@ func TestAMisspelledMetricIsNamedWithItsNeighbour(t *testing.T) {
 	s := tell(t, 1, listOf(policy.And, typo, queueList)).pod("a", running(4), ends(1, 3))
 	s.at(2*time.Minute).wants(1, Bounded, "1 is right: vllm:num_request_waiting unknown (phi-4-a-0: its page has no vllm:num_request_waiting; "+
 		"did you mean vllm:num_requests_waiting?) and vllm:request_queue_time_seconds p95 9.55 s from 1 to 30")
-	// Beyond the grace it is no zero either.
+	// Beyond the grace it is no zero either, and nobody is given up for it.
 	s.pod("a", ends(1, .05)).at(20 * time.Minute).wantHold("holding at 1")
+	if diff := cmp.Diff([]Unread{{Pod: "phi-4-a-0", Why: "its page has no vllm:num_request_waiting"}}, s.verdict().Unreadable); diff != "" {
+		t.Errorf("unreadable (-want +got):\n%s", diff)
+	}
 	s.trigger.List.Metrics = s.trigger.List.Metrics[:1]
 	s.wants(0, Unknown, "cannot tell the load: the only serving replica's value of vllm:num_request_waiting can be read "+
 		"(phi-4-a-0: its page has no vllm:num_request_waiting; did you mean vllm:num_requests_waiting?)")
@@ -235,6 +238,9 @@ func TestADeadReplicaBlocksNeitherDirection(t *testing.T) {
 		}
 		s.pod("a", pending(0)).pod("b", pending(0)).at(33*time.Minute).wants(2, Measured, "3 → 2")
 	}
+	// Nor does one that starts in an upgrade, to take the place of another.
+	upgrade := tell(t, 2, listOf(policy.And, waitingList)).pod("a", pending(50)).pod("b", pending(50)).pod("c", starts)
+	upgrade.at(6*time.Minute).wants(3, Measured, "2 → 3")
 	// Down is free while one starts: KAITO takes that one first.
 	s := tell(t, 3, listOf(policy.And, waitingList)).pod("a").pod("b").pod("c", starts)
 	s.at(11*time.Minute).wants(2, Measured, "3 → 2")
@@ -380,4 +386,96 @@ func TestEveryVerdictOnAListIsWithinOneStep(t *testing.T) {
 			t.Fatalf("%d members of %d", len(v.Members), len(f.Replicas))
 		}
 	})
+}
+
+// says makes the pod's pages say something of its own of the metric.
+func says(family Family) does {
+	return func(s *story, p *pod) {
+		d := diary{now: s.now.Add(-2 * time.Minute), keep: time.Hour}
+		for range 24 {
+			d.add(family)
+		}
+		p.History, p.Last = d.h, d.h.Newest()
+	}
+}
+
+func TestWhatIsNotWhatItIsTakenForIsUnknown(t *testing.T) {
+	odd := latencies(1, 2, 3, 4, 5)
+	odd.Name = waitingMetric
+	for _, tt := range []struct {
+		story  string
+		metric policy.Metric
+		page   Family
+		reason string
+	}{
+		{"a histogram as a gauge", waitingList, odd, "phi-4-a-0: vllm:num_requests_waiting is a histogram, not a gauge"},
+		{
+			"a counter as a gauge", waitingList,
+			Family{Name: waitingMetric, Kind: Counter, Sum: 1e6, Engines: 1},
+			"phi-4-a-0: vllm:num_requests_waiting is a counter, which only grows, not a gauge",
+		},
+		{
+			"a gauge as a histogram", queueList,
+			Family{Name: queueTime, Kind: Gauge, Sum: 1, Engines: 1},
+			"phi-4-a-0: vllm:request_queue_time_seconds is no histogram",
+		},
+		{
+			"less than nothing", waitingList,
+			Family{Name: waitingMetric, Kind: Gauge, Sum: -1, Engines: 1},
+			"phi-4-a-0: vllm:num_requests_waiting is negative",
+		},
+	} {
+		s := tell(t, 1, listOf(policy.And, tt.metric)).pod("a", says(tt.page))
+		want := "cannot tell the load: the only serving replica's value of " + tt.metric.Name + " can be read (" + tt.reason + ")"
+		if v := s.verdict(); v.Answer != Unknown || v.Reason != want {
+			t.Errorf("%s: %s %s", tt.story, v.Answer, v.Reason)
+		}
+	}
+}
+
+// Replicas of two versions of vLLM have histograms that can't be added up.
+func TestHistogramsOfTwoVersionsAreUnknown(t *testing.T) {
+	s := tell(t, 2, listOf(policy.And, queueList)).pod("a", ends(5, 3), running(3)).pod("b", ends(5, 3), running(3))
+	s.at(2 * time.Minute)
+	other := diary{now: s.now.Add(-2 * time.Minute), keep: time.Hour}
+	for i := range 24 {
+		n := float64(i)
+		other.add(Family{Name: queueTime, Kind: Histogram, Engines: 1, Buckets: &Buckets{Le: []float64{5, 50}, Cumulative: []float64{n, n}, Sum: n}})
+	}
+	s.pod("b", func(_ *story, p *pod) { p.History, p.Last = other.h, other.h.Newest() })
+	s.wantHold("holding at 2: vllm:request_queue_time_seconds p95 unknown (histograms have different bucket bounds")
+}
+
+func TestAFewSecondsAreAWindowToo(t *testing.T) {
+	brief := waitingList
+	brief.Window = time.Second
+	s := tell(t, 1, listOf(policy.And, brief)).pod("a", pending(14)).at(30 * time.Second)
+	// The newest reading counts for three intervals, however short the window.
+	s.pod("a", hangs).at(43*time.Second).wants(2, Measured, "1 → 2")
+	s.at(50*time.Second).wants(0, Unknown, "cannot tell the load")
+}
+
+// A Value is multiplied by the replicas, so that it has to be a share of them.
+func TestAListAsAValueMovesAsFar(t *testing.T) {
+	s := tell(t, 4, listOf(policy.And, waitingList))
+	s.trigger.Use = policy.Value
+	for _, name := range []string{"a", "b", "c", "d"} {
+		s.pod(name, pending(14))
+	}
+	s.at(2*time.Minute).wants(1.25, Measured, "4 → 5")
+}
+
+// A fleet of 100 replicas with two metrics is judged in well under a
+// millisecond, since KEDA waits for it.
+func BenchmarkEvaluateList(b *testing.B) {
+	trigger := listOf(policy.And, waitingList, policy.Metric{Name: kvUsage, Up: .8, Down: .3, Window: time.Minute})
+	members := make([]Replica, 100)
+	for i := range members {
+		members[i] = reads(float64(i), .5)
+	}
+	f := fleet(100, members...)
+	f.Interval = step5
+	for b.Loop() {
+		Evaluate(trigger, f, t0)
+	}
 }

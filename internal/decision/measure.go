@@ -131,6 +131,7 @@ func observed(m policy.Metric, fleet Fleet, now time.Time) survey {
 			quiet = min(quiet, r.activity(w))
 		}
 	}
+	s.retain()
 	s.conclude(m, deltas, quiet, w)
 	return s
 }

@@ -59,22 +59,33 @@ func (r *Replica) stuck(now time.Time) string {
 }
 
 // coming finds a replica that is on its way, and says which in words. One that
-// KAITO hasn't made a Workspace for yet is on its way as well.
+// KAITO hasn't made a Workspace for yet is on its way as well; one that starts
+// beside as many serving ones as are desired takes the place of one of them, in
+// an upgrade.
 func (f Fleet) coming(now time.Time) (string, bool) {
-	present := int32(0)
+	var present, serving int32
+	text := ""
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
 		if r.Phase == Terminating {
 			continue
 		}
 		present++
-		if r.Phase == Starting && r.stuck(now) == "" {
-			text := r.name() + " is starting"
+		if r.Phase == Serving {
+			serving++
+		}
+		if text == "" && r.Phase == Starting && r.stuck(now) == "" {
+			text = r.name() + " is starting"
 			if r.Why != "" {
 				text += " (" + r.Why + ")"
 			}
-			return text, true
 		}
+	}
+	if serving >= f.Desired {
+		return "", false
+	}
+	if text != "" {
+		return text, true
 	}
 	if raised := f.raised(); present < f.Desired && !raised.IsZero() && now.Sub(raised) <= StartBudget {
 		return "a replica has been ordered", true

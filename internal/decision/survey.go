@@ -72,6 +72,7 @@ func look(metric string, fleet Fleet, now time.Time, limit float64, read func(Re
 			s.largest = max(s.largest, r.value)
 		}
 	}
+	s.retain()
 	s.high = s.low + s.largest*float64(s.released)
 	// One that is unreadable and not released could be anything. 0 × Inf is no
 	// number, so it is left out where there is none.
@@ -85,6 +86,18 @@ func (s *survey) skip(r Replica, why string, released bool) {
 	s.unreadable = append(s.unreadable, Unread{Pod: r.Pod, Why: why, Released: released})
 	if released {
 		s.released++
+	}
+}
+
+// retain takes back that replicas were released where nobody was read: there is
+// no reading for them to stand for.
+func (s *survey) retain() {
+	if len(s.read) > 0 {
+		return
+	}
+	s.released = 0
+	for i := range s.unreadable {
+		s.unreadable[i].Released = false
 	}
 }
 
