@@ -230,7 +230,9 @@ func TestOneStepAtATime(t *testing.T) {
 	s.scaled(2).wantHold("2 for now: vllm:num_requests_waiting 50 > 10; a replica has been ordered")
 	s.pod("b", starts).at(3 * time.Minute).wantHold("2 for now: vllm:num_requests_waiting 50 > 10; phi-4-b is starting (ModelMirrorPending)")
 	s.at(20 * time.Minute).wantHold("2 for now") // long after the cooldown
-	s.pod("b", joins, pending(20)).at(22*time.Minute).wants(3, Measured, "2 → 3: vllm:num_requests_waiting 35 > 10")
+	s.pod("b", joins, pending(20)).wantHold("2 for now: vllm:num_requests_waiting 50 > 10; phi-4-b has just become Ready")
+	s.at(20*time.Minute + 55*time.Second).wantHold("2 for now: vllm:num_requests_waiting 35 > 10; phi-4-b has just become Ready")
+	s.at(22*time.Minute).wants(3, Measured, "2 → 3: vllm:num_requests_waiting 35 > 10")
 	s.scaled(3).pod("c", joins, pending(20)).at(24 * time.Minute).wantHold("3 for now: vllm:num_requests_waiting 30 > 10; next step up in 3 min")
 	s.at(27*time.Minute).wants(4, Measured, "3 → 4")
 
@@ -246,6 +248,16 @@ func TestOneStepAtATime(t *testing.T) {
 	s.trigger.Bounds = policy.Bounds{Min: 2, Max: 2}
 	s.wants(1, Measured, "2 is the minimum: vllm:num_requests_waiting 0 < 1")
 	s.pod("a", pending(99)).pod("b", pending(99)).at(44*time.Minute).wants(3, Measured, "2 is the maximum: vllm:num_requests_waiting 99 > 10")
+}
+
+// A pod too busy for its probe turns Ready and NotReady by turns: it needs help
+// and is none.
+func TestABusyPodHoldsUpNoHelp(t *testing.T) {
+	s := tell(t, 1, listOf(policy.And, waitingList)).pod("a", pending(50))
+	for range 20 {
+		s.pod("a", func(s *story, p *pod) { p.ReadySince = s.now }).at(s.now.Sub(t0) + 10*time.Second)
+	}
+	s.wants(2, Measured, "1 → 2: vllm:num_requests_waiting 50 > 10")
 }
 
 // A process that has just started takes the cooldown from the newest replica.
