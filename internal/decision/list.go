@@ -162,11 +162,7 @@ func direct(l *policy.List, findings []finding, fleet Fleet, now time.Time) dire
 	up, down := combine(l.Combine, findings)
 	switch {
 	case up == yes:
-		var longest time.Duration
-		for i := range findings {
-			longest = max(longest, findings[i].window)
-		}
-		if text, coming := fleet.coming(longest, now); coming {
+		if text, coming := fleet.coming(now); coming {
 			return direction{answer: Held, wait: text}
 		}
 		if left := l.UpCooldown - now.Sub(fleet.raised()); left > 0 {

@@ -30,10 +30,23 @@ func (c *Cluster) Again(ctx context.Context, p *Process) error {
 	again, err := c.start(Command{
 		Name: p.name, Path: p.cmd.Path, Args: p.cmd.Args[1:], Env: p.cmd.Env, Dir: p.cmd.Dir, Log: p.log,
 	})
-	if err != nil || p.name != apiServer {
+	if err != nil {
 		return err
 	}
+	c.takePlace(p, again)
+	if p.name != apiServer {
+		return nil
+	}
 	return c.await(ctx, again, apiServer, c.answersOK(c.apiURL+"/readyz"))
+}
+
+// takePlace puts a process where its predecessor stood in the order of starts,
+// in which Stop goes back: the API server has to outlive those that talk to it.
+func (c *Cluster) takePlace(old, again *Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.processes = slices.DeleteFunc(c.processes, func(p *Process) bool { return p == again })
+	c.processes[slices.Index(c.processes, old)] = again
 }
 
 // Outage kills the API server, as a crash would, runs what is to happen while

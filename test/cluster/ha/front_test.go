@@ -27,8 +27,6 @@ type front struct {
 	ready []string
 	next  int
 	open  map[net.Conn]string // accepted connections, by where they lead
-	// opened counts the connections that came to a scaler.
-	opened int
 }
 
 func newFront(t *testing.T) *front {
@@ -81,9 +79,6 @@ func (f *front) forward(ctx context.Context, client net.Conn) {
 		return
 	}
 	defer func() { _ = scaler.Close() }()
-	f.mu.Lock()
-	f.opened++
-	f.mu.Unlock()
 	var both sync.WaitGroup
 	for _, pair := range [][2]net.Conn{{client, scaler}, {scaler, client}} {
 		both.Go(func() {
@@ -125,12 +120,6 @@ func (f *front) connections(address string) int {
 		}
 	}
 	return n
-}
-
-func (f *front) openedSoFar() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.opened
 }
 
 func (f *front) set(address string, ready bool) {

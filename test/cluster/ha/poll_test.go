@@ -161,6 +161,17 @@ func (f *fleet) holding(address string, interval time.Duration) *polls {
 	return f.every(interval, func() (*grpc.ClientConn, func()) { return connection, func() {} })
 }
 
+// atLeast waits until so many polls were made.
+func (p *polls) atLeast(t *testing.T, n int) {
+	t.Helper()
+	eventually(t, patience, "polls go on", func() error {
+		if made, _ := p.so(); made < n {
+			return fmt.Errorf("%d of %d", made, n)
+		}
+		return nil
+	})
+}
+
 // wantPolls wants at least so many polls, and at most so many failed.
 func (p *polls) wantPolls(t *testing.T, who string, least, most int) {
 	t.Helper()
@@ -200,6 +211,16 @@ func (l *kedaLog) failures(f *fleet) []string {
 		}
 	}
 	return failed
+}
+
+// seconds is in how many different seconds these lines were written.
+func seconds(lines []string) int {
+	found := map[string]bool{}
+	for _, line := range lines {
+		at, _, _ := strings.Cut(line, "\t")
+		found[at] = true
+	}
+	return len(found)
 }
 
 func (l *kedaLog) wantFailures(most int, f *fleet) {

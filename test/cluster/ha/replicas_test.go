@@ -1,0 +1,292 @@
+package ha
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	eventsv1 "k8s.io/api/events/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/load"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/vllm"
+)
+
+// windowed are annotations for a fleet that is judged by what its replicas saw
+// within twelve seconds, which leaves two replicas as they are.
+func windowed() map[string]string {
+	return map[string]string{
+		"auto-provision": "true", "max-replicas": "5", "evaluationwindow": "0", "scaleupcooldown": "1", "scaledowncooldown": "1",
+		"metrics": `[{"name": "vllm:time_to_first_token_seconds", "type": "histogram", "upthreshold": "100", "downthreshold": "0", "metriccachewindow": "12"}]`,
+	}
+}
+
+// busy sends requests to a fleet at a constant rate.
+func (f *fleet) busy() {
+	for _, pod := range shared.KAITO.Serving(f.Namespace, f.NamespacedName.Name) {
+		pod.Unpin()
+	}
+	g := load.Start(func() []*vllm.Pod { return shared.KAITO.Serving(f.Namespace, f.NamespacedName.Name) }, load.Options{})
+	g.SetRate(4)
+	f.Cleanup(g.Stop)
+}
+
+// answer is a line of a scaler's log.
+type answer struct {
+	Message      string `json:"msg"`
+	InferenceSet struct {
+		Namespace string `json:"namespace"`
+	} `json:"inferenceSet"`
+	Answer string  `json:"answer"`
+	Value  float64 `json:"value"`
+	Reason string  `json:"reason"`
+}
+
+// answers are those that a scaler gave about the fleet.
+func (f *fleet) answers(scaler *stack.Scaler) []answer {
+	f.Helper()
+	var all []answer
+	for line := range strings.Lines(logOf(f.T, scaler)) {
+		var a answer
+		if strings.Contains(line, f.Namespace) && json.Unmarshal([]byte(line), &a) == nil && a.Message == "answered" {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// answering is the scaler that has most of the connections.
+func (s *site) answering() string {
+	names := slices.Sorted(maps.Keys(s.scalers))
+	return slices.MaxFunc(names, func(a, b string) int {
+		return s.front.connections(s.scalers[a].GRPC) - s.front.connections(s.scalers[b].GRPC)
+	})
+}
+
+func (s *site) other(than string) string {
+	for name := range s.scalers {
+		if name != than {
+			return name
+		}
+	}
+	s.Fatal("there is no other scaler")
+	return ""
+}
+
+// Two scalers under constant load, killed one after the other, both at once, and
+// replaced by two others: nothing moves.
+func TestNothingMovesWhileScalersAreKilledAndReplaced(t *testing.T) {
+	s := newSite(t)
+	f, byHand, slow := newFleet(t, provided()), newFleet(t, nil), newFleet(t, windowed())
+	slow.busy()
+	s.ready("a", "b")
+	byHand.byHand(s.front.address())
+	f.scaled()
+	byHand.scaled()
+	eventually(t, patience, "the window is full", func() error {
+		last := slow.answers(s.scalers[s.answering()])
+		if len(last) == 0 || last[len(last)-1].Answer != "measured" {
+			return fmt.Errorf("answers: %+v", last[max(0, len(last)-1):])
+		}
+		return nil
+	})
+	pause(t, 12*time.Second) // of history for whoever has not been asked
+	ours := byHand.holding(s.front.address(), time.Second)
+	var ends []func()
+	for _, fleet := range []*fleet{f, byHand, slow} {
+		ends = append(ends, fleet.still())
+	}
+	step := func(what string, most int, do func()) {
+		t.Helper()
+		made, failed := ours.so()
+		keda := kedaLogFromNow(t)
+		do()
+		f.answered(s, 3)
+		ours.atLeast(t, made+3)
+		_, after := ours.so()
+		lost := append(keda.failures(f), keda.failures(byHand)...)
+		t.Logf("%s: of our polls %d failed, of KEDA's calls %d", what, len(after)-len(failed), len(lost))
+		if n := len(after) - len(failed); n > most {
+			t.Errorf("%s: %d of our polls failed, want %d at most: %q", what, n, most, after[len(failed):])
+		}
+		// KEDA asks and asks again several times a second here, for two
+		// ScaledObjects and their HPAs. Its gRPC waits a second before it tries
+		// an address again that led it to a dead scaler.
+		if n := seconds(lost); n > 2*most {
+			t.Errorf("%s: KEDA's calls failed in %d different seconds, want %d at most:\n%s", what, n, 2*most, strings.Join(lost, "\n"))
+		}
+	}
+
+	victim := s.answering()
+	survivor := s.scalers[s.other(victim)]
+	unasked := len(slow.answers(survivor))
+	step("the answering replica is killed", 1, func() { s.kill(victim) })
+	eventually(t, patience, "the survivor is asked about windows", func() error {
+		if n := len(slow.answers(survivor)) - unasked; n < 2 {
+			return fmt.Errorf("%d times", n)
+		}
+		return nil
+	})
+	for _, a := range slow.answers(survivor)[unasked:] {
+		if a.Answer != "measured" || a.Value != 2 {
+			t.Errorf("the survivor answered %+v, want from its own history", a)
+		}
+	}
+	step("another one comes", 0, func() { s.ready("c") })
+	leader := s.leader()
+	step("the leader is killed", 1, func() { s.kill(leader) })
+	step("another one comes", 0, func() { s.ready("d") })
+	for _, name := range []string{"e", "f"} {
+		old := s.other("e")
+		step("a rolling replacement, one up", 0, func() { s.ready(name) })
+		step("a rolling replacement, one down", 1, func() { s.stop(old) })
+	}
+
+	ours.rest()
+	for _, name := range slices.Collect(maps.Keys(s.scalers)) {
+		s.kill(name)
+	}
+	pause(t, 3*time.Second) // everybody is dead, and the HPA goes on looking
+	s.ready("g", "h")
+	f.answered(s, 3)
+	for _, end := range ends {
+		end()
+	}
+	f.scaled()
+	byHand.scaled()
+}
+
+// An hour of it would be the same: the API server is away for 40 seconds, which
+// is longer than a Lease.
+func TestAnswersOutliveTheAPIServer(t *testing.T) {
+	s := newSite(t)
+	f := newFleet(t, provided())
+	s.ready("a", "b")
+	f.scaled()
+	leader := s.leader()
+	follower := s.other(leader)
+	ofLeader := f.holding(s.scalers[leader].GRPC, 500*time.Millisecond)
+	ofFollower := f.holding(s.scalers[follower].GRPC, 500*time.Millisecond)
+	still := f.still()
+
+	took, err := shared.Outage(t.Context(), func() { pause(t, 40*time.Second) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := time.Now()
+	t.Logf("the API server was away for %s", took.Round(time.Second))
+	ofLeader.wantPolls(t, "a client of the leader", 70, 0)
+	ofFollower.wantPolls(t, "a client of the follower", 70, 0)
+
+	t.Logf("%s leads, %s after the API server came back; before %s did", s.leader(), time.Since(back).Round(time.Second), leader)
+	f.scaled()
+	f.answered(s, 3)
+	still()
+	ofLeader.stop()
+	ofFollower.stop()
+	ofLeader.wantPolls(t, "a client of the leader", 80, 0)
+	ofFollower.wantPolls(t, "a client of the follower", 80, 0)
+	for name, scaler := range s.scalers {
+		if err := scaler.Err(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// What they see is new: two pods become busier.
+	for _, pod := range shared.KAITO.Serving(f.Namespace, f.NamespacedName.Name) {
+		pod.SetWaiting(14)
+	}
+	eventually(t, patience, "more replicas are desired", func() error {
+		if n, err := f.desired(); err != nil || n < 3 {
+			return fmt.Errorf("%d are desired, %w", n, err)
+		}
+		return nil
+	})
+
+	storm := map[string]int{}
+	for _, request := range requests(t) {
+		begun := request.Verb != "watch" || request.Stage == "ResponseStarted"
+		if request.Received.After(back) && begun && request.Verb != "get" {
+			storm[request.Verb+" "+request.Object.Resource]++
+		}
+	}
+	t.Logf("after the API server came back the scalers asked for %v", storm)
+	for what, n := range storm {
+		// Each scaler watches what it watches again, the three Secrets apart;
+		// one of them begins anew, and the Lease is renewed every two seconds.
+		if n > 10 {
+			t.Errorf("%d times %s after the API server came back", n, what)
+		}
+	}
+	var events eventsv1.EventList
+	if err := shared.Client.List(t.Context(), &events, client.InNamespace(f.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range events.Items {
+		if e := &events.Items[i]; e.ReportingController == "keda-kaito-scaler" {
+			t.Logf("event %s: %s", e.Reason, e.Note)
+		}
+	}
+}
+
+// A process that was suspended wakes up with old readings, an old Lease and old
+// connections. None of them does harm.
+func TestASuspendedScalerDoesNoHarm(t *testing.T) {
+	s := newSite(t)
+	f, slow := newFleet(t, provided()), newFleet(t, windowed())
+	slow.busy()
+	s.ready("a", "b")
+	f.scaled()
+	leader := s.leader()
+	still, slowStill := f.still(), slow.still()
+	ours := f.holding(s.scalers[leader].GRPC, time.Second)
+	versions := func() (all []string) {
+		for _, name := range secrets {
+			all = append(all, secret(t, name).ResourceVersion)
+		}
+		return all
+	}
+	before := versions()
+
+	process, err := os.FindProcess(s.scalers[leader].PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.rest()
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	pause(t, 20*time.Second)
+	if next := s.leader(); next == leader {
+		t.Error("a suspended process still leads after 20s, a Lease is 15s long")
+	}
+	if err := process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	ours.resume()
+	ours.atLeast(t, 10)
+	ours.stop()
+	still()
+	slowStill()
+	for _, a := range append(f.answers(s.scalers[leader]), slow.answers(s.scalers[leader])...) {
+		if a.Answer != "unknown" && a.Value != 20 && a.Value != 2 { // unknown is an error for KEDA
+			t.Errorf("answered %+v, want 20 or two replicas", a)
+		}
+	}
+	if after := versions(); !slices.Equal(before, after) {
+		t.Errorf("the Secrets were written: from %v to %v", before, after)
+	}
+	if err := s.scalers[leader].Err(); err != nil {
+		t.Error(err)
+	}
+	if got, want := leafOf(t, certs.ServerSecret).NotAfter, time.Now(); got.Before(want) {
+		t.Errorf("the server's certificate ended at %s", got)
+	}
+}
