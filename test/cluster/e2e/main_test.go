@@ -44,7 +44,7 @@ func manyAtOnce() error {
 	if given {
 		return nil
 	}
-	return flag.Set("test.parallel", "8")
+	return flag.Set("test.parallel", "12")
 }
 
 func run(m *testing.M) int {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 )
@@ -39,12 +38,7 @@ func TestAQueueScalesUpAndItsEndDown(t *testing.T) {
 	s.queue(25) // on one pod: three replicas are wanted
 	s.wantDesired(3)
 	s.told("ScalingUp", "1 → 3: vllm:num_requests_waiting is 25 in total on 1 replica, 10 wanted on each")
-	s.always("three replicas are enough for 25", 5*time.Second, func() error {
-		if n := s.desired(); n != 3 {
-			return fmt.Errorf("%d are desired", n)
-		}
-		return nil
-	})
+	s.stays("three replicas are enough for 25", 3, 5*time.Second)
 
 	s.awaitReady(3)
 	// 45 on three: five are wanted, not two for the average of 15. The queues are
@@ -66,12 +60,7 @@ func TestAQueueScalesUpAndItsEndDown(t *testing.T) {
 	s.wantDesired(5)
 	// The HPA counts steps up of the same period against the replicas that a
 	// step down starts from: right after them it would go down by more than one.
-	s.always("five replicas stay while their queues are full", 11*time.Second, func() error {
-		if n := s.desired(); n != 5 {
-			return fmt.Errorf("%d are desired", n)
-		}
-		return nil
-	})
+	s.stays("five replicas stay while their queues are full", 5, 11*time.Second)
 	s.queue(0)
 	steps := s.steps(5, 1)
 	for i, gap := range steps {
@@ -181,12 +170,7 @@ func TestAHungPodNeverShrinksItsFleet(t *testing.T) {
 	// Its last reading counts for three intervals. Then it may be anything, and
 	// what is published is what three replicas are right for.
 	s.published("30")
-	s.always("the fleet is held", 15*time.Second, func() error {
-		if n := s.desired(); n != 3 {
-			return fmt.Errorf("%d are desired", n)
-		}
-		return nil
-	})
+	s.stays("the fleet is held", 3, 15*time.Second)
 	s.queue(0)
 	if err := replicas[0].Recover(); err != nil {
 		t.Fatal(err)
@@ -234,24 +218,13 @@ func (s *set) condition(kind autoscalingv2.HorizontalPodAutoscalerConditionType,
 	return fmt.Errorf("no condition %s", kind)
 }
 
-// nodes makes an InferenceSet one of replicas on n nodes each.
-func nodes(n int) func(*unstructured.Unstructured) {
-	return func(u *unstructured.Unstructured) {
-		shared.KAITO.Adapt(u.GetNamespace(), u.GetName(), func(o *kaito.Options) { o.NodesPerReplica = n })
-	}
-}
-
 func TestWorkersOfAReplicaOfSeveralNodesAreNotAsked(t *testing.T) {
 	t.Parallel()
 	annotations := brisk()
 	annotations["max-replicas"] = "8"
-	s := apply(t, annotations, nodes(2), func(u *unstructured.Unstructured) {
-		if err := unstructured.SetNestedField(u.Object, int64(6), "spec", "nodeCountLimit"); err != nil {
-			t.Fatal(err)
-		}
-	})
+	s := apply(t, annotations, nodes(2), nodeCountLimit(6))
 	s.awaitReady(1)
-	s.told("ScaledObject", "max-replicas 8 but nodeCountLimit 6 allows 3 at 2 nodes per replica")
+	s.told("", "max-replicas 8 but nodeCountLimit 6 allows 3 at 2 nodes per replica")
 	s.queue(60)
 	s.wantDesired(3)
 	s.told("ScalingUp", "is 60 in total on 1 replica")

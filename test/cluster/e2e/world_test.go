@@ -35,8 +35,8 @@ type set struct {
 }
 
 // apply makes a namespace with one InferenceSet of these annotations (without
-// prefix), and takes it away at the end.
-func apply(t *testing.T, annotations map[string]string, change ...func(*unstructured.Unstructured)) *set {
+// prefix), changed before it is written, and takes it away at the end.
+func apply(t *testing.T, annotations map[string]string, changes ...change) *set {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}
 	if err := shared.Client.Create(t.Context(), namespace); err != nil {
@@ -57,14 +57,48 @@ func apply(t *testing.T, annotations map[string]string, change ...func(*unstruct
 			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
 		},
 	}
-	for _, f := range change {
+	for _, f := range changes {
 		f(u)
 	}
+	s.name = u.GetName()
 	if err := shared.Client.Create(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.remove)
 	return s
+}
+
+// change is what apply does to an InferenceSet before it is written.
+type change = func(*unstructured.Unstructured)
+
+// named gives it another name.
+func named(name string) change {
+	return func(u *unstructured.Unstructured) { u.SetName(name) }
+}
+
+// version writes it in that version of KAITO's API.
+func version(v string) change {
+	return func(u *unstructured.Unstructured) { u.SetAPIVersion("kaito.sh/" + v) }
+}
+
+// replicas has it begin with so many.
+func replicas(n int64) change { return spec("replicas", n) }
+
+// nodeCountLimit gives it one.
+func nodeCountLimit(n int64) change { return spec("nodeCountLimit", n) }
+
+func spec(field string, value any) change {
+	return func(u *unstructured.Unstructured) { u.Object["spec"].(map[string]any)[field] = value }
+}
+
+// adapted lets the stand-in for KAITO treat it in a way of its own.
+func adapted(how func(*kaito.Options)) change {
+	return func(u *unstructured.Unstructured) { shared.KAITO.Adapt(u.GetNamespace(), u.GetName(), how) }
+}
+
+// nodes makes its replicas of n nodes each.
+func nodes(n int) change {
+	return adapted(func(o *kaito.Options) { o.NodesPerReplica = n })
 }
 
 // remove takes the InferenceSet away and waits for its end.
@@ -124,6 +158,17 @@ func (s *set) always(what string, d time.Duration, condition func() error) {
 	}
 }
 
+// stays checks for a while that n replicas are desired.
+func (s *set) stays(why string, n int64, d time.Duration) {
+	s.Helper()
+	s.always(why, d, func() error {
+		if got := s.desired(); got != n {
+			return fmt.Errorf("%d replicas are desired, want %d", got, n)
+		}
+		return nil
+	})
+}
+
 func (s *set) annotate(key string, value any) {
 	s.Helper()
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{"scaledobject.kaito.sh/%s":%q}}}`, key, value)
@@ -131,6 +176,15 @@ func (s *set) annotate(key string, value any) {
 		patch = fmt.Sprintf(`{"metadata":{"annotations":{"scaledobject.kaito.sh/%s":null}}}`, key)
 	}
 	if err := shared.Client.Patch(s.ctx, s.object(), client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// scale sets the replicas as "kubectl scale" does.
+func (s *set) scale(n int) {
+	s.Helper()
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n))
+	if err := shared.Client.SubResource("scale").Patch(s.ctx, s.object(), patch); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -172,6 +226,20 @@ func (s *set) queue(waiting ...int) {
 	}
 }
 
+// queueEach pins the queues of all Ready replicas at one length.
+func (s *set) queueEach(waiting int) {
+	for _, pod := range shared.KAITO.Serving(s.namespace, s.name) {
+		pod.SetWaiting(waiting)
+	}
+}
+
+// cacheEach pins their KV caches' usage.
+func (s *set) cacheEach(usage float64) {
+	for _, pod := range shared.KAITO.Serving(s.namespace, s.name) {
+		pod.SetKVUsage(usage)
+	}
+}
+
 func (s *set) scaledObject() (*kedav1alpha1.ScaledObject, error) {
 	so := &kedav1alpha1.ScaledObject{}
 	err := shared.Client.Get(s.ctx, s.key(), so)
@@ -186,7 +254,7 @@ func (s *set) hpa() (*autoscalingv2.HorizontalPodAutoscaler, error) {
 	return hpa, err
 }
 
-// published waits until the HPA has seen a total.
+// published waits until the HPA has seen a total of requests that wait.
 func (s *set) published(total string) {
 	s.Helper()
 	s.eventually("HPA sees a total of "+total, func() error {
@@ -198,13 +266,17 @@ func (s *set) published(total string) {
 	})
 }
 
-// total is the metric's total as KEDA's external metrics API serves it.
-func (s *set) total() (string, error) {
+// total is that of the requests that wait, as KEDA's external metrics API serves
+// it.
+func (s *set) total() (string, error) { return s.value("vllm:num_requests_waiting") }
+
+// value is a metric's as KEDA's external metrics API serves it.
+func (s *set) value(metric string) (string, error) {
 	list := &unstructured.Unstructured{}
 	list.SetAPIVersion("external.metrics.k8s.io/v1beta1")
 	raw, err := shared.Get(s.ctx, fmt.Sprintf(
-		"/apis/external.metrics.k8s.io/v1beta1/namespaces/%s/s0-vllm:num_requests_waiting?labelSelector=scaledobject.keda.sh%%2Fname%%3D%s",
-		s.namespace, s.name), "")
+		"/apis/external.metrics.k8s.io/v1beta1/namespaces/%s/s0-%s?labelSelector=scaledobject.keda.sh%%2Fname%%3D%s",
+		s.namespace, metric, s.name), "")
 	if err != nil {
 		return "", err
 	}
