@@ -35,8 +35,10 @@ type told struct {
 	at       time.Time
 	reason   string
 	replicas int32
-	unread   []decision.Unread
-	missing  []string
+	// waiting is of a hold that is nothing to worry about.
+	waiting bool
+	unread  []decision.Unread
+	missing []string
 	// stuck and asleep are replicas.
 	stuck, asleep []string
 }
@@ -63,7 +65,7 @@ func (t *Teller) Heard(s Subject, v decision.Verdict) {
 	t.pods(key, before, v)
 	t.metrics(key, before, now, v)
 	t.members(key, before, now, v)
-	if before.reason == now.reason && before.replicas == now.replicas {
+	if before.reason == now.reason && before.replicas == now.replicas && before.waiting == now.waiting {
 		return
 	}
 	// A fleet that is as it should be is no news, unless it wasn't before.
@@ -81,7 +83,7 @@ func (t *Teller) Heard(s Subject, v decision.Verdict) {
 // as it was: a metric is there again only when somebody has read it, and a
 // replica isn't well for failing in another way.
 func (t told) after(v decision.Verdict) told {
-	now := told{at: time.Now(), reason: reason(v), replicas: v.Replicas, unread: v.Unreadable}
+	now := told{at: time.Now(), reason: reason(v), replicas: v.Replicas, waiting: v.Waiting, unread: v.Unreadable}
 	for _, m := range v.Missing {
 		now.missing = append(now.missing, m.Metric)
 	}

@@ -215,6 +215,12 @@ func TestAWaitForACooldownIsNoWarning(t *testing.T) {
 		wait, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)",
 		"Normal ScalingHeld ScaleTo3: 3 for now: next step up in 5 min",
 	)
+	s.hears(wait)
+	// When something is wrong meanwhile, that is news.
+	blind := wait
+	blind.Waiting, blind.Reason = false, "holding at 3: 1 of 3 can't be read"
+	s.hears(blind, "Warning ScalingHeld ScaleTo3: holding at 3: 1 of 3 can't be read")
+	s.hears(blind)
 }
 
 func TestSubjectsAreToldApart(t *testing.T) {
