@@ -19,6 +19,8 @@ CLUSTER_TIMEOUT ?= 40m
 BENCH ?= .
 COUNT ?= 6
 BASE  ?=
+# make image: for which platforms.
+PLATFORMS ?= linux/amd64,linux/arm64
 # make fuzz: how long each target runs.
 FUZZTIME ?= 30s
 
@@ -26,7 +28,7 @@ FUZZTIME ?= 30s
 # dependencies. The first call builds the tool: a minute or two on two cores.
 GOLANGCI_LINT = go tool -modfile=$(CURDIR)/tools/golangci-lint/go.mod golangci-lint
 # Modules with Go code of ours. The others under test/cluster only pin versions.
-CODE_MODULES := . test/cluster
+CODE_MODULES := . test/cluster tools/image
 TIDY_MODULES := $(CODE_MODULES) tools/golangci-lint tools/helm tools/helmdocs tools/benchstat
 
 # Nothing needs C but the race detector: everything else builds the same on a
@@ -44,9 +46,16 @@ help: ## Show this list
 build: ## Build bin/keda-kaito-scaler, a static binary
 	go build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/...
 
+.PHONY: image
+image: ## Build the container image without an engine, into build/image: OCI layout, tarballs, SBOMs (PLATFORMS=linux/amd64,linux/arm64)
+	cd tools/image && go build -o ../../$(BIN)/image .
+	$(BIN)/image -into $(BUILD)/image -platforms $(PLATFORMS)
+
 .PHONY: test
 test: compiler control-plane ## Run all tests, on a real control plane too (first run: 30 min on two cores; RACE= without a C compiler)
 	$(WITH_RACE) go test $(RACE) -shuffle=on $(TESTFLAGS) ./...
+	@# The image for two platforms: the other one's packages are compiled for the first time here.
+	cd tools/image && go test -shuffle=on -timeout 30m $(TESTFLAGS) ./...
 	@# Compile on all cores, then test one package at a time: a control plane wants the machine for itself.
 	cd test/cluster && $(WITH_RACE) go build $(RACE) ./...
 	cd test/cluster && $(WITH_RACE) go test $(RACE) -shuffle=on -p 1 -timeout $(CLUSTER_TIMEOUT) $(TESTFLAGS) ./...

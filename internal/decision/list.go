@@ -162,7 +162,11 @@ func direct(l *policy.List, findings []finding, fleet Fleet, now time.Time) dire
 	up, down := combine(l.Combine, findings)
 	switch {
 	case up == yes:
-		if text, coming := fleet.coming(now); coming {
+		var longest time.Duration
+		for i := range findings {
+			longest = max(longest, findings[i].window)
+		}
+		if text, coming := fleet.coming(longest, now); coming {
 			return direction{answer: Held, wait: text}
 		}
 		if left := l.UpCooldown - now.Sub(fleet.raised()); left > 0 {

@@ -106,7 +106,7 @@ func (r Replica) reach(family string, now time.Time) time.Duration {
 // reading missing, nothing is known.
 func observed(m policy.Metric, fleet Fleet, now time.Time) survey {
 	w := fleet.window(m.Window, now)
-	s := survey{missing: missing(m.Name, fleet, now), high: math.Inf(1), window: w.Length}
+	s := survey{missing: missing(m.Name, fleet, now), high: math.Inf(1), window: w.Length, observed: true}
 	var deltas []Delta
 	quiet := still
 	for _, r := range fleet.Replicas {

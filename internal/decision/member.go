@@ -59,10 +59,11 @@ func (r *Replica) stuck(now time.Time) string {
 }
 
 // coming finds a replica that is on its way, and says which in words. One that
-// KAITO hasn't made a Workspace for yet is on its way as well; one that starts
-// beside as many serving ones as are desired takes the place of one of them, in
-// an upgrade.
-func (f Fleet) coming(now time.Time) (string, bool) {
+// KAITO hasn't made a Workspace for yet is on its way as well, and one that has
+// just become Ready, for the length of a window: until then the measure is
+// partly of the time before its relief. One that starts beside as many serving
+// ones as are desired takes the place of one of them, in an upgrade.
+func (f Fleet) coming(window time.Duration, now time.Time) (string, bool) {
 	var present, serving int32
 	text := ""
 	for i := range f.Replicas {
@@ -71,10 +72,12 @@ func (f Fleet) coming(now time.Time) (string, bool) {
 			continue
 		}
 		present++
-		if r.Phase == Serving {
+		switch {
+		case r.Phase == Serving && !r.relieves(window, now):
 			serving++
-		}
-		if text == "" && r.Phase == Starting && r.stuck(now) == "" {
+		case r.Phase == Serving:
+			text = r.name() + " has just become Ready"
+		case r.Phase == Starting && r.stuck(now) == "" && text == "":
 			text = r.name() + " is starting"
 			if r.Why != "" {
 				text += " (" + r.Why + ")"
@@ -91,6 +94,13 @@ func (f Fleet) coming(now time.Time) (string, bool) {
 		return "a replica has been ordered", true
 	}
 	return "", false
+}
+
+// relieves tells whether the replica became Ready so shortly ago. One that has
+// been known to serve for longer was only too busy for its probe meanwhile, and
+// must not hold up the help that it needs.
+func (r *Replica) relieves(window time.Duration, now time.Time) bool {
+	return !r.ReadySince.IsZero() && now.Sub(r.ReadySince) < window && now.Sub(r.Expected) < window
 }
 
 // raised is when the fleet last grew. A process that hasn't seen it takes it

@@ -48,6 +48,8 @@ type pod struct {
 	counts     [4]float64
 	sum        float64
 	restarts   int32
+	// finished is how many requests ever ended, however.
+	finished float64
 }
 
 // does is a change to a pod.
@@ -174,6 +176,7 @@ func (p *pod) read(now time.Time) {
 	}
 	families := []Family{latencies(p.counts[0], p.counts[1], p.counts[2], p.counts[3], p.sum)}
 	families[0].Name = queueTime
+	families = append(families, Family{Name: policy.FamilyFinished, Kind: Counter, Sum: p.finished, Engines: 1})
 	for name, value := range p.gauges {
 		families = append(families, Family{Name: name, Kind: Gauge, Sum: value, Engines: 1})
 	}

@@ -31,6 +31,8 @@ type survey struct {
 	low, high float64
 	// largest is the greatest of the readings.
 	largest float64
+	// observed is set for a histogram.
+	observed bool
 	// idle is set when a histogram had no observations and nothing ran or
 	// waited: less than any threshold, even 0.
 	idle bool
@@ -209,14 +211,21 @@ func none(serving int) string {
 	return fmt.Sprintf("no serving replica's value (of %d)", serving)
 }
 
+// instead is what counts for a replica that was released.
+func (s *survey) instead() string {
+	if s.observed {
+		return "is left out"
+	}
+	return fmt.Sprintf("stands for %s at most", number(s.largest))
+}
+
 // gaps says who is missing in the survey, "" if nobody is.
 func (s *survey) gaps() string {
 	text := ""
 	if n := len(s.unreadable); n > 0 {
 		text = fmt.Sprintf("%d of %d can't be read (%s)", n, s.serving, s.first())
 		if s.released > 0 {
-			text += fmt.Sprintf(", %d of them for so long that %s stands for %s at most",
-				s.released, pronoun(s.released), number(s.largest))
+			text += fmt.Sprintf(", %d of them for so long that %s %s", s.released, pronoun(s.released), s.instead())
 		}
 	}
 	if s.warming > 0 {
