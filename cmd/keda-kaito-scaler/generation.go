@@ -134,6 +134,13 @@ func (p *program) newManager(version string) (manager.Manager, error) {
 	}
 	objects := kaito.CacheObjects(version)
 	maps.Copy(objects, provision.CacheObjects())
+	var namespaces map[string]cache.Config // nil: all
+	for _, namespace := range p.options.watchNamespaces {
+		if namespaces == nil {
+			namespaces = map[string]cache.Config{}
+		}
+		namespaces[namespace] = cache.Config{}
+	}
 	mgr, err := ctrl.NewManager(p.config, ctrl.Options{
 		Scheme:                        scheme,
 		Logger:                        p.log,
@@ -144,8 +151,9 @@ func (p *program) newManager(version string) (manager.Manager, error) {
 		Metrics:                       metricsserver.Options{BindAddress: "0"}, // served beside all managers
 		HealthProbeBindAddress:        "0",                                     // gRPC health probes instead
 		Cache: cache.Options{
-			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject:         objects,
+			DefaultNamespaces: namespaces,
+			DefaultTransform:  cache.TransformStripManagedFields(),
+			ByObject:          objects,
 		},
 		// KAITO's objects are unstructured, and read from the cache alone.
 		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}},

@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scaler"
@@ -23,6 +26,7 @@ type options struct {
 	kubeconfig       string
 	workingNamespace string
 	leaderElect      bool
+	watchNamespaces  []string
 	// root is the file system in which a pod finds its own namespace.
 	root fs.FS
 
@@ -41,9 +45,11 @@ type options struct {
 	scrapeSkipVerify bool
 	unreadableGrace  time.Duration
 
-	metricsPort int
-	healthPort  int
-	verbosity   int8
+	metricsPort   int
+	metricsSecure bool
+	healthPort    int
+	pprofAddress  string
+	verbosity     int8
 }
 
 // The values of --certificates.
@@ -97,6 +103,8 @@ func (o *options) groups() []group {
 				"`namespace` of the scaler's own Secrets and Lease; must be KEDA's, which reads the Secrets there (default: the pod's namespace, else "+fallbackNamespace+")")
 			f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect,
 				"let one of several replicas write ScaledObjects and certificates; all of them read pods and answer KEDA")
+			f.StringSliceVar(&o.watchNamespaces, "watch-namespaces", o.watchNamespaces,
+				"`namespaces` of the InferenceSets to look after, separated by commas (default: all)")
 		})},
 		{"Answering KEDA", set(func(f *pflag.FlagSet) {
 			f.StringVar(&o.bindAddress, "bind-address", o.bindAddress, "`IP` address to listen on with all ports (default: all addresses)")
@@ -123,7 +131,11 @@ func (o *options) groups() []group {
 		})},
 		{"Operations", set(func(f *pflag.FlagSet) {
 			f.IntVar(&o.metricsPort, "metrics-port", o.metricsPort, "`port` of the scaler's own Prometheus metrics, 0 for none")
+			f.BoolVar(&o.metricsSecure, "metrics-secure", o.metricsSecure,
+				"serve metrics over https, to those alone who may get /metrics by Kubernetes' RBAC")
 			f.IntVar(&o.healthPort, "grpc-health-port", o.healthPort, "`port` of the gRPC health service: \"\" is readiness, \"liveness\" is liveness")
+			f.StringVar(&o.pprofAddress, "pprof-address", o.pprofAddress,
+				"loopback `IP:port` for Go's profiles under /debug/pprof/ (default: none)")
 			f.Int8VarP(&o.verbosity, "v", "v", o.verbosity, "`level` of the log: 0 tells what changed, 1 every answer to KEDA too")
 		})},
 	}
@@ -213,6 +225,12 @@ func (o *options) complete() error {
 	refuse(o.certificates != certificatesSelf && o.certificates != certificatesExternal, "certificates", o.certificates,
 		"must be "+certificatesSelf+" or "+certificatesExternal)
 	refuse(o.certDuration < certs.MinLeafLife, "cert-duration", o.certDuration, fmt.Sprintf("must be at least %s", certs.MinLeafLife))
+	for i, namespace := range o.watchNamespaces {
+		refuse(len(validation.IsDNS1123Label(namespace)) > 0, "watch-namespaces", namespace, "must be the name of a namespace")
+		refuse(slices.Contains(o.watchNamespaces[:i], namespace), "watch-namespaces", namespace, "must be there once")
+	}
+	refuse(o.pprofAddress != "" && !loopback(o.pprofAddress), "pprof-address", o.pprofAddress,
+		"must be a loopback IP address with a port, such as 127.0.0.1:6060")
 	refuse(o.verbosity < 0 || o.verbosity > 10, "v", o.verbosity, "must be from 0 to 10")
 	if err := o.names().Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("--working-namespace, --scaler-service-name, --scaler-address: %w", err))
@@ -227,6 +245,12 @@ func (o *options) names() certs.Names {
 // listen is the address to listen on with a port.
 func (o *options) listen(port int) string {
 	return net.JoinHostPort(o.bindAddress, strconv.Itoa(port))
+}
+
+// loopback tells whether an address can be reached from its own pod alone.
+func loopback(address string) bool {
+	at, err := netip.ParseAddrPort(address)
+	return err == nil && at.Addr().IsLoopback() && at.Port() != 0
 }
 
 func port(n int) bool { return n >= 1 && n <= 65535 }

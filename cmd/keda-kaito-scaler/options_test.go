@@ -80,20 +80,20 @@ func TestTheDefaults(t *testing.T) {
 
 func TestEveryFlagIsRead(t *testing.T) {
 	out := call(t, nowhere,
-		"--kubeconfig=/tmp/kubeconfig", "--working-namespace=autoscaling", "--leader-elect=false",
+		"--kubeconfig=/tmp/kubeconfig", "--working-namespace=autoscaling", "--leader-elect=false", "--watch-namespaces=a,b",
 		"--bind-address=::1", "--grpc-port=1", "--scaler-service-name=svc", "--scaler-address=scaler.example.com:443",
 		"--connection-age=1s", "--certificates=external", "--cert-duration=1h",
 		"--scrape-interval=1s", "--scrape-timeout=500ms", "--scrape-max-bytes=1024", "--scrape-ca-file=/ca.crt", "--unreadable-grace=3s",
-		"--metrics-port=0", "--grpc-health-port=65535", "-v=10")
+		"--metrics-port=0", "--metrics-secure", "--pprof-address=[::1]:6060", "--grpc-health-port=65535", "-v=10")
 	if out.err != nil {
 		t.Fatal(out.err)
 	}
 	want := &options{
-		kubeconfig: "/tmp/kubeconfig", workingNamespace: "autoscaling", leaderElect: false,
+		kubeconfig: "/tmp/kubeconfig", workingNamespace: "autoscaling", leaderElect: false, watchNamespaces: []string{"a", "b"},
 		bindAddress: "::1", grpcPort: 1, serviceName: "svc", scalerAddress: "scaler.example.com:443",
 		connectionAge: time.Second, certificates: "external", certDuration: time.Hour,
 		scrapeInterval: time.Second, scrapeTimeout: 500 * time.Millisecond, scrapeMaxBytes: 1024, scrapeCAFile: "/ca.crt", unreadableGrace: 3 * time.Second,
-		metricsPort: 0, healthPort: 65535, verbosity: 10,
+		metricsPort: 0, metricsSecure: true, pprofAddress: "[::1]:6060", healthPort: 65535, verbosity: 10,
 	}
 	if diff := cmp.Diff(want, out.ran, cmp.AllowUnexported(options{}), cmpopts.IgnoreFields(options{}, "root")); diff != "" {
 		t.Errorf("options (-want +got):\n%s", diff)
@@ -127,6 +127,10 @@ func TestABadValueIsRefusedWithTheValueAndTheRule(t *testing.T) {
 		{"--connection-age=999ms", "--connection-age 999ms: must be at least 1s"},
 		{"--certificates=cert-manager", "--certificates cert-manager: must be self or external"},
 		{"--cert-duration=59m", "--cert-duration 59m0s: must be at least 1h0m0s"},
+		{"--watch-namespaces=a,B", "--watch-namespaces B: must be the name of a namespace"},
+		{"--watch-namespaces=a,a", "--watch-namespaces a: must be there once"},
+		{"--pprof-address=:6060", "--pprof-address :6060: must be a loopback IP address with a port, such as 127.0.0.1:6060"},
+		{"--pprof-address=10.0.0.1:6060", "--pprof-address 10.0.0.1:6060: must be a loopback IP address with a port, such as 127.0.0.1:6060"},
 		{"-v=-1", "--v -1: must be from 0 to 10"},
 		{"-v=11", "--v 11: must be from 0 to 10"},
 		{"--v=1000", `--v "1000": is out of range`},

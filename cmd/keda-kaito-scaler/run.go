@@ -159,6 +159,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		return scaler.Serve(answering, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service)
 	})
 	group.Go(func() error { return p.serveMetrics(ctx) })
+	group.Go(func() error { return p.serveProfiles(ctx) })
 	group.Go(func() error { return p.generations(ctx, cluster, found.kaito) })
 	return group.Wait()
 }
@@ -204,8 +205,18 @@ func (p *program) serveMetrics(ctx context.Context) error {
 	if p.options.metricsPort == 0 {
 		return nil
 	}
-	server, err := metricsserver.NewServer(
-		metricsserver.Options{BindAddress: p.options.listen(p.options.metricsPort)}, p.config, http.DefaultClient)
+	serving := metricsserver.Options{BindAddress: p.options.listen(p.options.metricsPort)}
+	client := http.DefaultClient
+	if p.options.metricsSecure {
+		// With a certificate that it makes for itself: Prometheus shows a token
+		// here, and the certificates for KEDA are none of its business.
+		serving.SecureServing, serving.FilterProvider = true, newGate
+		var err error
+		if client, err = rest.HTTPClientFor(p.config); err != nil {
+			return fmt.Errorf("make a client for the metrics server: %w", err)
+		}
+	}
+	server, err := metricsserver.NewServer(serving, p.config, client)
 	if err != nil {
 		return fmt.Errorf("make the metrics server: %w", err)
 	}

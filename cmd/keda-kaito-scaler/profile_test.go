@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"testing"
+)
+
+func TestProfilesAreServedIfAskedFor(t *testing.T) {
+	quiet := &program{options: defaults()}
+	if err := quiet.serveProfiles(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	var config net.ListenConfig
+	free, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	p := &program{options: defaults()}
+	p.options.pprofAddress = address
+	if err := p.serveProfiles(t.Context()); err == nil {
+		t.Error("no error for a port that is taken")
+	}
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.serveProfiles(ctx) }()
+	for {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/debug/pprof/heap", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			continue // it doesn't listen yet
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			t.Errorf("got %s", answer.Status)
+		}
+		break
+	}
+	http.DefaultClient.CloseIdleConnections()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
