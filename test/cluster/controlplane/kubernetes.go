@@ -81,6 +81,8 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--authorization-mode=RBAC,Node",
 		"--service-cluster-ip-range=10.0.0.0/24",
+		// As on OpenShift: who sets an owner needs a right for it.
+		"--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
 		"--endpoint-reconciler-type=none", // it would try in vain to publish a loopback address
 		// The front proxy: how the API server introduces a user to KEDA's adapter.
 		"--requestheader-client-ca-file=" + c.ca.file("ca.crt"),
