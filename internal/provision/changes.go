@@ -105,7 +105,7 @@ var spoken = []struct{ path, name string }{
 	{"maxReplicaCount", "max-replicas"},
 	{"triggers.metadata.metricName", "metricName"},
 	{"triggers.metadata.threshold", "threshold"},
-	{"triggers.metadata.metrics", "metrics"},
+	{pathMetrics, "metrics"},
 	{"triggers.metadata.combinePolicy", "combinepolicy"},
 	{behavior + "scaleUp.stabilizationWindowSeconds", "window upwards"},
 	{behavior + "scaleDown.stabilizationWindowSeconds", "window downwards"},
@@ -115,6 +115,8 @@ var spoken = []struct{ path, name string }{
 	{behavior + "scaleDown.tolerance", "tolerance downwards"},
 	{"scaleTargetRef.apiVersion", "KAITO's API"},
 }
+
+const pathMetrics = "triggers.metadata.metrics"
 
 const behavior = "advanced.horizontalPodAutoscalerConfig.behavior."
 
@@ -144,8 +146,12 @@ func changes(before, after *kedav1alpha1.ScaledObject) []string {
 	for _, path := range echoes {
 		delete(turns, path)
 	}
+	lists := listTurns(turns, before, after)
 	var out []string
 	for _, s := range spoken {
+		if s.path == pathMetrics {
+			out = append(out, lists...)
+		}
 		if text, found := turns[s.path]; found {
 			out = append(out, s.name+" "+text)
 			delete(turns, s.path)
@@ -158,6 +164,53 @@ func changes(before, after *kedav1alpha1.ScaledObject) []string {
 		out = append(out, fmt.Sprintf("trigger %q removed", name))
 	}
 	return out
+}
+
+// listTurns takes the turn of a metric list out of turns and tells it metric by
+// metric, if there is one before and after.
+func listTurns(turns map[string]string, before, after *kedav1alpha1.ScaledObject) []string {
+	if _, found := turns[pathMetrics]; !found {
+		return nil
+	}
+	old, fresh := listOf(before), listOf(after)
+	if old == nil || fresh == nil {
+		return nil
+	}
+	delete(turns, pathMetrics)
+	var out []string
+	for _, m := range fresh.Metrics {
+		i := slices.IndexFunc(old.Metrics, func(o policy.Metric) bool { return measure(o) == measure(m) })
+		if i < 0 {
+			out = append(out, measure(m)+" added")
+			continue
+		}
+		turn := func(what, from, to string) {
+			if from != to {
+				out = append(out, fmt.Sprintf("%s %s %s → %s", measure(m), what, from, to))
+			}
+		}
+		turn("upthreshold", number(old.Metrics[i].Up), number(m.Up))
+		turn("downthreshold", number(old.Metrics[i].Down), number(m.Down))
+		turn("metriccachewindow", old.Metrics[i].Window.String(), m.Window.String())
+	}
+	for _, o := range old.Metrics {
+		if !slices.ContainsFunc(fresh.Metrics, func(m policy.Metric) bool { return measure(o) == measure(m) }) {
+			out = append(out, measure(o)+" removed")
+		}
+	}
+	return out
+}
+
+// listOf is the metric list of a ScaledObject of ours, nil without one.
+func listOf(so *kedav1alpha1.ScaledObject) *policy.List {
+	if len(so.Spec.Triggers) != 1 {
+		return nil
+	}
+	trigger, err := policy.ParseTrigger(so.Namespace, so.Spec.Triggers[0].Metadata)
+	if err != nil {
+		return nil
+	}
+	return trigger.List
 }
 
 // loneTrigger puts the trigger that is ours, or the nearest to it, in the place
@@ -197,7 +250,7 @@ func diff(turns map[string]string, path string, before, after any) {
 	case reflect.DeepEqual(before, after):
 	case after == nil:
 		turns[path] = "removed"
-	case before == nil && ok2:
+	case before == nil && (ok2 || path == pathMetrics || path == "triggers.metadata.combinePolicy"):
 		turns[path] = "added"
 	default:
 		turns[path] = say(before) + " → " + say(after)

@@ -125,13 +125,7 @@ func count(n *int32) string {
 func listed(list *policy.List) string {
 	up, down := make([]string, len(list.Metrics)), make([]string, len(list.Metrics))
 	for i, m := range list.Metrics {
-		name := m.Name
-		switch {
-		case m.Kind == policy.Histogram && m.Quantile > 0:
-			name = "p" + number(100*m.Quantile) + " of " + name
-		case m.Kind == policy.Histogram:
-			name = "mean of " + name
-		}
+		name := measure(m)
 		up[i], down[i] = name+" > "+number(m.Up), name+" < "+number(m.Down)
 	}
 	combine := " and "
@@ -139,6 +133,17 @@ func listed(list *policy.List) string {
 		combine = " or "
 	}
 	return "up while " + strings.Join(up, combine) + ", down while " + strings.Join(down, " and ")
+}
+
+// measure names what is measured, such as "p95 of" a histogram.
+func measure(m policy.Metric) string {
+	switch {
+	case m.Kind == policy.Histogram && m.Quantile > 0:
+		return "p" + number(100*m.Quantile) + " of " + m.Name
+	case m.Kind == policy.Histogram:
+		return "mean of " + m.Name
+	}
+	return m.Name
 }
 
 func number(x float64) string { return strconv.FormatFloat(x, 'g', 10, 64) }

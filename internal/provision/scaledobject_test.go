@@ -1,10 +1,8 @@
 package provision
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	kubejson "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
@@ -27,7 +24,13 @@ var update = flag.Bool("update", false, "write the golden files in testdata")
 // quickStart is the README's own example.
 func quickStart(t *testing.T) *unstructured.Unstructured {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("..", "..", "examples", "phi-4.yaml"))
+	return example(t, "phi-4.yaml")
+}
+
+// example is one of those that users get, as the API server has it.
+func example(t *testing.T, name string) *unstructured.Unstructured {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "..", "examples", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,45 +56,6 @@ func desired(t *testing.T, u *unstructured.Unstructured, s Settings) *unstructur
 		t.Fatal(err)
 	}
 	return object
-}
-
-func TestTheScaledObjectIsAsInTheGoldenFile(t *testing.T) {
-	everything := quickStart(t)
-	annotations := everything.GetAnnotations()
-	maps.Copy(annotations, prefixed(
-		"threshold", "2.5", "metricName", "vllm:num_requests_running", "min-replicas", "2", "max-replicas", "7",
-		"evaluationwindow", "0", "scaleupcooldown", "15", "scaledowncooldown", "1800"))
-	everything.SetAnnotations(annotations)
-	everything.SetName("everything")
-	for _, tt := range []struct {
-		file     string
-		from     *unstructured.Unstructured
-		settings Settings
-	}{
-		{"phi-4.yaml", quickStart(t), settings},
-		{"everything.yaml", everything, Settings{Version: "v1alpha1", Address: "dns:///scaler.example.com:443", Authentication: "creds"}},
-	} {
-		t.Run(tt.file, func(t *testing.T) {
-			var got bytes.Buffer
-			yaml := kubejson.NewSerializerWithOptions(kubejson.DefaultMetaFactory, nil, nil, kubejson.SerializerOptions{Yaml: true})
-			if err := yaml.Encode(desired(t, tt.from, tt.settings), &got); err != nil {
-				t.Fatal(err)
-			}
-			golden := filepath.Join("testdata", tt.file)
-			if *update {
-				if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got.String()); diff != "" {
-				t.Errorf("ScaledObject (-want +got), go test -update writes it anew:\n%s", diff)
-			}
-		})
-	}
 }
 
 // live is a ScaledObject as it comes back from the cluster.
