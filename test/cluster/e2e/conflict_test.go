@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// byHand is a user's own HPA on the InferenceSet.
-func (s *set) byHand(apiVersion string) *autoscalingv2.HorizontalPodAutoscaler {
+// ownHPA is a user's own HPA on the InferenceSet.
+func (s *set) ownHPA(apiVersion string) *autoscalingv2.HorizontalPodAutoscaler {
 	return &autoscalingv2.HorizontalPodAutoscaler{
 		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "by-hand"},
 		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
@@ -41,7 +41,7 @@ func TestAUsersOwnHPAWins(t *testing.T) {
 			t.Parallel()
 			s := apply(t, brisk())
 			s.provisioned()
-			hpa := s.byHand(apiVersion)
+			hpa := s.ownHPA(apiVersion)
 			if err := shared.Client.Create(s.ctx, hpa); err != nil {
 				t.Fatal(err)
 			}
