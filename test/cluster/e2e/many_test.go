@@ -127,20 +127,8 @@ func (c *crowd) run(name, result string) time.Duration {
 	}
 	last := errors.New("not looked at")
 	err = wait.PollUntilContextTimeout(c.ctx, 200*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
-		var text string
-		if text, last = page(ctx, scaler.Metrics); last != nil {
-			return false, nil
-		}
-		for _, want := range []string{
-			fmt.Sprintf(`keda_kaito_scaler_provision_inferencesets{state="provisioned"} %d`, many),
-			fmt.Sprintf(`keda_kaito_scaler_provision_reconciles_total{result=%q}`, result),
-		} {
-			if !strings.Contains(text, want) {
-				last = fmt.Errorf("its metrics don't have %s", want)
-				return false, nil
-			}
-		}
-		return true, nil
+		last = c.came(ctx, scaler.Metrics, result)
+		return last == nil, nil
 	})
 	took := time.Since(start)
 	if err != nil {
@@ -150,6 +138,23 @@ func (c *crowd) run(name, result string) time.Duration {
 		c.Error(err)
 	}
 	return took
+}
+
+// came tells what is still missing in a scaler's metrics until all are there.
+func (c *crowd) came(ctx context.Context, metrics, result string) error {
+	text, err := page(ctx, metrics)
+	if err != nil {
+		return err
+	}
+	for _, want := range []string{
+		fmt.Sprintf(`keda_kaito_scaler_provision_inferencesets{state="provisioned"} %d`, many),
+		fmt.Sprintf(`keda_kaito_scaler_provision_reconciles_total{result=%q}`, result),
+	} {
+		if !strings.Contains(text, want) {
+			return fmt.Errorf("its metrics don't have %s", want)
+		}
+	}
+	return nil
 }
 
 func page(ctx context.Context, address string) (string, error) {
