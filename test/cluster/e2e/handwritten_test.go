@@ -73,7 +73,7 @@ func TestScaledObjectsWrittenByHandGoOnToWork(t *testing.T) {
 		// the maximum too. The HPA divides by the replicas.
 		{"average", autoscalingv2.AverageValueMetricType, map[string]string{"aggregation": "service-avg", "metricSource": "service"}, 3, 3, "25"},
 		{"average over time", autoscalingv2.AverageValueMetricType, map[string]string{"aggregation": "windowed-avg", "metricCacheWindow": "3"}, 3, 3, "25"},
-		{"average as Value", autoscalingv2.ValueMetricType, map[string]string{"aggregation": "service-avg"}, 4, 3, "8333m"},
+		{"average as Value", autoscalingv2.ValueMetricType, map[string]string{"aggregation": "service-avg"}, 4, 3, "8.333"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -56,7 +56,7 @@ func TestAnyMetricOfAnORScalesUpAndAllOfThemDown(t *testing.T) {
 	s.told("ScalingUp", "1 → 2: vllm:gpu_cache_usage_perc ")
 	s.awaitReady(2)
 	s.stays("45 % on two are between the thresholds", 2, 4*time.Second)
-	s.queue(50)
+	s.queue(25) // 12.5 on each of two, 8.3 of three
 	s.wantDesired(3)
 	s.told("ScalingUp", "2 → 3: vllm:num_requests_waiting ")
 	s.awaitReady(3)
@@ -192,17 +192,17 @@ func TestABrokenReplicaBlocksNeitherDirection(t *testing.T) {
 			t.Parallel()
 			s := apply(t, annotations)
 			s.awaitReady(1)
-			// From now on no replica gets past its node by itself.
-			shared.KAITO.Adapt(s.namespace, s.name, func(o *kaito.Options) { o.Startup.Node = time.Hour })
+			// From now on no replica comes by itself.
+			shared.KAITO.Adapt(s.namespace, s.name, func(o *kaito.Options) { o.Startup.Download = time.Hour })
 			s.queue(20)
 			s.wantDesired(2)
 			broken := s.newest(2)
 			s.stays("a replica that starts isn't asked for twice", 2, 5*time.Second)
 			shared.KAITO.Adapt(s.namespace, s.name, func(o *kaito.Options) { o.Startup = quick })
-			if err := broken.Fail(kaito.Quota); err != nil {
+			if err := broken.Fail(kaito.ImagePull); err != nil {
 				t.Fatal(err)
 			}
-			s.told("ReplicaStuck", broken.Workspace+" is not counted on any more: NodeClaimLaunchFailed: creating the instance: quota exceeded")
+			s.told("ReplicaStuck", broken.Workspace+" is not counted on any more: ImagePullError: the image can't be pulled")
 			s.queue(50)
 			s.wantDesired(3)
 			s.eventually("two replicas serve", func() error {
