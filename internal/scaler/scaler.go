@@ -92,7 +92,7 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 		return nil, err
 	}
 	ref := req.GetScaledObjectRef()
-	trigger.Use = s.use(ctx, types.NamespacedName{Namespace: ref.GetNamespace(), Name: ref.GetName()}, ref.GetScalerMetadata())
+	s.complete(ctx, &trigger, types.NamespacedName{Namespace: ref.GetNamespace(), Name: ref.GetName()}, ref.GetScalerMetadata())
 	verdict := decision.Evaluate(trigger, fleet, time.Now())
 	subject := subjectOf(trigger)
 	s.Audience.Heard(subject, verdict)

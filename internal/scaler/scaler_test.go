@@ -28,10 +28,14 @@ func (f fleets) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, 
 }
 
 // audience keeps what it heard.
-type audience struct{ heard []string }
+type audience struct {
+	heard []string
+	last  decision.Verdict
+}
 
 func (a *audience) Heard(subject Subject, v decision.Verdict) {
 	a.heard = append(a.heard, subject.InferenceSet.String()+" "+subject.Metric+" "+v.Answer.String())
+	a.last = v
 }
 
 // of is a fleet of default/phi-4, just read.

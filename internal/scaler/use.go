@@ -16,18 +16,26 @@ type ScaledObjects interface {
 	ScaledObject(ctx context.Context, key types.NamespacedName) (*kedav1alpha1.ScaledObject, bool)
 }
 
-// use is what the HPA does with the number of the trigger that has this
-// metadata: KEDA tells a scaler the metadata and no more. A trigger that isn't
-// found is taken for one with an AverageValue, which ours are and which is
-// KEDA's default.
-func (s *Service) use(ctx context.Context, key types.NamespacedName, metadata map[string]string) policy.Use {
+// complete adds to a trigger what its ScaledObject says of it: KEDA tells a
+// scaler the metadata and no more.
+func (s *Service) complete(ctx context.Context, trigger *policy.Trigger, key types.NamespacedName, metadata map[string]string) {
 	if s.ScaledObjects == nil {
-		return policy.AverageValue
+		return
 	}
 	object, found := s.ScaledObjects.ScaledObject(ctx, key)
 	if !found {
-		return policy.AverageValue
+		return
 	}
+	trigger.Use = use(object, metadata)
+	if trigger.Bounds == (policy.Bounds{}) {
+		trigger.Bounds = policy.Bounds{Min: *object.GetHPAMinReplicas(), Max: object.GetHPAMaxReplicas()}
+	}
+}
+
+// use is what the HPA does with the number of the trigger that has this
+// metadata. One that isn't found is taken for one with an AverageValue, which
+// ours are and which is KEDA's default.
+func use(object *kedav1alpha1.ScaledObject, metadata map[string]string) policy.Use {
 	for i := range object.Spec.Triggers {
 		trigger := &object.Spec.Triggers[i]
 		if !maps.Equal(trigger.Metadata, metadata) {
