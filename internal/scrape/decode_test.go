@@ -363,13 +363,21 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte, openMetrics bool, n uint16) {
 		d := &decoder{}
 		d.reset(sel)
-		d.openMetrics = openMetrics
+		d.openMetrics, d.gather = openMetrics, true
 		if f := d.readLines(&pieces{string(text), int(n)%chunk + 1}, make([]byte, smallChunk), large, 1<<20); f != nil {
 			return
 		}
 		p, fail := d.decode(time.Unix(1000, 0), nil)
 		if fail != nil {
 			return
+		}
+		if len(p.names) > maxNames || !p.missing && p.names != nil {
+			t.Errorf("missing %t, %d names", p.missing, len(p.names))
+		}
+		for _, name := range p.names {
+			if len(name) > maxName+len("_total") || strings.ContainsAny(name, " \n") {
+				t.Errorf("name %q", name)
+			}
 		}
 		for _, family := range p.sample.Families {
 			if math.IsNaN(family.Sum) || math.IsInf(family.Sum, 0) || family.Engines < 1 || !slices.Contains(want, family.Name) {

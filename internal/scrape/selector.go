@@ -363,7 +363,7 @@ func (p *selection) typeLine(line []byte) {
 // counts is a family of its own, which nobody asks for.
 func (p *selection) gatherName(text []byte) {
 	name, kind, _ := bytes.Cut(text, []byte(" "))
-	if bytes.HasSuffix(name, []byte("_created")) || len(p.gathered)+len(name) > maxGathered {
+	if bytes.HasSuffix(name, []byte("_created")) || len(name) > maxName || len(p.gathered)+len(name) > maxGathered {
 		return
 	}
 	p.gathered = append(p.gathered, name...)
@@ -375,7 +375,9 @@ func (p *selection) gatherName(text []byte) {
 
 // A page of vLLM's has some 60 families without those that say since when.
 const (
-	maxNames    = 200
+	maxNames = 200
+	// maxName is longer than any name that may be asked for.
+	maxName     = 255
 	maxGathered = 64 << 10
 )
 
