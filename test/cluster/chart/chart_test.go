@@ -1,0 +1,333 @@
+// Package chart tests what Helm makes of the chart on a real API server: it is
+// accepted, and the scaler that it describes does its work with the rights that
+// it grants.
+package chart
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/controlplane"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
+)
+
+const (
+	release = "keda-kaito-scaler"
+	// patience is long enough for two busy cores.
+	patience = 90 * time.Second
+)
+
+func start(t *testing.T, o stack.Options) *stack.Stack {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("tests on a control plane take minutes: not with -short")
+	}
+	o.Out, o.NoScaler = os.Stderr, true
+	s, err := stack.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.DumpLogs(os.Stderr, 40)
+		}
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	removeRights(t, s)
+	return s
+}
+
+// removeRights takes away what the harness grants, so that all that is there
+// comes from the render.
+func removeRights(t *testing.T, s *stack.Stack) {
+	t.Helper()
+	cluster := metav1.ObjectMeta{Name: release}
+	local := metav1.ObjectMeta{Name: release, Namespace: stack.Namespace}
+	for _, object := range []client.Object{
+		&rbacv1.ClusterRole{ObjectMeta: cluster}, &rbacv1.ClusterRoleBinding{ObjectMeta: cluster},
+		&rbacv1.Role{ObjectMeta: local}, &rbacv1.RoleBinding{ObjectMeta: local},
+		&corev1.ServiceAccount{ObjectMeta: local},
+	} {
+		if err := s.Client.Delete(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// render is what helm template makes of the chart with these values.
+func render(t *testing.T, values ...string) []byte {
+	t.Helper()
+	root, err := controlplane.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"tool", "-modfile=tools/helm/go.mod", "helm", "template", release, "charts/keda-kaito-scaler", "--namespace", stack.Namespace}
+	for _, value := range values {
+		args = append(args, "--set", value)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", args...) //nolint:gosec // our own arguments
+	cmd.Dir = root
+	// Like make verify: the race detector's compiler is none of Helm's business.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	var problems bytes.Buffer
+	cmd.Stderr = &problems
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, problems.String())
+	}
+	return out
+}
+
+func decode(t *testing.T, manifest []byte) []*unstructured.Unstructured {
+	t.Helper()
+	var out []*unstructured.Unstructured
+	for document := range bytes.SplitSeq(manifest, []byte("\n---\n")) {
+		object := map[string]any{}
+		if err := yaml.Unmarshal(document, &object); err != nil {
+			t.Fatal(err)
+		}
+		if len(object) > 0 {
+			out = append(out, &unstructured.Unstructured{Object: object})
+		}
+	}
+	return out
+}
+
+// deployed is the container that a render describes.
+func deployed(t *testing.T, manifest []byte) (corev1.Container, corev1.PodSpec) {
+	t.Helper()
+	for _, object := range decode(t, manifest) {
+		if object.GetKind() != "Deployment" {
+			continue
+		}
+		text, err := object.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d appsv1.Deployment
+		if err := utilyaml.UnmarshalStrict(text, &d); err != nil {
+			t.Fatal(err)
+		}
+		return d.Spec.Template.Spec.Containers[0], d.Spec.Template.Spec
+	}
+	t.Fatal("the render has no Deployment")
+	return corev1.Container{}, corev1.PodSpec{}
+}
+
+func TestTheQuickStartOnWhatHelmRenders(t *testing.T) {
+	s := start(t, stack.Options{HPASync: 2 * time.Second, KAITO: kaito.Options{
+		Startup: kaito.Stages{Node: time.Second, Engine: time.Second}, Termination: time.Second,
+	}})
+	ports := freePorts(t)
+	// There are no Services without nodes: KEDA is told the process's address.
+	manifest := render(t, "ports.grpc="+ports[0], "ports.metrics="+ports[1], "ports.grpcHealth="+ports[2],
+		"scalerAddress=127.0.0.1:"+ports[0], "extraArgs={--bind-address=127.0.0.1}")
+	if err := s.Apply(t.Context(), manifest); err != nil {
+		t.Fatal(err)
+	}
+	container, pod := deployed(t, manifest)
+	kubeconfig, err := s.ServiceAccountKubeconfig(t.Context(), stack.Namespace, pod.ServiceAccountName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := controlplane.BuildScaler(t.Context(), os.Stderr, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	scaler, err := s.Cluster.StartScaler(t.Context(), controlplane.ScalerOptions{Binary: binary, Kubeconfig: kubeconfig, Args: container.Args})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the rendered readiness probe passes", probe(t, container.ReadinessProbe))
+	t.Logf("ready %s after the start", time.Since(began).Round(time.Millisecond))
+	eventually(t, "the rendered liveness probe passes", probe(t, container.LivenessProbe))
+	quickStart(t, s)
+	for line := range strings.Lines(scaler.Tail(1000)) {
+		if strings.Contains(line, "forbidden") {
+			t.Errorf("the rendered rights are not enough: %s", line)
+		}
+	}
+}
+
+// quickStart applies the README's example and puts load on it.
+func quickStart(t *testing.T, s *stack.Stack) {
+	t.Helper()
+	root, err := controlplane.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile(filepath.Join(root, "examples", "phi-4.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Apply(t.Context(), example); err != nil {
+		t.Fatal(err)
+	}
+	is := decode(t, example)[0]
+	key := client.ObjectKeyFromObject(is)
+	eventually(t, "the ScaledObject is Ready", func(ctx context.Context) error {
+		so := &unstructured.Unstructured{}
+		so.SetAPIVersion("keda.sh/v1alpha1")
+		so.SetKind("ScaledObject")
+		if err := s.Client.Get(ctx, key, so); err != nil {
+			return err
+		}
+		return condition(so, "Ready")
+	})
+	if err := s.KAITO.AwaitReady(t.Context(), key.Namespace, key.Name, 1); err != nil {
+		t.Fatal(err)
+	}
+	// Its window of 60 s is for people.
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"scaledobject.kaito.sh/evaluationwindow":"0"}}}`))
+	if err := s.Client.Patch(t.Context(), is, patch); err != nil {
+		t.Fatal(err)
+	}
+	for _, pod := range s.KAITO.Serving(key.Namespace, key.Name) {
+		pod.SetWaiting(25)
+	}
+	eventually(t, "a second replica is desired", func(ctx context.Context) error {
+		if err := s.Client.Get(ctx, key, is); err != nil {
+			return err
+		}
+		if n, _, _ := unstructured.NestedInt64(is.Object, "spec", "replicas"); n < 2 {
+			return fmt.Errorf("%d is", n)
+		}
+		return nil
+	})
+}
+
+func condition(object *unstructured.Unstructured, kind string) error {
+	list, _, err := unstructured.NestedSlice(object.Object, "status", "conditions")
+	if err != nil {
+		return err
+	}
+	for _, entry := range list {
+		if c, ok := entry.(map[string]any); ok && c["type"] == kind {
+			if c["status"] != "True" {
+				return fmt.Errorf("%s is %v: %v", kind, c["status"], c["message"])
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("no condition %s", kind)
+}
+
+// probe does what the kubelet does with a gRPC probe.
+func probe(t *testing.T, p *corev1.Probe) func(context.Context) error {
+	t.Helper()
+	connection, err := grpc.NewClient(net.JoinHostPort("127.0.0.1", strconv.Itoa(int(p.GRPC.Port))),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close() })
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(p.TimeoutSeconds)*time.Second)
+		defer cancel()
+		answer, err := healthgrpc.NewHealthClient(connection).Check(ctx, &healthgrpc.HealthCheckRequest{Service: *p.GRPC.Service})
+		if err == nil && answer.GetStatus() != healthgrpc.HealthCheckResponse_SERVING {
+			err = errors.New(answer.GetStatus().String())
+		}
+		return err
+	}
+}
+
+func eventually(t *testing.T, what string, condition func(context.Context) error) {
+	t.Helper()
+	last := errors.New("not looked at")
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		last = condition(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("%s: not within %s: %v", what, patience, last)
+	}
+}
+
+func freePorts(t *testing.T) [3]string {
+	t.Helper()
+	var ports [3]string
+	for i := range ports {
+		var config net.ListenConfig
+		listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = listener.Close() }() // at the end, so that they differ
+		if _, ports[i], err = net.SplitHostPort(listener.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ports
+}
+
+// foreign are kinds of others, whose definitions this cluster doesn't have.
+var foreign = map[string]bool{"cert-manager.io": true, "monitoring.coreos.com": true}
+
+func TestEveryGoldenRenderIsAccepted(t *testing.T) {
+	s := start(t, stack.Options{NoKAITO: true, NoKEDAProcesses: true})
+	root, err := controlplane.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"monitoring", "team-a", "team-b"} {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if err := s.Client.Create(t.Context(), namespace); err != nil {
+			t.Fatal(err)
+		}
+	}
+	strict, err := client.New(s.Config(), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict = client.WithFieldValidation(strict, metav1.FieldValidationStrict)
+	renders, err := filepath.Glob(filepath.Join(root, "test", "chart", "*", "render.yaml"))
+	if err != nil || len(renders) < 5 {
+		t.Fatalf("renders %q: %v", renders, err)
+	}
+	for _, name := range renders {
+		manifest, err := os.ReadFile(name) //nolint:gosec // a file of this checkout
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, object := range decode(t, manifest) {
+			err := strict.Create(t.Context(), object, client.DryRunAll)
+			if meta.IsNoMatchError(err) && foreign[object.GroupVersionKind().Group] {
+				continue
+			}
+			if err != nil && !apierrors.IsAlreadyExists(err) {
+				t.Errorf("%s: %s %s: %v", filepath.Base(filepath.Dir(name)), object.GetKind(), object.GetName(), err)
+			}
+		}
+	}
+}
