@@ -52,6 +52,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"a flag without dashes", "extraArgs={v=1}", "does not match pattern"},
 		{"no port to monitor", "podMonitor.enabled=true,ports.metrics=0", "need ports.metrics"},
 		{"both monitors", "podMonitor.enabled=true,serviceMonitor.enabled=true", "would read each pod twice"},
+		{"a token that a PodMonitor can't send", "podMonitor.enabled=true,metricsSecure=true", "use the serviceMonitor"},
 		{"an account from nowhere", "serviceAccount.create=false", "give serviceAccount.name"},
 		{"an issuer without a name", "certManager.enabled=true,certManager.issuerRef.kind=Issuer", "certManager.issuerRef needs a name"},
 	} {
