@@ -1,0 +1,365 @@
+// Package simulate plays a load against a fleet of inference replicas that a
+// scaling policy sizes, and scores what came of it. The policies are the ones
+// that answer KEDA: they see readings of simulated pods, never the truth. It is
+// pure: the same load, policy and seed come to the same result.
+package simulate
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Engine is how fast one replica is. An iteration of its continuous batch takes
+// Alpha + Gamma × running + Beta × prefill tokens, so that a token of every
+// running request costs the same iteration.
+type Engine struct {
+	Name string
+	// Alpha is the time of an empty iteration, Beta of a prefill token, Gamma
+	// of a running request, all in seconds.
+	Alpha, Beta, Gamma float64
+	// Knee is the number of running requests beyond which each takes GammaKnee
+	// instead; 0 for none.
+	Knee      int
+	GammaKnee float64
+	// MaxSeqs is how many requests run at most. As many may wait; beyond, the
+	// answer is 429, as KAITO's guard has it.
+	MaxSeqs int
+	// KVTokens is how many tokens the KV cache holds.
+	KVTokens int
+	// Chunk is how many prefill tokens one iteration takes at most.
+	Chunk int
+}
+
+// Engines are the presets. They are fitted to published figures of vLLM: of
+// phi-4-mini on an A100 with 200 tokens in and 200 out, an inter-token latency
+// of 7.8 + 0.14·n ms at n running; twice as fast on an H100; of Llama-3.1-8B on
+// an A100 with 1000 and 200, 14 + 0.38·n ms to n = 68, then 0.67 for each more.
+// In a steady batch each iteration prefills in/out tokens for each running
+// request, so the slope is Gamma + Beta × in/out; Beta is set by the model's
+// arithmetic (2 × parameters per token at about half of the peak).
+var Engines = []Engine{
+	{Name: "phi-4-mini-a100", Alpha: .0078, Beta: .00003, Gamma: .00011, MaxSeqs: 256, KVTokens: 600_000, Chunk: 2048},
+	{Name: "phi-4-mini-h100", Alpha: .0045, Beta: .000013, Gamma: .000045, MaxSeqs: 256, KVTokens: 600_000, Chunk: 2048},
+	{
+		Name: "llama-3.1-8b-a100", Alpha: .014, Beta: .000055, Gamma: .000105,
+		Knee: 68, GammaKnee: .000395, MaxSeqs: 256, KVTokens: 400_000, Chunk: 2048,
+	},
+}
+
+// EngineNamed is the preset of that name.
+func EngineNamed(name string) (Engine, error) {
+	var names []string
+	for _, e := range Engines {
+		if e.Name == name {
+			return e, nil
+		}
+		names = append(names, e.Name)
+	}
+	return Engine{}, fmt.Errorf("engine %q is not known: it must be one of %q", name, names)
+}
+
+// step is the time of an iteration with so many running and no prefill.
+func (e *Engine) step(running int) float64 {
+	if e.Knee > 0 && running > e.Knee {
+		return e.Alpha + e.Gamma*float64(e.Knee) + e.GammaKnee*float64(running-e.Knee)
+	}
+	return e.Alpha + e.Gamma*float64(running)
+}
+
+// Cost is the engine time that a request takes from all others, in seconds:
+// work arriving at one second a second saturates a replica.
+func (e *Engine) Cost(in, out float64) float64 { return e.Beta*in + e.Gamma*out }
+
+// Capacity is how many requests a second one replica serves in a steady batch
+// at an inter-token latency of itl seconds.
+func (e *Engine) Capacity(in, out, itl float64) float64 {
+	return max(0, 1-e.Alpha/itl) / e.Cost(in, out)
+}
+
+// PeakTokensPerMinute is what KAITO's start-up benchmark would find: 2048 tokens
+// in and 256 out, with the batch full.
+func (e *Engine) PeakTokensPerMinute() float64 {
+	full := float64(e.MaxSeqs)
+	itl := e.step(e.MaxSeqs) + e.Beta*full*2048/256
+	return full / itl * (2048 + 256) / 256 * 60
+}
+
+// running is a request in the batch that has had its first token.
+type running struct {
+	// due is the iteration at which it has all its tokens.
+	due     float64
+	first   float64
+	request int32
+}
+
+// engine is one replica at work. Between arrivals, first tokens and last tokens
+// an iteration's length is constant, so it is advanced from one to the next in
+// closed form on a clock of iterations: a request is done at its own iteration,
+// whatever the others do to the speed.
+type engine struct {
+	model *Engine
+	load  []Request
+	tally *tally
+
+	// at is up to when it has run, next when the next thing happens within it,
+	// in seconds; iterations is its own clock.
+	at, next   float64
+	iterations float64
+	// speed is iterations a second, 0 while idle.
+	speed float64
+
+	waiting   queue
+	prefill   queue
+	left      float64 // prefill tokens that the first of prefill still needs
+	batch     []running
+	admitted  int
+	kv        int
+	counters  counters
+	histogram bool
+}
+
+// counters are those of vLLM's page, since the process began.
+type counters struct {
+	prompt, generated, success, rejected float64
+	// tokenTime is the sum of all inter-token latencies.
+	tokenTime float64
+	ttft      [len(ttftBounds) + 1]float64
+	itl       [len(tokenBounds) + 1]float64
+	tpot      [len(tokenBounds) + 1]float64
+	queued    [len(secondBounds) + 1]float64
+	ttftSum   float64
+	tpotSum   float64
+	queuedSum float64
+}
+
+// The buckets of vLLM's histograms.
+var (
+	ttftBounds = [...]float64{
+		.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
+	}
+	tokenBounds  = [...]float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}
+	secondBounds = [...]float64{
+		.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
+	}
+)
+
+func bucket(bounds []float64, x float64) int {
+	for i, b := range bounds {
+		if x <= b {
+			return i
+		}
+	}
+	return len(bounds)
+}
+
+func newEngine(model *Engine, load []Request, score *tally, at float64, histogram bool) *engine {
+	return &engine{model: model, load: load, tally: score, at: at, next: math.Inf(1), histogram: histogram}
+}
+
+// inFlight is how many requests wait or run.
+func (e *engine) inFlight() int { return e.waiting.len() + e.admitted }
+
+// push gives the engine a request at the time t, to which it has run. It tells
+// whether it was taken: KAITO's guard answers 429 once as many wait as may run.
+func (e *engine) push(request int32) bool {
+	if e.waiting.len() >= e.model.MaxSeqs {
+		e.counters.rejected++
+		return false
+	}
+	e.waiting.push(request)
+	e.admit()
+	e.plan()
+	return true
+}
+
+// admit moves those who wait into the batch, in order, while there is room. The
+// KV cache is reserved for a request's whole length, so none is ever preempted.
+func (e *engine) admit() {
+	for e.waiting.len() > 0 && e.admitted < e.model.MaxSeqs {
+		r := &e.load[e.waiting.first()]
+		tokens := int(r.In) + int(r.Out)
+		if e.kv+tokens > e.model.KVTokens && e.admitted > 0 {
+			return
+		}
+		id := e.waiting.pop()
+		e.kv += tokens
+		e.admitted++
+		if e.histogram {
+			since := e.at - r.At
+			e.counters.queued[bucket(secondBounds[:], since)]++
+			e.counters.queuedSum += since
+		}
+		if e.prefill.len() == 0 {
+			e.left = float64(r.In)
+		}
+		e.prefill.push(id)
+	}
+}
+
+// plan works out the speed and when the next thing happens.
+func (e *engine) plan() {
+	if e.prefill.len() == 0 && len(e.batch) == 0 {
+		e.speed, e.next = 0, math.Inf(1)
+		return
+	}
+	iteration := e.model.step(len(e.batch))
+	e.next = math.Inf(1)
+	if e.prefill.len() > 0 {
+		iteration += e.model.Beta * float64(e.model.Chunk)
+		e.next = e.at + e.left/float64(e.model.Chunk)*iteration
+	}
+	e.speed = 1 / iteration
+	if len(e.batch) > 0 {
+		e.next = min(e.next, e.at+max(0, e.batch[0].due-e.iterations)*iteration)
+	}
+}
+
+// advance runs the engine to the time t.
+func (e *engine) advance(t float64) {
+	for e.next <= t {
+		e.run(e.next)
+		e.happen()
+		e.plan()
+	}
+	e.run(t)
+}
+
+// run passes time in which nothing happens.
+func (e *engine) run(t float64) {
+	dt := t - e.at
+	e.at = t
+	if e.speed == 0 || dt <= 0 {
+		return
+	}
+	steps := dt * e.speed
+	e.iterations += steps
+	if e.prefill.len() > 0 {
+		e.left -= steps * float64(e.model.Chunk)
+	}
+	n := float64(len(e.batch))
+	e.counters.generated += n * steps
+	e.counters.tokenTime += n * dt
+	if e.histogram {
+		e.counters.itl[bucket(tokenBounds[:], 1/e.speed)] += n * steps
+	}
+}
+
+// happen lets the first of the prefills have its first token, or the request
+// that is due its last.
+func (e *engine) happen() {
+	const almost = 1e-6
+	if e.prefill.len() > 0 && e.left <= almost {
+		id := e.prefill.pop()
+		r := &e.load[id]
+		// The token comes at the end of an iteration that the prefill ends
+		// within: half a step later on average.
+		first := e.at + .5*e.model.step(len(e.batch))
+		e.counters.prompt += float64(r.In)
+		e.counters.generated++
+		if e.histogram {
+			e.counters.ttft[bucket(ttftBounds[:], first-r.At)]++
+			e.counters.ttftSum += first - r.At
+		}
+		if e.prefill.len() > 0 {
+			e.left = float64(e.load[e.prefill.first()].In)
+		}
+		e.start(running{due: e.iterations + float64(r.Out-1), first: first, request: id})
+	}
+	done := false
+	for len(e.batch) > 0 && e.batch[0].due <= e.iterations+almost {
+		e.finish(e.pop())
+		done = true
+	}
+	if done {
+		e.admit()
+	}
+}
+
+func (e *engine) finish(r running) {
+	request := &e.load[r.request]
+	e.admitted--
+	e.kv -= int(request.In) + int(request.Out)
+	e.counters.success++
+	perToken := 0.0
+	if request.Out > 1 {
+		perToken = max(0, e.at-r.first) / float64(request.Out-1)
+	}
+	if e.histogram {
+		e.counters.tpot[bucket(tokenBounds[:], perToken)]++
+		e.counters.tpotSum += perToken
+	}
+	e.tally.served(request, r.first-request.At, perToken)
+}
+
+// unfinished are the requests that a deletion of the replica breaks.
+func (e *engine) unfinished() []int32 {
+	ids := append(slices.Clone(e.waiting.all()), e.prefill.all()...)
+	for _, r := range e.batch {
+		ids = append(ids, r.request)
+	}
+	return ids
+}
+
+// start and pop keep batch a heap, the next due first. container/heap would
+// cost a third of the whole simulation's time in its interface.
+func (e *engine) start(r running) {
+	e.batch = append(e.batch, r)
+	i := len(e.batch) - 1
+	for i > 0 {
+		parent := (i - 1) / 2
+		if e.batch[parent].due <= r.due {
+			break
+		}
+		e.batch[i] = e.batch[parent]
+		i = parent
+	}
+	e.batch[i] = r
+}
+
+func (e *engine) pop() running {
+	top := e.batch[0]
+	last := e.batch[len(e.batch)-1]
+	e.batch = e.batch[:len(e.batch)-1]
+	n := len(e.batch)
+	if n == 0 {
+		return top
+	}
+	i := 0
+	for {
+		child := 2*i + 1
+		if child >= n {
+			break
+		}
+		if child+1 < n && e.batch[child+1].due < e.batch[child].due {
+			child++
+		}
+		if last.due <= e.batch[child].due {
+			break
+		}
+		e.batch[i] = e.batch[child]
+		i = child
+	}
+	e.batch[i] = last
+	return top
+}
+
+// queue is first in, first out.
+type queue struct {
+	items []int32
+	head  int
+}
+
+func (q *queue) len() int     { return len(q.items) - q.head }
+func (q *queue) first() int32 { return q.items[q.head] }
+func (q *queue) push(x int32) { q.items = append(q.items, x) }
+func (q *queue) all() []int32 { return q.items[q.head:] }
+func (q *queue) pop() (x int32) {
+	x = q.items[q.head]
+	q.head++
+	if q.head > 64 && q.head*2 > len(q.items) {
+		q.items = slices.Delete(q.items, 0, q.head)
+		q.head = 0
+	}
+	return x
+}

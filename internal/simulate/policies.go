@@ -1,0 +1,204 @@
+package simulate
+
+import (
+	"slices"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// Static keeps n replicas.
+func Static(name string, n int32) Policy {
+	return Policy{Name: name, New: func(Setting) (Scaler, error) {
+		return Scaler{Plan: func(time.Duration) int32 { return n }}, nil
+	}}
+}
+
+// Annotated is what an InferenceSet's annotations ask for, decided by the code
+// that answers KEDA.
+func Annotated(name string, annotations map[string]string) Policy {
+	return Policy{Name: name, New: func(Setting) (Scaler, error) {
+		p, _, err := policy.Parse(policy.Request{Annotations: annotations})
+		if err != nil {
+			return Scaler{}, err
+		}
+		trigger := p.Trigger("default", "simulated")
+		reading := trigger.Reading()
+		_, target := trigger.Published()
+		return Scaler{
+			Families: reading.Families, Window: reading.Window, Up: Paced(p.Up), Down: Paced(p.Down),
+			Judge: func(fleet decision.Fleet, now time.Time) Call {
+				v := decision.Evaluate(trigger, fleet, now)
+				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: target, Reason: v.Reason}
+			},
+		}, nil
+	}}
+}
+
+const (
+	metricRunning = "vllm:num_requests_running"
+	metricWaiting = "vllm:num_requests_waiting"
+	metricKV      = "vllm:kv_cache_usage_perc"
+)
+
+// Concurrency is Knative's autoscaler on requests in flight: the mean over a
+// stable window of 60 s, and in panic, once that over 6 s asks for twice the
+// replicas, the greater of the two without ever going down for 60 s. Target is
+// requests in flight for one replica at 100 %; it is aimed at 70 % of it.
+func Concurrency(name string, target float64) Policy {
+	return Policy{Name: name, New: func(Setting) (Scaler, error) {
+		k := &knative{target: .7 * target}
+		return Scaler{
+			Families: []string{metricRunning, metricWaiting}, Window: 2 * time.Minute,
+			Up: Free(), Down: Free(), Judge: k.judge,
+		}, nil
+	}}
+}
+
+type knative struct {
+	target float64
+	// panicked is when it last asked for twice the replicas, most is the most
+	// that it has asked for since.
+	panicked time.Time
+	most     float64
+}
+
+func (k *knative) judge(fleet decision.Fleet, now time.Time) Call {
+	serving := 0
+	var stable, short float64
+	for _, r := range fleet.Replicas {
+		if r.Phase != decision.Serving || r.Last == nil {
+			continue
+		}
+		serving++
+		for _, metric := range []string{metricRunning, metricWaiting} {
+			if l, ok := r.History.Level(metric, decision.Window{Now: now, Length: time.Minute, Interval: scrapeInterval}); ok {
+				stable += l.Sum
+			}
+			if l, ok := r.History.Level(metric, decision.Window{Now: now, Length: 6 * time.Second, Interval: scrapeInterval}); ok {
+				short += l.Sum
+			}
+		}
+	}
+	if serving == 0 {
+		return Call{}
+	}
+	if short/k.target >= 2*float64(serving) {
+		k.panicked = now
+	}
+	total := stable / k.target
+	if now.Sub(k.panicked) < time.Minute {
+		k.most = max(k.most, total, short/k.target, float64(fleet.Desired))
+		total = k.most
+	} else {
+		k.most = 0
+	}
+	return Call{Known: true, Total: total, Target: 1}
+}
+
+// Spare is llm-d's rule: a replica is saturated at a KV usage of kv or with
+// queue requests waiting. One replica more when what is left to that, as a mean
+// over the others, is under .1 of KV or 3 in the queue; one less when it would
+// still be above with the load on one replica less.
+func Spare(name string, kv, queue float64) Policy {
+	return Policy{Name: name, New: func(Setting) (Scaler, error) {
+		return Scaler{
+			Families: []string{metricKV, metricWaiting}, Window: time.Minute,
+			Up:    Behaviour{Pods: 1, Period: time.Minute},
+			Down:  Behaviour{Window: 5 * time.Minute, Pods: 1, Period: 2 * time.Minute},
+			Judge: func(fleet decision.Fleet, now time.Time) Call { return spare(fleet, now, kv, queue) },
+		}, nil
+	}}
+}
+
+func spare(fleet decision.Fleet, now time.Time, kv, queue float64) Call {
+	w := decision.Window{Now: now, Length: time.Minute, Interval: scrapeInterval}
+	serving, open := 0, 0.0
+	var usedKV, waits float64
+	for _, r := range fleet.Replicas {
+		if r.Phase != decision.Serving {
+			continue
+		}
+		k, ok1 := r.History.Level(metricKV, w)
+		q, ok2 := r.History.Level(metricWaiting, w)
+		if !ok1 || !ok2 {
+			continue
+		}
+		serving++
+		if k.Mean < kv && q.Sum < queue {
+			open++
+			usedKV += k.Mean
+			waits += q.Sum
+		}
+	}
+	if serving == 0 {
+		return Call{}
+	}
+	step := float64(fleet.Desired)
+	n := float64(serving)
+	switch {
+	case int32(serving) < fleet.Desired: //nolint:gosec // few; the coming ones are waited for
+	case open == 0 || kv-usedKV/open < .1 || queue-waits/open < 3:
+		step++
+	case n > 1 && kv-usedKV/open*n/(n-1) >= .1 && queue-waits/open*n/(n-1) >= 3 && open == n:
+		step--
+	}
+	return Call{Known: true, Total: step, Target: 1}
+}
+
+// Oracle knows the load: replicas serve exactly while the work of the next and
+// the last minute needs them, each started in time, and are kept over a pause
+// that is shorter than a cold start. Aim is the share of the SLO's capacity that
+// it fills them to.
+func Oracle(name string, load *Load, aim float64) Policy {
+	return Policy{Name: name, New: func(s Setting) (Scaler, error) {
+		plan := plan(load, s, aim)
+		return Scaler{Plan: func(t time.Duration) int32 { return plan[min(int(t/syncPeriod), len(plan)-1)] }}, nil
+	}}
+}
+
+func plan(load *Load, s Setting, aim float64) []int32 {
+	slots := int(load.Length/syncPeriod) + 1
+	work := make([]float64, slots)
+	for _, r := range load.Requests {
+		work[min(int(r.At/syncPeriod.Seconds()), slots-1)] += s.Engine.Cost(float64(r.In), float64(r.Out))
+	}
+	limit := (1 - s.Engine.Alpha/s.SLO.ITL) * aim * syncPeriod.Seconds()
+	need := make([]int32, slots)
+	for i := range need {
+		// The mean of a minute, and the greatest such within reach.
+		most := 0.0
+		for j := max(0, i-4); j <= min(slots-1, i+4); j++ {
+			lo, hi := max(0, j-1), min(slots, j+3)
+			sum := 0.0
+			for _, w := range work[lo:hi] {
+				sum += w
+			}
+			most = max(most, sum/float64(hi-lo))
+		}
+		need[i] = min(max(s.Bounds.Min, int32(most/limit)+1), s.Bounds.Max)
+	}
+	return bridge(need, int(s.ColdStart/syncPeriod))
+}
+
+// bridge keeps each replica over a pause of up to so many slots: starting
+// another would cost as much.
+func bridge(need []int32, pause int) []int32 {
+	kept := slices.Clone(need)
+	for level := int32(1); level <= slices.Max(need); level++ {
+		last := -1
+		for i, n := range need {
+			if n < level {
+				continue
+			}
+			if last >= 0 && i-last <= pause {
+				for j := last + 1; j < i; j++ {
+					kept[j] = max(kept[j], level)
+				}
+			}
+			last = i
+		}
+	}
+	return kept
+}

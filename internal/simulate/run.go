@@ -1,0 +1,391 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+const (
+	// scrapeInterval is the scaler's default, syncPeriod the HPA's.
+	scrapeInterval = 5 * time.Second
+	syncPeriod     = 15 * time.Second
+	// termination is a pod's terminationGracePeriodSeconds: so long after its
+	// deletion its node is still paid for.
+	termination = 30 * time.Second
+	// benchmark is KAITO's, in which a pod is loaded but not Ready.
+	benchmark = time.Minute
+)
+
+// start is when every simulation begins: a time that means nothing.
+var start = time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
+
+// Setting is the world that a load and a policy meet in.
+type Setting struct {
+	Engine Engine
+	SLO    SLO
+	// ColdStart is the mean time from ordering a replica to its serving, Spread
+	// the standard deviation of its logarithm.
+	ColdStart time.Duration
+	Spread    float64
+	// Loss is the share of scrapes that fail, Stuck that of replicas which
+	// never get to serve.
+	Loss, Stuck float64
+	// RoundRobin sends requests to replicas in turn instead of to the one with
+	// the fewest in flight.
+	RoundRobin bool
+	Bounds     policy.Bounds
+	// Initial replicas serve from the start.
+	Initial int32
+	Seed    uint64
+}
+
+// Call is what a policy answers the HPA: a total and what each replica should
+// have of it, or nothing if it can't tell.
+type Call struct {
+	Known         bool
+	Total, Target float64
+	Reason        string
+}
+
+// Scaler is a policy at work. It is made anew for each run.
+type Scaler struct {
+	// Families are what it reads of each pod, Window how far back.
+	Families []string
+	Window   time.Duration
+	Up, Down Behaviour
+	// Judge is nil for a policy that never moves.
+	Judge func(decision.Fleet, time.Time) Call
+	// Plan, if there is one, is how many replicas serve at a time, ordered as
+	// long before as they take to start. Only who knows the future has one.
+	Plan func(time.Duration) int32
+}
+
+// Policy makes scalers.
+type Policy struct {
+	Name string
+	// New is given the world's bounds and the engine's benchmark.
+	New func(Setting) (Scaler, error)
+}
+
+// replica is one Workspace.
+type replica struct {
+	name    string
+	ordered time.Time
+	// ready is when it gets to serve; never for one that is stuck.
+	ready   time.Time
+	serving bool
+	stuck   bool
+	engine  *engine
+	history decision.History
+	failure string
+}
+
+// run is a simulation under way.
+type run struct {
+	Setting
+	load    *Load
+	scaler  Scaler
+	hpa     HPA
+	rand    *rand.Rand
+	tally   *tally
+	desired int32
+	named   int
+	// replicas in order of creation; serving are those that take requests.
+	replicas []*replica
+	serving  []*replica
+	turn     int
+	gpu      time.Duration
+	moves    []change
+	peak     int32
+	events   func(at time.Duration, from, to int32, reason string)
+	raised   time.Time
+	lowered  time.Time
+	// histogram is set if the scaler reads any.
+	histogram bool
+}
+
+// Run plays the load under the policy. It ends early, with the context's error,
+// once the context does.
+func Run(ctx context.Context, setting Setting, load *Load, p Policy) (*Result, error) {
+	return Watch(ctx, setting, load, p, nil)
+}
+
+// Watch is Run that tells each change of the desired replicas with its reason.
+func Watch(ctx context.Context, s Setting, load *Load, p Policy,
+	moved func(at time.Duration, from, to int32, reason string),
+) (*Result, error) {
+	scaler, err := p.New(s)
+	if err != nil {
+		return nil, fmt.Errorf("policy %s: %w", p.Name, err)
+	}
+	r := &run{
+		Setting: s, load: load, scaler: scaler, events: moved,
+		hpa:     HPA{Up: scaler.Up, Down: scaler.Down, Bounds: s.Bounds},
+		rand:    random(s.Seed + 1),
+		desired: s.Initial, peak: s.Initial,
+		tally: &tally{slo: s.SLO, minutes: make([]Minute, int(math.Ceil(load.Length.Minutes())))},
+	}
+	for _, name := range scaler.Families {
+		if f, found := families[name]; found && f(&engine{model: &s.Engine}).Kind == decision.Histogram {
+			r.histogram = true
+		}
+	}
+	if scaler.Plan != nil {
+		r.desired = max(1, scaler.Plan(0))
+	}
+	r.moves = []change{{start, r.desired}}
+	for range r.desired {
+		r.order(start)
+		r.serve(r.replicas[len(r.replicas)-1])
+	}
+	if err := r.play(ctx); err != nil {
+		return nil, err
+	}
+	return r.result(p.Name), nil
+}
+
+// play runs to the load's end in turns of a scrape interval.
+func (r *run) play(ctx context.Context) error {
+	next := 0
+	for at := time.Duration(0); at < r.load.Length; at += scrapeInterval {
+		end := (at + scrapeInterval).Seconds()
+		for next < len(r.load.Requests) && r.load.Requests[next].At < end {
+			r.route(int32(next)) //nolint:gosec // a load has fewer than 2³¹ requests
+			next++
+		}
+		now := start.Add(at + scrapeInterval)
+		for _, replica := range r.serving {
+			replica.engine.advance(end)
+		}
+		r.lives(now)
+		r.scrape(now)
+		if (at+scrapeInterval)%syncPeriod == 0 {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			r.sync(now)
+		}
+		r.note(at)
+	}
+	return nil
+}
+
+// note writes the minute down that has just ended.
+func (r *run) note(at time.Duration) {
+	if (at+scrapeInterval)%time.Minute != 0 {
+		return
+	}
+	m := &r.tally.minutes[int(at/time.Minute)]
+	m.Desired, m.Ready = r.desired, int32(len(r.serving)) //nolint:gosec // far fewer
+	for _, replica := range r.serving {
+		m.Waiting += int32(replica.engine.waiting.len()) //nolint:gosec // ≤ MaxSeqs
+		m.Running += int32(replica.engine.admitted)      //nolint:gosec // ≤ MaxSeqs
+	}
+}
+
+// route sends a request to a replica.
+func (r *run) route(id int32) {
+	request := &r.load.Requests[id]
+	minute := r.tally.minute(request)
+	minute.Arrived++
+	n := len(r.serving)
+	if n == 0 {
+		r.tally.refused++
+		minute.Missed++
+		return
+	}
+	r.turn++
+	best := r.serving[r.turn%n]
+	if !r.RoundRobin {
+		// From another replica each time, so that ties are spread.
+		least := math.MaxInt
+		for i := range n {
+			replica := r.serving[(r.turn+i)%n]
+			if replica.engine.next <= request.At {
+				replica.engine.advance(request.At)
+			}
+			if inFlight := replica.engine.inFlight(); inFlight < least {
+				best, least = replica, inFlight
+			}
+		}
+	}
+	best.engine.advance(request.At)
+	if !best.engine.push(id) {
+		r.tally.refused++
+		minute.Missed++
+	}
+}
+
+// lives lets replicas get ready.
+func (r *run) lives(now time.Time) {
+	for _, replica := range r.replicas {
+		if !replica.serving && !replica.stuck && !replica.ready.After(now) {
+			r.serve(replica)
+		}
+	}
+}
+
+func (r *run) serve(replica *replica) {
+	replica.serving = true
+	at := replica.ready.Sub(start).Seconds()
+	replica.engine = newEngine(&r.Engine, r.load.Requests, r.tally, max(0, at), r.histogram)
+	r.serving = append(r.serving, replica)
+}
+
+// order makes a Workspace.
+func (r *run) order(now time.Time) {
+	takes := time.Duration(float64(r.ColdStart) * math.Exp(r.Spread*r.rand.NormFloat64()-r.Spread*r.Spread/2))
+	fresh := &replica{
+		name: fmt.Sprintf("replica-%d-0", r.named), ordered: now, ready: now.Add(takes),
+		stuck: r.Stuck > 0 && r.rand.Float64() < r.Stuck,
+	}
+	if now.Equal(start) {
+		fresh.ready, fresh.stuck = start, false
+	}
+	r.named++
+	r.replicas = append(r.replicas, fresh)
+}
+
+// remove deletes one Workspace as KAITO does: those that don't serve first,
+// then any.
+func (r *run) remove(now time.Time) {
+	victim := -1
+	for i, replica := range r.replicas {
+		if !replica.serving {
+			victim = i
+		}
+	}
+	if victim < 0 {
+		victim = r.rand.IntN(len(r.replicas))
+	}
+	gone := r.replicas[victim]
+	r.replicas = append(r.replicas[:victim], r.replicas[victim+1:]...)
+	r.gpu += now.Add(termination).Sub(gone.ordered)
+	if !gone.serving {
+		return
+	}
+	for i, s := range r.serving {
+		if s == gone {
+			r.serving = append(r.serving[:i], r.serving[i+1:]...)
+			break
+		}
+	}
+	// vLLM ends its requests with itself.
+	for _, id := range gone.engine.unfinished() {
+		r.tally.broken++
+		r.tally.minute(&r.load.Requests[id]).Missed++
+	}
+}
+
+func (r *run) scrape(now time.Time) {
+	if r.scaler.Judge == nil {
+		return
+	}
+	for _, replica := range r.serving {
+		if r.Loss > 0 && r.rand.Float64() < r.Loss {
+			replica.failure = "no answer within 2s"
+			continue
+		}
+		replica.failure = ""
+		replica.history.Add(replica.engine.read(r.scaler.Families, now), r.scaler.Window)
+	}
+}
+
+// sync is the HPA's turn.
+func (r *run) sync(now time.Time) {
+	to, reason := r.desired, ""
+	switch {
+	case r.scaler.Plan != nil:
+		to = max(1, r.scaler.Plan(now.Sub(start)))
+	case r.scaler.Judge != nil:
+		call := r.scaler.Judge(r.fleet(), now)
+		if !call.Known {
+			return
+		}
+		to, reason = r.hpa.Sync(call.Total, call.Target, r.desired, now), call.Reason
+	}
+	if to == r.desired {
+		return
+	}
+	if r.events != nil {
+		r.events(now.Sub(start), r.desired, to, reason)
+	}
+	r.moves = append(r.moves, change{now, to})
+	if to > r.desired {
+		r.raised = now
+	} else {
+		r.lowered = now
+	}
+	for range to - r.desired {
+		r.order(now)
+	}
+	for range r.desired - to {
+		r.remove(now)
+	}
+	r.desired, r.peak = to, max(r.peak, to)
+	if r.scaler.Plan != nil {
+		r.lives(now.Add(r.ColdStart * 10)) // at once: they were ordered in time
+	}
+}
+
+// fleet is what the scaler knows.
+func (r *run) fleet() decision.Fleet {
+	fleet := decision.Fleet{
+		Desired: r.desired, Freshness: 3 * scrapeInterval, Interval: scrapeInterval,
+		Grace: 10 * time.Minute, Raised: r.raised, Lowered: r.lowered,
+		Replicas: make([]decision.Replica, 0, len(r.replicas)),
+	}
+	for _, replica := range r.replicas {
+		known := decision.Replica{Pod: replica.name, Ordered: replica.ordered, Phase: decision.Starting}
+		if replica.serving {
+			known.Phase, known.Expected, known.ReadySince = decision.Serving, replica.ready, replica.ready
+			known.History, known.Last, known.Failure = replica.history, replica.history.Newest(), replica.failure
+		}
+		fleet.Replicas = append(fleet.Replicas, known)
+	}
+	return fleet
+}
+
+func (r *run) result(name string) *Result {
+	end := start.Add(r.load.Length)
+	for _, replica := range r.replicas {
+		r.gpu += end.Sub(replica.ordered)
+	}
+	t := r.tally
+	result := &Result{
+		Load: r.load.Name, Policy: name, Seed: r.Seed,
+		Refused: t.refused, Broken: t.broken,
+		TTFT50: t.quantile(.5), TTFT99: t.quantile(.99),
+		GPUHours: r.gpu.Hours(), Reversals: reversals(r.moves, 2*r.ColdStart),
+		Peak: r.peak, Minutes: t.minutes,
+	}
+	if r.scaler.Plan != nil {
+		// Its replicas came ready: their cold starts are paid for all the same.
+		for i, m := range r.moves[1:] {
+			result.GPUHours += max(0, float64(m.replicas-r.moves[i].replicas)) * r.ColdStart.Hours()
+		}
+	}
+	// What is still in flight has neither met its SLO nor missed it, unless it
+	// is late already.
+	inFlight := 0
+	for _, replica := range r.serving {
+		inFlight += replica.engine.inFlight()
+		for _, id := range replica.engine.waiting.all() {
+			if r.load.Length.Seconds()-r.load.Requests[id].At > r.SLO.TTFT+2 {
+				result.Unfinished++
+			}
+		}
+	}
+	result.Requests = t.answered + t.refused + t.broken + result.Unfinished
+	result.Attained = t.attained
+	in, out := r.load.Mean()
+	work := float64(len(r.load.Requests)) / r.Engine.Capacity(in, out, r.SLO.ITL)
+	result.WastedHours = max(0, result.GPUHours-work/3600)
+	return result
+}

@@ -1,0 +1,123 @@
+package simulate
+
+import (
+	"math"
+	"time"
+)
+
+// SLO is what users are promised.
+type SLO struct {
+	// TTFT is the time to the first token of a prompt of up to 4096 tokens, in
+	// seconds; each further 4096 add one second. ITL is the mean time between
+	// tokens of one request, in seconds.
+	TTFT, ITL float64
+}
+
+// DefaultSLO is 2 s to the first token and 60 ms between tokens.
+var DefaultSLO = SLO{TTFT: 2, ITL: .06}
+
+const perMoreTokens = 4096
+
+func (s SLO) met(r *Request, ttft, itl float64) bool {
+	return itl <= s.ITL && ttft <= s.TTFT+float64((int(r.In)-1)/perMoreTokens)
+}
+
+// Result is what came of a load under a policy.
+type Result struct {
+	Load, Policy string
+	Seed         uint64
+	// Requests is how many there were; of them Attained met the SLO, Refused
+	// got a 429 or found no replica, Broken were lost with a replica, and
+	// Unfinished had no answer when the load had ended.
+	Requests, Attained, Refused, Broken, Unfinished int
+	// TTFT50 and TTFT99 are quantiles over answered requests, in seconds.
+	TTFT50, TTFT99 float64
+	// GPUHours is from ordering a replica's node to releasing it, with one GPU
+	// for each; WastedHours of it are beyond what the load's work fills when
+	// every replica works at the SLO's limit.
+	GPUHours, WastedHours float64
+	// Reversals are changes of direction within two cold starts.
+	Reversals int
+	// Peak is the most replicas that were desired at a time.
+	Peak int32
+	// Minutes is the course of it.
+	Minutes []Minute
+}
+
+// Attainment is the share of requests that met the SLO.
+func (r *Result) Attainment() float64 {
+	if r.Requests == 0 {
+		return 1
+	}
+	return float64(r.Attained) / float64(r.Requests)
+}
+
+// Minute is a minute of a run.
+type Minute struct {
+	// Arrived and Missed are requests by the time of their arrival.
+	Arrived, Missed int32
+	// Desired and Ready are replicas at the minute's end, Waiting and Running
+	// requests.
+	Desired, Ready, Waiting, Running int32
+	// TTFT is the greatest time to first token of the requests that came in
+	// it, in seconds.
+	TTFT float32
+}
+
+// tally counts requests as they end.
+type tally struct {
+	slo      SLO
+	answered int
+	attained int
+	refused  int
+	broken   int
+	ttft     [512]int
+	minutes  []Minute
+}
+
+// The buckets of tally.ttft: each is 3 % wide, the first ends at 1 ms.
+const ttftStep = 1.03
+
+func (t *tally) served(r *Request, ttft, itl float64) {
+	t.answered++
+	i := 0
+	if ttft > .001 {
+		i = min(int(math.Log(ttft/.001)/math.Log(ttftStep))+1, len(t.ttft)-1)
+	}
+	t.ttft[i]++
+	m := t.minute(r)
+	m.TTFT = max(m.TTFT, float32(ttft))
+	if t.slo.met(r, ttft, itl) {
+		t.attained++
+		return
+	}
+	m.Missed++
+}
+
+func (t *tally) minute(r *Request) *Minute {
+	return &t.minutes[min(int(r.At/60), len(t.minutes)-1)]
+}
+
+func (t *tally) quantile(q float64) float64 {
+	rank, sum := q*float64(t.answered), 0
+	for i, n := range t.ttft {
+		sum += n
+		if float64(sum) >= rank && sum > 0 {
+			return .001 * math.Pow(ttftStep, float64(i))
+		}
+	}
+	return 0
+}
+
+// reversals counts turns that come within a time of the move before.
+func reversals(moves []change, within time.Duration) int {
+	n := 0
+	for i := 2; i < len(moves); i++ {
+		now := moves[i].replicas > moves[i-1].replicas
+		before := moves[i-1].replicas > moves[i-2].replicas
+		if now != before && moves[i].at.Sub(moves[i-1].at) <= within {
+			n++
+		}
+	}
+	return n
+}
