@@ -121,7 +121,7 @@ type engine struct {
 
 // counters are those of vLLM's page, since the process began.
 type counters struct {
-	prompt, generated, success, rejected float64
+	prompt, generated, success, rejected, steps float64
 	// tokenTime is the sum of all inter-token latencies.
 	tokenTime float64
 	ttft      [len(ttftBounds) + 1]float64
@@ -234,6 +234,7 @@ func (e *engine) run(t float64) {
 	}
 	steps := dt * e.speed
 	e.iterations += steps
+	e.counters.steps += steps
 	if e.prefill.len() > 0 {
 		e.left -= steps * float64(e.model.Chunk)
 	}

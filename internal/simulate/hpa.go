@@ -68,7 +68,7 @@ func (h *HPA) Sync(total, target float64, current int32, now time.Time) int32 {
 // highest of the downward one.
 func (h *HPA) stabilise(wanted, current int32, now time.Time) int32 {
 	up, down := wanted, wanted
-	kept := h.recommendations[:0]
+	var kept []change
 	for _, r := range h.recommendations {
 		if age := now.Sub(r.at); age < max(h.Up.Window, h.Down.Window) {
 			kept = append(kept, r)
@@ -80,7 +80,8 @@ func (h *HPA) stabilise(wanted, current int32, now time.Time) int32 {
 			}
 		}
 	}
-	h.recommendations = append(kept, change{now, wanted})
+	kept = append(kept, change{now, wanted})
+	h.recommendations = kept
 	return min(max(current, up), down)
 }
 

@@ -27,6 +27,10 @@ var families = map[string]func(*engine) decision.Family{
 	"vllm:request_time_per_output_token_seconds": histogram(tokenLe, func(c *counters) ([]float64, float64) {
 		return c.tpot[:], c.tpotSum
 	}),
+	// Of iterations the number alone is simulated, not their sizes.
+	"vllm:iteration_tokens_total": histogram([]float64{math.Inf(1)}, func(c *counters) ([]float64, float64) {
+		return []float64{c.steps}, c.prompt + c.generated
+	}),
 	"vllm:request_queue_time_seconds": histogram(secondLe, func(c *counters) ([]float64, float64) {
 		return c.queued[:], c.queuedSum
 	}),

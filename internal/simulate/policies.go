@@ -113,9 +113,27 @@ func Spare(name string, kv, queue float64) Policy {
 }
 
 func spare(fleet decision.Fleet, now time.Time, kv, queue float64) Call {
+	serving, open, usedKV, waits := unsaturated(fleet, now, kv, queue)
+	if serving == 0 {
+		return Call{}
+	}
+	n, step := float64(serving), float64(fleet.Desired)
+	left := func(load float64) bool {
+		return open > 0 && kv-usedKV/open*load >= .1 && queue-waits/open*load >= 3
+	}
+	switch {
+	case serving < fleet.Desired: // those on their way are waited for
+	case !left(1):
+		step++
+	case n > 1 && open == n && left(n/(n-1)):
+		step--
+	}
+	return Call{Known: true, Total: step, Target: 1}
+}
+
+// unsaturated adds up the replicas that are open to more.
+func unsaturated(fleet decision.Fleet, now time.Time, kv, queue float64) (serving int32, open, usedKV, waits float64) {
 	w := decision.Window{Now: now, Length: time.Minute, Interval: scrapeInterval}
-	serving, open := 0, 0.0
-	var usedKV, waits float64
 	for _, r := range fleet.Replicas {
 		if r.Phase != decision.Serving {
 			continue
@@ -132,19 +150,7 @@ func spare(fleet decision.Fleet, now time.Time, kv, queue float64) Call {
 			waits += q.Sum
 		}
 	}
-	if serving == 0 {
-		return Call{}
-	}
-	step := float64(fleet.Desired)
-	n := float64(serving)
-	switch {
-	case int32(serving) < fleet.Desired: //nolint:gosec // few; the coming ones are waited for
-	case open == 0 || kv-usedKV/open < .1 || queue-waits/open < 3:
-		step++
-	case n > 1 && kv-usedKV/open*n/(n-1) >= .1 && queue-waits/open*n/(n-1) >= 3 && open == n:
-		step--
-	}
-	return Call{Known: true, Total: step, Target: 1}
+	return serving, open, usedKV, waits
 }
 
 // Oracle knows the load: replicas serve exactly while the work of the next and
@@ -202,3 +208,29 @@ func bridge(need []int32, pause int) []int32 {
 	}
 	return kept
 }
+
+// Saturated is the policy without thresholds, with a tuning of its own.
+func Saturated(name string, tuning decision.Tuning) Policy {
+	return Policy{Name: name, New: func(s Setting) (Scaler, error) {
+		saturation := decision.Saturation{
+			Bounds: s.Bounds, TTFT: seconds(s.SLO.TTFT), ITL: seconds(s.SLO.ITL),
+			PeakTokensPerMinute: s.Engine.PeakTokensPerMinute(), ColdStart: defaultColdStart, Tuning: tuning,
+		}
+		var learned decision.Learned
+		reading := decision.SaturationReading()
+		return Scaler{
+			Families: reading.Families, Window: reading.Window, Up: Free(), Down: Free(),
+			Judge: func(fleet decision.Fleet, now time.Time) Call {
+				var v decision.Verdict
+				v, learned = saturation.Judge(learned, fleet, now)
+				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: 1, Reason: v.Reason}
+			},
+		}, nil
+	}}
+}
+
+// defaultColdStart is what a replica is taken to need before one was seen.
+
+const defaultColdStart = 6 * time.Minute
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

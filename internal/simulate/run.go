@@ -18,8 +18,6 @@ const (
 	// termination is a pod's terminationGracePeriodSeconds: so long after its
 	// deletion its node is still paid for.
 	termination = 30 * time.Second
-	// benchmark is KAITO's, in which a pod is loaded but not Ready.
-	benchmark = time.Minute
 )
 
 // start is when every simulation begins: a time that means nothing.
@@ -40,6 +38,10 @@ type Setting struct {
 	// the fewest in flight.
 	RoundRobin bool
 	Bounds     policy.Bounds
+	// WarmUp is not scored: neither the requests that come in it, nor its
+	// GPU-hours. A policy learns in it, as it has in a fleet that has stood for
+	// a while.
+	WarmUp time.Duration
 	// Initial replicas serve from the start.
 	Initial int32
 	Seed    uint64
@@ -129,7 +131,7 @@ func Watch(ctx context.Context, s Setting, load *Load, p Policy,
 		hpa:     HPA{Up: scaler.Up, Down: scaler.Down, Bounds: s.Bounds},
 		rand:    random(s.Seed + 1),
 		desired: s.Initial, peak: s.Initial,
-		tally: &tally{slo: s.SLO, minutes: make([]Minute, int(math.Ceil(load.Length.Minutes())))},
+		tally: &tally{slo: s.SLO, from: s.WarmUp.Seconds(), minutes: make([]Minute, int(math.Ceil(load.Length.Minutes())))},
 	}
 	for _, name := range scaler.Families {
 		if f, found := families[name]; found && f(&engine{model: &s.Engine}).Kind == decision.Histogram {
@@ -156,7 +158,7 @@ func (r *run) play(ctx context.Context) error {
 	for at := time.Duration(0); at < r.load.Length; at += scrapeInterval {
 		end := (at + scrapeInterval).Seconds()
 		for next < len(r.load.Requests) && r.load.Requests[next].At < end {
-			r.route(int32(next)) //nolint:gosec // a load has fewer than 2³¹ requests
+			r.route(int32(next))
 			next++
 		}
 		now := start.Add(at + scrapeInterval)
@@ -192,12 +194,10 @@ func (r *run) note(at time.Duration) {
 // route sends a request to a replica.
 func (r *run) route(id int32) {
 	request := &r.load.Requests[id]
-	minute := r.tally.minute(request)
-	minute.Arrived++
+	r.tally.minute(request).Arrived++
 	n := len(r.serving)
 	if n == 0 {
-		r.tally.refused++
-		minute.Missed++
+		r.tally.refuse(request)
 		return
 	}
 	r.turn++
@@ -217,8 +217,7 @@ func (r *run) route(id int32) {
 	}
 	best.engine.advance(request.At)
 	if !best.engine.push(id) {
-		r.tally.refused++
-		minute.Missed++
+		r.tally.refuse(request)
 	}
 }
 
@@ -266,7 +265,7 @@ func (r *run) remove(now time.Time) {
 	}
 	gone := r.replicas[victim]
 	r.replicas = append(r.replicas[:victim], r.replicas[victim+1:]...)
-	r.gpu += now.Add(termination).Sub(gone.ordered)
+	r.pay(gone, now.Add(termination))
 	if !gone.serving {
 		return
 	}
@@ -278,9 +277,17 @@ func (r *run) remove(now time.Time) {
 	}
 	// vLLM ends its requests with itself.
 	for _, id := range gone.engine.unfinished() {
-		r.tally.broken++
-		r.tally.minute(&r.load.Requests[id]).Missed++
+		r.tally.lost(&r.load.Requests[id])
 	}
+}
+
+// pay adds the time of a replica that is released.
+func (r *run) pay(replica *replica, released time.Time) {
+	from := replica.ordered
+	if scored := start.Add(r.WarmUp); from.Before(scored) {
+		from = scored
+	}
+	r.gpu += max(0, released.Sub(from))
 }
 
 func (r *run) scrape(now time.Time) {
@@ -355,7 +362,7 @@ func (r *run) fleet() decision.Fleet {
 func (r *run) result(name string) *Result {
 	end := start.Add(r.load.Length)
 	for _, replica := range r.replicas {
-		r.gpu += end.Sub(replica.ordered)
+		r.pay(replica, end)
 	}
 	t := r.tally
 	result := &Result{
@@ -368,14 +375,15 @@ func (r *run) result(name string) *Result {
 	if r.scaler.Plan != nil {
 		// Its replicas came ready: their cold starts are paid for all the same.
 		for i, m := range r.moves[1:] {
+			if m.at.Before(start.Add(r.WarmUp)) {
+				continue
+			}
 			result.GPUHours += max(0, float64(m.replicas-r.moves[i].replicas)) * r.ColdStart.Hours()
 		}
 	}
 	// What is still in flight has neither met its SLO nor missed it, unless it
 	// is late already.
-	inFlight := 0
 	for _, replica := range r.serving {
-		inFlight += replica.engine.inFlight()
 		for _, id := range replica.engine.waiting.all() {
 			if r.load.Length.Seconds()-r.load.Requests[id].At > r.SLO.TTFT+2 {
 				result.Unfinished++
@@ -385,7 +393,7 @@ func (r *run) result(name string) *Result {
 	result.Requests = t.answered + t.refused + t.broken + result.Unfinished
 	result.Attained = t.attained
 	in, out := r.load.Mean()
-	work := float64(len(r.load.Requests)) / r.Engine.Capacity(in, out, r.SLO.ITL)
+	work := float64(result.Requests) / r.Engine.Capacity(in, out, r.SLO.ITL)
 	result.WastedHours = max(0, result.GPUHours-work/3600)
 	return result
 }

@@ -66,7 +66,9 @@ type Minute struct {
 
 // tally counts requests as they end.
 type tally struct {
-	slo      SLO
+	slo SLO
+	// from is when scoring begins, in seconds.
+	from     float64
 	answered int
 	attained int
 	refused  int
@@ -79,19 +81,35 @@ type tally struct {
 const ttftStep = 1.03
 
 func (t *tally) served(r *Request, ttft, itl float64) {
+	m := t.minute(r)
+	m.TTFT = max(m.TTFT, float32(ttft))
+	met := t.slo.met(r, ttft, itl)
+	if !met {
+		m.Missed++
+	}
+	if r.At < t.from {
+		return
+	}
 	t.answered++
+	if met {
+		t.attained++
+	}
 	i := 0
 	if ttft > .001 {
 		i = min(int(math.Log(ttft/.001)/math.Log(ttftStep))+1, len(t.ttft)-1)
 	}
 	t.ttft[i]++
-	m := t.minute(r)
-	m.TTFT = max(m.TTFT, float32(ttft))
-	if t.slo.met(r, ttft, itl) {
-		t.attained++
-		return
+}
+
+// refuse counts a request that nobody took, lost one that went with its replica.
+func (t *tally) refuse(r *Request) { t.miss(r, &t.refused) }
+func (t *tally) lost(r *Request)   { t.miss(r, &t.broken) }
+
+func (t *tally) miss(r *Request, count *int) {
+	t.minute(r).Missed++
+	if r.At >= t.from {
+		*count++
 	}
-	m.Missed++
 }
 
 func (t *tally) minute(r *Request) *Minute {

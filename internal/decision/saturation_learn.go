@@ -1,0 +1,262 @@
+package decision
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+const (
+	// bins of load, each a twentieth of what a replica could do at the limit.
+	bins     = 30
+	binWidth = .05
+	// enoughRequests must have been served before the learned counts for more
+	// than its prior.
+	enoughRequests = 2000
+	// doubt is the variance of a prior speed, relative: it may be half as much
+	// again.
+	doubt = .25
+	// remembered is how many minutes of demand are kept: a day.
+	remembered = 24 * 60
+)
+
+// Learned is what is known of an InferenceSet: what its replicas can do, what
+// its users ask for, how its load grows and how long a replica takes to start.
+// It is a value: Judge returns a new one. Its zero value knows nothing.
+type Learned struct {
+	// Began is the first verdict, At the last, Before the one before it.
+	Began, Before, At time.Time
+	// Speed are the engine's times relative to the prior's: of an empty
+	// iteration, a prompt token and a generated token; Doubt is the covariance
+	// of their estimate.
+	Speed [3]float64
+	Doubt [3][3]float64
+	// Prompt, Generated and Requests are decayed sums: the mean request.
+	Prompt, Generated, Requests float64
+	// Answered and Late are decayed counts of answers by the load at which they
+	// were given, in bins.
+	Answered, Late [bins]float64
+	// Demand is the demand of each minute, in seconds of work a second; Need the
+	// greatest need, in replicas. Both are rings, by minute.
+	Demand, Need [remembered]float32
+	// Grew is by how much the demand of a minute had grown within a cold start
+	// after it, in seconds of work a second.
+	Grew [remembered]float32
+	// Bursty is set while large growth within a cold start is usual.
+	Bursty bool
+	// Enough is when there were last as many replicas as needed, Highest the
+	// greatest mean demand of three minutes within a day.
+	Enough  time.Time
+	Highest float64
+	// ColdStarts are the newest ones seen, in seconds; Started how many.
+	ColdStarts [8]float64
+	Started    int
+}
+
+// prior is what a replica is taken for until it has been seen at work: an empty
+// iteration of 10 ms, a generated token as costly as three of a prompt, and
+// nine tenths of its time filled in KAITO's benchmark of 2048 tokens in and 256
+// out.
+func (s Saturation) prior() [3]float64 {
+	peak := s.PeakTokensPerMinute / 60
+	if peak <= 0 {
+		peak = 15000
+	}
+	prompt := .9 / peak / (8.0/9 + 3.0/9)
+	return [3]float64{.010, prompt, 3 * prompt}
+}
+
+// speed are an empty iteration, a prompt token and a generated token in seconds.
+func (l *Learned) speed(s Saturation) [3]float64 {
+	prior := s.prior()
+	if l.Speed == [3]float64{} {
+		return prior
+	}
+	for i := range prior {
+		prior[i] *= min(max(l.Speed[i], .2), 5)
+	}
+	return prior
+}
+
+// limit is the share of its time that a replica can give to tokens while the
+// time between them is as promised: an iteration of a steady batch takes
+// empty ÷ (1 − that share).
+func (l *Learned) limit(s Saturation) float64 {
+	return max(.2, 1-l.speed(s)[0]/s.ITL.Seconds())
+}
+
+// cost is the replica's time that the mean request takes, in seconds, under the
+// speeds that the sums were weighted with.
+func (l *Learned) cost() float64 {
+	if l.Requests < 1 {
+		return 0
+	}
+	return (l.Prompt + l.Generated) / l.Requests
+}
+
+// learn takes in a minute.
+func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Learned {
+	if l.Began.IsZero() {
+		l.Began = now
+		l.Speed = [3]float64{1, 1, 1}
+		for i := range l.Doubt {
+			l.Doubt[i][i] = doubt
+		}
+	}
+	for _, r := range fleet.Replicas {
+		if r.ReadySince.After(l.At) && !r.ReadySince.After(now) && !l.At.IsZero() && r.ReadySince.After(r.Ordered) {
+			l.ColdStarts[l.Started%len(l.ColdStarts)] = r.ReadySince.Sub(r.Ordered).Seconds()
+			l.Started++
+		}
+	}
+	for _, p := range load.pods {
+		l.fit(s, p)
+	}
+	elapsed := 15.0
+	if !l.At.IsZero() {
+		elapsed = min(now.Sub(l.At).Seconds(), sight.Seconds())
+	}
+	l.Before, l.At = l.At, now
+	// The sums are of seconds of work. Half of them is forgotten in ten
+	// minutes.
+	speed := l.speed(s)
+	keep := math.Exp2(-elapsed / 600)
+	share := elapsed / sight.Seconds()
+	l.Prompt = l.Prompt*keep + load.prompt*speed[1]*share
+	l.Generated = l.Generated*keep + load.generated*speed[2]*share
+	l.Requests = l.Requests*keep + load.requests*share
+	l.forget(elapsed)
+	for _, p := range load.pods {
+		l.file(s, p, share)
+	}
+	return l
+}
+
+// file notes how a replica's answers were at the load they were given at.
+func (l *Learned) file(s Saturation, p podLoad, share float64) {
+	if p.answered == 0 || !p.steady {
+		return
+	}
+	speed := l.speed(s)
+	work := p.prompt*speed[1] + p.generated*speed[2]
+	bin := min(int(work/l.limit(s)/binWidth), bins-1)
+	l.Answered[bin] += p.answered * share
+	l.Late[bin] += p.late * share
+}
+
+// forget ages what is known of each bin: of a busy one the newest 20 000 answers
+// count, and what nobody has seen for hours is tried again.
+func (l *Learned) forget(elapsed float64) {
+	const most = 20000
+	keep := math.Exp2(-elapsed / (2 * time.Hour).Seconds())
+	for bin := range bins {
+		k := keep
+		if l.Answered[bin] > most {
+			k *= most / l.Answered[bin]
+		}
+		l.Answered[bin] *= k
+		l.Late[bin] *= k
+	}
+}
+
+// safe is the load that a replica can be given while the promise is kept, as a
+// share of the limit: up to the first bin in which too many answers were late,
+// and one bin beyond what has been seen.
+func (l *Learned) safe(s Saturation) float64 {
+	const (
+		unseen = .80 // until it is known better
+		least  = .25
+		most   = .95
+		few    = 300
+	)
+	safe := unseen
+	for bin := range bins {
+		at := float64(bin) * binWidth
+		if at >= most {
+			break
+		}
+		if l.Answered[bin] < few {
+			continue
+		}
+		share := l.Late[bin] / l.Answered[bin]
+		if share > s.Tuning.Misses {
+			return min(max(at, least), safe)
+		}
+		safe = max(safe, at+1.5*binWidth)
+	}
+	return min(safe, most)
+}
+
+// fit is recursive least squares of 1 = empty × iterations a second + prompt ×
+// tokens in a second + generated × tokens out a second: that is what a busy
+// replica's time is spent on.
+func (l *Learned) fit(s Saturation, p podLoad) {
+	if !p.busy || p.steps <= 0 {
+		return
+	}
+	prior := s.prior()
+	x := [3]float64{prior[0] * p.steps, prior[1] * p.prompt, prior[2] * p.generated}
+	// The variance of a minute's sum, and by how much a speed may have changed
+	// since: an estimate rests on some hundred readings.
+	const noise, drift = .01, 1e-6
+	var dx [3]float64
+	variance, wrong := noise, 1.0
+	for i := range x {
+		for j := range x {
+			dx[i] += l.Doubt[i][j] * x[j]
+		}
+		variance += x[i] * dx[i]
+		wrong -= x[i] * l.Speed[i]
+	}
+	for i := range x {
+		l.Speed[i] += dx[i] / variance * wrong
+	}
+	for i := range x {
+		for j := range x {
+			l.Doubt[i][j] -= dx[i] * dx[j] / variance
+			if i == j {
+				l.Doubt[i][j] = min(l.Doubt[i][j]+drift, doubt)
+			}
+		}
+	}
+}
+
+// coldStart is how long a replica takes: the longest but one of the newest, or
+// the prior.
+func (l *Learned) coldStart(s Saturation) time.Duration {
+	n := min(l.Started, len(l.ColdStarts))
+	if n == 0 {
+		return s.ColdStart
+	}
+	seen := slices.Clone(l.ColdStarts[:n])
+	slices.Sort(seen)
+	return time.Duration(seen[max(0, n-2)] * float64(time.Second))
+}
+
+func minute(now time.Time) int64 { return now.Unix() / 60 }
+
+// remember writes the demand down.
+func (l Learned) remember(s Saturation, n need, desired int32, now time.Time) Learned {
+	slot := minute(now) % remembered
+	before := minute(l.Before)
+	if before != minute(now) {
+		l.Demand[slot], l.Need[slot], l.Grew[slot] = 0, 0, 0
+		l.note(s, now)
+	}
+	work := float32(n.demand * l.limit(s) * n.safe)
+	l.Demand[slot] = work
+	if n.whole <= float64(desired)+hair {
+		l.Enough = now
+	}
+	l.Need[slot] = max(l.Need[slot], float32(n.whole-n.alarm))
+	return l
+}
+
+// most is the greatest need of a window.
+func (l *Learned) most(window time.Duration, now time.Time) float64 {
+	most := float32(0)
+	for m := minute(now.Add(-window)); m <= minute(now); m++ {
+		most = max(most, l.Need[m%remembered])
+	}
+	return float64(most)
+}

@@ -1,0 +1,188 @@
+package decision
+
+import (
+	"math"
+	"time"
+)
+
+// sight is how far back a load is looked at. Over 30 s its peaks are a tenth
+// higher, and those pass before anybody waits for long.
+const sight = time.Minute
+
+// load is what a fleet was asked for and did over the last minute.
+type load struct {
+	serving, spoke int
+	read           []string
+	unreadable     []Unread
+	// arrivals are requests a second over the fleet, those that can't be read
+	// taken to have as many as the others.
+	arrivals float64
+	// waiting is requests; kv the mean usage of the cache.
+	waiting, kv float64
+	// prompt, generated and requests are what was worked off within seconds, the
+	// time of all replicas together.
+	prompt, generated, requests, seconds float64
+	// latency is the mean time between tokens, 0 if there were none.
+	latency float64
+	pods    []podLoad
+}
+
+// podLoad is one replica's share: tokens and iterations a second. It is busy if
+// it had something to run all the time, steady if what it ran hardly changed
+// and nothing waited: then its answers tell of its load.
+type podLoad struct {
+	prompt, generated, steps float64
+	busy, steady             bool
+	late, answered           float64
+}
+
+// observe adds up the fleet.
+func observe(fleet Fleet, s Saturation, now time.Time) load {
+	var l load
+	var rate, kv, tokenTime, tokens float64
+	for _, r := range fleet.Replicas {
+		if !r.speaks(fleet.Freshness, now) {
+			continue
+		}
+		l.serving++
+		if _, why := r.family(familyRunning, fleet.Freshness, now); why != "" {
+			l.unreadable = append(l.unreadable, Unread{Pod: r.Pod, Why: why, Released: r.silent(familyRunning, now) > fleet.Grace})
+			continue
+		}
+		l.read = append(l.read, r.Pod)
+		first, last := r.History.ends(now.Add(-sight))
+		span := last.At.Sub(first.At).Seconds()
+		// A pod that has just joined speaks once it has been seen for 10 s.
+		if span < 10 {
+			continue
+		}
+		d := stretch{first, last}
+		l.spoke++
+		done := d.gain(familySuccess)
+		rate += max(0, done+d.change(familyRunning)+d.change(familyWaiting)+d.gain(familyRejected)) / span
+		l.waiting += value(last, familyWaiting)
+		kv += value(last, familyKV)
+		_, steps := d.histogram(familySteps)
+		p := podLoad{prompt: d.gain(familyPrompt) / span, generated: d.gain(familyGenerated) / span, steps: steps / span}
+		runs := r.History.span(familyRunning, first.At)
+		// At a mean of four a Poisson number is none for 2 % of the time.
+		p.busy = runs.low >= 1 && runs.mean >= 4
+		p.steady = span > 45 && runs.high-runs.low <= max(6, .5*runs.mean) &&
+			r.History.span(familyWaiting, first.At).high < 2 && d.gain(familyRejected) == 0
+		spent, count := d.histogram(familyITL)
+		tokenTime, tokens = tokenTime+spent, tokens+count
+		l.prompt += d.gain(familyPrompt)
+		l.generated += d.gain(familyGenerated)
+		l.requests += done
+		l.seconds += span
+		slow, answered := d.beyond(familyTPOT, s.ITL.Seconds())
+		tardy, _ := d.beyond(familyTTFT, s.TTFT.Seconds())
+		p.late, p.answered = min(slow+tardy, answered), answered
+		l.pods = append(l.pods, p)
+	}
+	if l.spoke > 0 {
+		l.arrivals = rate * float64(l.serving) / float64(l.spoke)
+		l.waiting *= float64(l.serving) / float64(l.spoke)
+		l.kv = kv / float64(l.spoke)
+	}
+	if tokens > 0 {
+		l.latency = tokenTime / tokens
+	}
+	return l
+}
+
+// alarm tells of a fleet that needs more whatever its throughput says: the mean
+// time between tokens is past the promise, or the KV cache nearly full.
+func (l *load) alarm(s Saturation) bool {
+	return l.latency > s.ITL.Seconds() || l.kv > .9
+}
+
+// stretch is the first and the last sample of a pod in sight.
+type stretch struct{ first, last *Sample }
+
+// ends are the newest sample at or before start, or the oldest of the newest
+// sample's process, and the newest.
+func (h *History) ends(start time.Time) (first, last *Sample) {
+	last = h.Newest()
+	first = last
+	for i := len(h.samples) - 2; i >= 0 && first.At.After(start); i-- {
+		if !h.samples[i].sameProcess(last) {
+			break
+		}
+		first = h.samples[i]
+	}
+	return first, last
+}
+
+// extent is the least, the greatest and the mean value of a gauge.
+type extent struct{ low, high, mean float64 }
+
+// span is a gauge's extent since a time.
+func (h *History) span(name string, since time.Time) extent {
+	e := extent{low: math.Inf(1), high: math.Inf(-1)}
+	n := 0.0
+	for i := len(h.samples) - 1; i >= 0 && !h.samples[i].At.Before(since); i-- {
+		v := value(h.samples[i], name)
+		e.low, e.high = min(e.low, v), max(e.high, v)
+		e.mean += v
+		n++
+	}
+	e.mean /= max(1, n)
+	return e
+}
+
+func value(s *Sample, name string) float64 {
+	if f, found := find(s, name); found {
+		return f.Sum
+	}
+	return 0
+}
+
+func (e stretch) change(name string) float64 { return value(e.last, name) - value(e.first, name) }
+
+// gain is what a counter gained. One that a page lacks has gained nothing: the
+// guard's isn't there without the guard.
+func (e stretch) gain(name string) float64 { return max(0, e.change(name)) }
+
+func (e stretch) buckets(name string) (before, after *Buckets) {
+	a, found1 := find(e.first, name)
+	b, found2 := find(e.last, name)
+	if !found1 || !found2 || !continues(a, b) || a.Buckets == nil {
+		return nil, nil
+	}
+	return a.Buckets, b.Buckets
+}
+
+// histogram is the sum and the number of observations gained.
+func (e stretch) histogram(name string) (sum, count float64) {
+	a, b := e.buckets(name)
+	if a == nil {
+		return 0, 0
+	}
+	return b.Sum - a.Sum, b.Count() - a.Count()
+}
+
+// beyond is how many of the observations gained were over a limit, and how many
+// there were. Within the limit's bucket the tail is taken to fall
+// geometrically: linear, 60 ms between bounds of 50 and 75 would take most of
+// those just over 50 for late.
+func (e stretch) beyond(name string, limit float64) (over, all float64) {
+	a, b := e.buckets(name)
+	if a == nil {
+		return 0, 0
+	}
+	all = b.Count() - a.Count()
+	lower, above := 0.0, all
+	for i, le := range b.Le {
+		rest := all - (b.Cumulative[i] - a.Cumulative[i])
+		if le < limit {
+			lower, above = le, rest
+			continue
+		}
+		if math.IsInf(le, 1) || above <= 0 {
+			return max(0, above), all
+		}
+		return above * math.Pow(max(rest, .1)/max(above, .1), (limit-lower)/(le-lower)), all
+	}
+	return 0, all
+}

@@ -1,0 +1,210 @@
+package decision
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// saturated is a policy whose replicas are as its prior takes them: an empty
+// iteration of 10 ms, and 15 000 tokens a second in the benchmark.
+func saturated() Saturation {
+	return Saturation{
+		Bounds: policy.Bounds{Min: 1, Max: 10}, TTFT: 2 * time.Second, ITL: 60 * time.Millisecond,
+		ColdStart: 5 * time.Minute, Tuning: DefaultTuning,
+	}
+}
+
+// worker is a pod that takes so many requests a second, of a thousand tokens in
+// and a hundred out, and serves them all.
+type worker struct {
+	Replica
+	rps, running, waiting float64
+	silent                bool
+}
+
+func worksAt(rps float64) *worker {
+	return &worker{Replica: in(Serving), rps: rps, running: 5 + rps}
+}
+
+func (w *worker) page(at time.Time, seconds float64) *Sample {
+	done := w.rps * seconds
+	// What the tokens leave of the time goes into iterations.
+	prior := saturated().prior()
+	iterations := (1 - w.rps*(1000*prior[1]+100*prior[2])) / prior[0] * seconds
+	latencies := &Buckets{Le: []float64{.025, .05, math.Inf(1)}, Cumulative: []float64{done, done, done}, Sum: .02 * done}
+	return &Sample{At: at, ProcessStart: 1, Families: []Family{
+		{Name: familyRunning, Kind: Gauge, Sum: w.running, Engines: 1},
+		{Name: familyWaiting, Kind: Gauge, Sum: w.waiting, Engines: 1},
+		{Name: familyKV, Kind: Gauge, Sum: .3, Engines: 1},
+		{Name: familySuccess, Kind: Counter, Sum: done, Engines: 1},
+		{Name: familyPrompt, Kind: Counter, Sum: 1000 * done, Engines: 1},
+		{Name: familyGenerated, Kind: Counter, Sum: 100 * done, Engines: 1},
+		{Name: familyTPOT, Kind: Histogram, Buckets: latencies, Engines: 1},
+		{Name: familyTTFT, Kind: Histogram, Buckets: latencies, Engines: 1},
+		{Name: familySteps, Kind: Histogram, Engines: 1, Buckets: &Buckets{
+			Le: []float64{math.Inf(1)}, Cumulative: []float64{iterations}, Sum: 1100 * done,
+		}},
+		{Name: familyITL, Kind: Histogram, Engines: 1, Buckets: &Buckets{
+			Le: []float64{math.Inf(1)}, Cumulative: []float64{100 * done}, Sum: 2 * done,
+		}},
+	}}
+}
+
+// after lets a fleet of workers be read for so long and judged every 15 s.
+func after(s Saturation, d time.Duration, desired int32, workers ...*worker) (Verdict, Learned) {
+	var v Verdict
+	var learned Learned
+	var f Fleet
+	for at := time.Duration(0); at <= d; at += 5 * time.Second {
+		now := t0.Add(at)
+		for _, w := range workers {
+			if w.Phase == Serving && !w.silent {
+				w.Expected = t0.Add(-time.Hour)
+				w.History.Add(w.page(now, at.Seconds()), 2*time.Minute)
+				w.Last = w.History.Newest()
+			}
+		}
+		if at%(15*time.Second) != 0 {
+			continue
+		}
+		all := make([]Replica, len(workers))
+		for i, w := range workers {
+			all[i] = w.Replica
+		}
+		f = fleet(desired, all...)
+		v, learned = s.Judge(learned, f, now)
+	}
+	return v, learned
+}
+
+func TestSaturationVerdicts(t *testing.T) {
+	hangs := worksAt(5)
+	hangs.silent, hangs.Failure = true, "no answer within 2s"
+	queued := worksAt(10)
+	queued.waiting = 240
+	late := &worker{Replica: Replica{Phase: Starting, Ordered: t0.Add(-time.Hour)}}
+	for _, tt := range []struct {
+		story   string
+		desired int32
+		workers []*worker
+		answer  Answer
+		want    int32
+		reason  string
+	}{
+		{"all start: hold", 2, []*worker{{Replica: in(Starting)}, {Replica: in(Starting)}}, Held, 2, "holding at 2: no replica serves yet"},
+		{"none can be read: unknown", 1, []*worker{hangs}, Unknown, 1, "cannot tell the load"},
+		{"a replica's worth on one is right", 1, []*worker{worksAt(7)}, Measured, 1, "1 is right: demand 0."},
+		{"more than one replica's worth on one", 1, []*worker{worksAt(14)}, Measured, 2, "1 → 2: demand 1.3 replicas (throughput)"},
+		{"three replicas' worth: three at once", 1, []*worker{worksAt(15), worksAt(15)}, Measured, 3, "1 → 3: demand 2.9 replicas (throughput)"},
+		{"those who start are not ordered again", 3, []*worker{worksAt(15), worksAt(15), {Replica: in(Starting)}}, Measured, 3, "3 is right: demand 2.9 replicas (throughput); 1 starting"},
+		{"a backlog adds", 1, []*worker{queued}, Measured, 2, "1 → 2: demand 1.0 replicas (throughput), 0.2 backlog"},
+		{"one that can't be read has as much as the others", 2, []*worker{worksAt(15), hangs}, Bounded, 3, "2 → 3"},
+		{"nothing is released with one unreadable", 4, []*worker{worksAt(1), worksAt(1), worksAt(1), hangs}, Bounded, 4, "4 stays for now, 1 would do"},
+		{"one step down, however much is idle", 4, []*worker{worksAt(1), worksAt(1), worksAt(1), worksAt(1)}, Measured, 3, "4 → 3: demand 0."},
+		{"three of four can't take the load of four", 4, []*worker{worksAt(9), worksAt(9), worksAt(9), worksAt(9)}, Measured, 4, "4 is right"},
+		{"an overdue one is told", 2, []*worker{worksAt(6), late}, Measured, 1, "2 → 1: demand 0.6 replicas (throughput); 1 overdue or broken and not counted on"},
+		{"the maximum is told", 9, []*worker{
+			worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15),
+		}, Measured, 10, "9 → 10: demand 11.5 replicas (throughput); 10 is the maximum"},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			workers := make([]*worker, len(tt.workers))
+			for i, w := range tt.workers {
+				workers[i] = new(*w)
+			}
+			v, _ := after(saturated(), 12*time.Minute, tt.desired, workers...)
+			if v.Answer != tt.answer || v.Replicas != tt.want {
+				t.Errorf("%v %d, want %v %d: %s", v.Answer, v.Replicas, tt.answer, tt.want, v.Reason)
+			}
+			if !strings.HasPrefix(v.Reason, tt.reason) {
+				t.Errorf("reason:\n got %s\nwant %s…", v.Reason, tt.reason)
+			}
+		})
+	}
+}
+
+// No step down before the window of the way down is full.
+func TestNothingIsReleasedInTheFirstMinutes(t *testing.T) {
+	if v, _ := after(saturated(), 9*time.Minute, 4, worksAt(1), worksAt(1), worksAt(1), worksAt(1)); v.Replicas != 4 {
+		t.Errorf("%d after nine minutes: %s", v.Replicas, v.Reason)
+	}
+}
+
+func TestAStepDownIsFollowedByARest(t *testing.T) {
+	s := saturated()
+	_, learned := after(s, 12*time.Minute, 4, worksAt(1))
+	f := fleet(4, worksAt(1).Replica)
+	for _, tt := range []struct {
+		since time.Duration
+		want  int32
+	}{{time.Minute, 4}, {3 * time.Minute, 3}} {
+		f.Lowered = t0.Add(12*time.Minute - tt.since)
+		if got := learned.move(s, f, load{}, need{replicas: 1}, t0.Add(12*time.Minute)); got != tt.want {
+			t.Errorf("%v after a step down: %d, want %d", tt.since, got, tt.want)
+		}
+	}
+}
+
+func TestColdStartsAreLearned(t *testing.T) {
+	s := saturated()
+	if got := (&Learned{}).coldStart(s); got != 5*time.Minute {
+		t.Errorf("before any was seen: %v", got)
+	}
+	w := worksAt(1)
+	w.Ordered, w.ReadySince = t0.Add(-6*time.Minute), t0.Add(time.Minute)
+	if _, l := after(s, 3*time.Minute, 1, w); l.coldStart(s) != 7*time.Minute {
+		t.Errorf("a replica took 7m, learned are %v", l.coldStart(s))
+	}
+}
+
+func TestBeyond(t *testing.T) {
+	sample := func(counts ...float64) *Sample {
+		return &Sample{Families: []Family{{Name: familyTPOT, Kind: Histogram, Engines: 1, Buckets: &Buckets{
+			Le: []float64{.05, .075, .1, math.Inf(1)}, Cumulative: counts,
+		}}}}
+	}
+	for _, tt := range []struct {
+		counts []float64
+		limit  float64
+		want   float64
+	}{
+		{[]float64{100, 100, 100, 100}, .06, 0},
+		{[]float64{0, 0, 100, 100}, .06, 100},
+		{[]float64{0, 100, 100, 100}, .075, .1},
+		// From 64 beyond 50 ms to 2 beyond 75: a quarter as many every 10 ms.
+		{[]float64{36, 98, 98, 100}, .06, 16},
+		{[]float64{0, 0, 0, 100}, .2, 100},
+	} {
+		got, all := stretch{sample(0, 0, 0, 0), sample(tt.counts...)}.beyond(familyTPOT, tt.limit)
+		if all != 100 || math.Abs(got-tt.want) > .2 {
+			t.Errorf("%v: %v of %v beyond %v, want %v", tt.counts, got, all, tt.limit, tt.want)
+		}
+	}
+}
+
+func TestOrdersStayNearTheProvenPeak(t *testing.T) {
+	s := saturated()
+	l := Learned{Began: t0, Speed: [3]float64{1, 1, 1}}
+	per := l.limit(s) * l.safe(s)
+	l.Highest = 5 * per
+	late := t0.Add(2 * time.Hour)
+	for _, tt := range []struct {
+		now            time.Time
+		demand, growth float64
+		want           float64
+	}{
+		{t0.Add(time.Minute), 5, 4, 9}, // too early to say
+		{late, 3, 1, 4},
+		{late, 5, 4, 5.5},
+		{late, 6, 0, 5.5}, // a passing peak
+		{late, 9, 2, 9},   // something new
+	} {
+		if got := l.capped(s, tt.demand, tt.growth, tt.now); math.Abs(got-tt.want) > 1e-9 {
+			t.Errorf("demand %v with %v growth: %v, want %v", tt.demand, tt.growth, got, tt.want)
+		}
+	}
+}

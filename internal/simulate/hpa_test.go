@@ -1,0 +1,82 @@
+package simulate
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// follow lets an HPA run every 15 s on totals, against a target of 10, and
+// returns the replicas after each.
+func follow(h *HPA, replicas int32, totals ...float64) []int32 {
+	var all []int32
+	for i, total := range totals {
+		replicas = h.Sync(total, 10, replicas, start.Add(time.Duration(i)*syncPeriod))
+		all = append(all, replicas)
+	}
+	return all
+}
+
+func repeat(total float64, n int) []float64 {
+	all := make([]float64, n)
+	for i := range all {
+		all[i] = total
+	}
+	return all
+}
+
+func TestTheHPA(t *testing.T) {
+	bounds := policy.Bounds{Min: 1, Max: 10}
+	for name, tt := range map[string]struct {
+		hpa    HPA
+		from   int32
+		totals []float64
+		want   []int32
+	}{
+		"without limits it follows": {
+			HPA{Up: Free(), Down: Free(), Bounds: bounds}, 1, []float64{25, 99, 10, 500, 0}, []int32{3, 10, 1, 10, 1},
+		},
+		"a tenth more is within the tolerance": {
+			HPA{Up: Behaviour{Pods: 9, Period: syncPeriod, Tolerance: .1}, Down: Free(), Bounds: bounds},
+			2,
+			[]float64{22, 22.1},
+			[]int32{2, 3},
+		},
+		"up waits for the lowest of a minute": {
+			HPA{Up: Behaviour{Pods: 9, Period: syncPeriod, Window: time.Minute}, Down: Free(), Bounds: bounds},
+			// The first sync notes the current replicas as a recommendation.
+			1, repeat(30, 6),
+			[]int32{1, 1, 1, 1, 3, 3},
+		},
+		"down waits for the highest of a minute": {
+			HPA{Up: Free(), Down: Behaviour{Pods: 9, Period: syncPeriod, Window: time.Minute}, Bounds: bounds},
+			5, append([]float64{50}, repeat(10, 5)...),
+			[]int32{5, 5, 5, 5, 1, 1},
+		},
+		"one pod a minute upwards": {
+			HPA{Up: Behaviour{Pods: 1, Period: time.Minute}, Down: Free(), Bounds: bounds},
+			1, repeat(90, 10),
+			[]int32{2, 2, 2, 2, 3, 3, 3, 3, 4, 4},
+		},
+		"one pod a minute downwards": {
+			HPA{Up: Free(), Down: Behaviour{Pods: 1, Period: time.Minute}, Bounds: bounds},
+			5, repeat(10, 6),
+			[]int32{4, 4, 4, 4, 3, 3},
+		},
+		"what was removed may be added again": {
+			HPA{Up: Behaviour{Pods: 1, Period: time.Minute}, Down: Behaviour{Pods: 2, Period: time.Minute}, Bounds: bounds},
+			5,
+			[]float64{10, 90},
+			[]int32{3, 6},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, follow(&tt.hpa, tt.from, tt.totals...)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

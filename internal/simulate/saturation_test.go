@@ -1,0 +1,78 @@
+package simulate
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+func saturation() Policy { return Saturated("saturation", decision.DefaultTuning) }
+
+func loadOf(kind *Kind, shape Shape, replicas float64, length time.Duration) *Load {
+	e := Engines[0]
+	peak := replicas * e.Capacity(kind.In.mean(), kind.Out.mean(), DefaultSLO.ITL)
+	return Generate(kind.Name, kind, shape, peak, length, 1)
+}
+
+func TestASteadyLoadKeepsItsReplicas(t *testing.T) {
+	s := world()
+	s.Initial = 5
+	r := play(t, s, loadOf(&Conversation, Steady(), 3.2, 6*time.Hour), saturation())
+	if r.Attainment() < .99 || r.Reversals > 0 || r.GPUHours > 6*5.2 {
+		t.Errorf("%.4f attained, %d reversals, %.1f GPU-hours where five replicas are 30", r.Attainment(), r.Reversals, r.GPUHours)
+	}
+}
+
+// Half a working day: it costs less than the fleet for its peak, and keeps the
+// promise.
+func TestADayIsFollowed(t *testing.T) {
+	s := world()
+	s.Initial, s.WarmUp = 3, time.Hour
+	for _, kind := range []*Kind{&Conversation, &Code} {
+		load := loadOf(kind, Days(.25), 5, 12*time.Hour)
+		r := play(t, s, load, saturation())
+		static := play(t, s, load, Static("peak", r.Peak))
+		if r.Attainment() < .98 || r.Reversals > 10 {
+			t.Errorf("%s: %.4f attained, %d reversals", kind.Name, r.Attainment(), r.Reversals)
+		}
+		if r.GPUHours > .85*static.GPUHours {
+			t.Errorf("%s: %.1f GPU-hours, its peak of %d kept up takes %.1f", kind.Name, r.GPUHours, r.Peak, static.GPUHours)
+		}
+	}
+}
+
+func TestABurstIsOrderedForAtOnce(t *testing.T) {
+	s := world()
+	s.Initial = 2
+	var first time.Duration
+	var from, to int32
+	_, err := Watch(context.Background(), s, loadOf(&Conversation, Step(.2, time.Hour), 5, 90*time.Minute), saturation(),
+		func(at time.Duration, _, now int32, _ string) {
+			if at < time.Hour {
+				from = now
+			} else if to = max(to, now); now >= 5 && first == 0 {
+				first = at - time.Hour
+			}
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first == 0 || first > 2*time.Minute || to > 8 {
+		t.Errorf("from %d to five replicas %v after the step, at most %d", from, first, to)
+	}
+}
+
+// Replicas that never come are neither waited for nor ordered anew.
+func TestStuckReplicasAreNotOrderedAgain(t *testing.T) {
+	s := world()
+	s.Stuck, s.Initial = 1, 1
+	s.Bounds = policy.Bounds{Min: 1, Max: 30}
+	r := play(t, s, loadOf(&Conversation, Steady(), 3, 2*time.Hour), saturation())
+	// One replica that refuses most of it tells of a little more than three.
+	if r.Peak > 8 {
+		t.Errorf("%d were ordered for a load of three", r.Peak)
+	}
+}
