@@ -128,7 +128,7 @@ func (s *Saturation) explain(p Policy) []string {
 		"Learned from the pods: what a replica can do while that is kept, what a request costs, how the load grows, how long a replica takes to start.",
 		"Measured: arriving requests × their cost, as replicas that are filled as far as is safe, and those who wait.",
 		up + ", with what it is expected to grow until a new replica serves" + p.Up.seen() + ". Replicas that are starting count.",
-		fmt.Sprintf("Down: %s%s, when the greatest need of the last 10 min (or of a cold start, if that is longer) fits on one replica less.",
+		fmt.Sprintf("Down: %s, when the greatest need of the last 10 min (or of a cold start, if that is longer) has fitted on one replica less%s.",
 			p.Down.step(), p.Down.seen()),
 		"Until a replica has been seen at work it is taken for what KAITO's benchmark measured; nothing is released in the first 10 min.",
 		"Nothing is released while a replica can't be read.",
