@@ -16,6 +16,10 @@ const Pace = 15 * time.Second
 // stale is how old a judgement may be that is still answered with.
 const stale = 3 * Pace
 
+// seamless is how long a gap between judgements may be that nothing can have
+// happened in that counts.
+const seamless = 2 * time.Minute
+
 // UsualColdStart is how long a replica is taken to start until one was seen.
 const UsualColdStart = 6 * time.Minute
 
@@ -50,9 +54,10 @@ type Mind struct {
 	// peak is what KAITO's benchmark measured when the learning began: speeds are
 	// relative to it.
 	peak float64
-	// watched is since when this Mind has seen the fleet without a gap, lowered
-	// when it last saw it shrink.
-	watched, lowered time.Time
+	// seen is when the fleet was looked at last, watched since when that has been
+	// so without a gap, lowered when it was last seen to shrink. They outlive a
+	// process.
+	seen, watched, lowered time.Time
 	// judged is when verdict was given, of a fleet of desired replicas.
 	judged  time.Time
 	verdict Verdict
@@ -73,9 +78,10 @@ func (m *Mind) Judge(trigger policy.Trigger, fleet Fleet, now time.Time) {
 	if promise == nil {
 		return
 	}
-	if m.watched.IsZero() {
+	if m.watched.IsZero() || now.Sub(m.seen) > seamless {
 		m.watched = now
 	}
+	m.seen = now
 	if fleet.Lowered.After(m.lowered) {
 		m.lowered = fleet.Lowered
 	}
