@@ -147,7 +147,8 @@ func (m *Mind) Answer(trigger policy.Trigger, fleet Fleet, now time.Time) Verdic
 	if trigger.Saturation == nil {
 		v := evaluate(trigger, fleet, now)
 		if trigger.List == nil && trigger.Queue.Guard != nil {
-			v = Guarded(v, m.loadAt(now), trigger, fleet)
+			v.Load = m.loadAt(now)
+			v = Guarded(v, v.Load, trigger, fleet)
 		}
 		return v
 	}
@@ -240,7 +241,7 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet) Verdict
 	default:
 		return v
 	}
-	v.Answer, v.Waiting, v.Load = Held, true, load
+	v.Answer, v.Waiting = Held, true
 	v.Replicas = fleet.Desired
 	v.Value = (&queue{Trigger: trigger, fleet: fleet, target: trigger.Queue.Target}).hold()
 	return v
