@@ -85,6 +85,16 @@ func (e *Engine) PeakTokensPerMinute() float64 {
 	return full / itl * (2048 + 256) / 256 * 60
 }
 
+// Scaled is the engine made as fast as KAITO's benchmark found a replica to be,
+// in tokens a minute.
+func (e *Engine) Scaled(peakTokensPerMinute float64) Engine {
+	slower := e.PeakTokensPerMinute() / peakTokensPerMinute
+	scaled := *e
+	scaled.Alpha, scaled.Beta = e.Alpha*slower, e.Beta*slower
+	scaled.Gamma, scaled.GammaKnee = e.Gamma*slower, e.GammaKnee*slower
+	return scaled
+}
+
 // running is a request in the batch that has had its first token.
 type running struct {
 	// due is the iteration at which it has all its tokens.
