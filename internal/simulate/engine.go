@@ -49,14 +49,21 @@ var Engines = []Engine{
 
 // EngineNamed is the preset of that name.
 func EngineNamed(name string) (Engine, error) {
-	var names []string
 	for _, e := range Engines {
 		if e.Name == name {
 			return e, nil
 		}
-		names = append(names, e.Name)
 	}
-	return Engine{}, fmt.Errorf("engine %q is not known: it must be one of %q", name, names)
+	return Engine{}, fmt.Errorf("engine %q is not known: it must be one of %q", name, EngineNames())
+}
+
+// EngineNames are the presets' names.
+func EngineNames() []string {
+	names := make([]string, len(Engines))
+	for i := range Engines {
+		names[i] = Engines[i].Name
+	}
+	return names
 }
 
 // step is the time of an iteration with so many running and no prefill.

@@ -133,6 +133,7 @@ func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) 
 	}
 	if scaler.Plan != nil {
 		r.desired = max(1, scaler.Plan(0))
+		r.peak = r.desired
 	}
 	r.moves = []change{{start, r.desired}}
 	for range r.desired {

@@ -87,12 +87,12 @@ func (s *Scenario) Setting(e *Engine, coldStart time.Duration, seed uint64) Sett
 // with an outage.
 func (s *Scenario) initial() int32 {
 	if s.Shape == nil {
-		return int32(s.Replicas)
+		return max(1, int32(s.Replicas))
 	}
 	return max(1, int32(s.Replicas*s.Shape(0)*1.3)+1)
 }
 
 // String names it with what it needs.
 func (s *Scenario) String() string {
-	return fmt.Sprintf("%s (%g replicas at its peak, %v)", s.Name, s.Replicas, s.Length)
+	return fmt.Sprintf("%s (%.1f replicas at its peak, %.3g h)", s.Name, s.Replicas, s.Length.Hours())
 }
