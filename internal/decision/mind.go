@@ -3,6 +3,7 @@ package decision
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,12 +94,44 @@ func (m *Mind) Judge(trigger policy.Trigger, fleet Fleet, now time.Time) {
 		Bounds: bounded(trigger.Bounds), TTFT: promise.TTFT, ITL: promise.ITL,
 		PeakTokensPerMinute: m.peak, ColdStart: UsualColdStart, Tuning: DefaultTuning,
 	}
-	verdict, learned := s.Judge(m.learned, fleet, now)
+	whole, lost := readable(fleet, now)
+	verdict, learned := s.Judge(m.learned, whole, now)
+	verdict.unread(lost)
+	if len(lost) > 0 && verdict.Replicas > fleet.Desired {
+		least, _ := s.Judge(m.learned, unburdened(fleet, lost), now)
+		verdict = least.beside(verdict)
+	}
 	if verdict.Replicas < fleet.Desired {
 		verdict = m.patient(verdict, learned, s, now)
 	}
 	verdict.Missing = lacking(fleet, now)
 	m.learned, m.judged, m.verdict = learned, now, verdict
+}
+
+// unread puts right who was read: who stands for another wasn't.
+func (v *Verdict) unread(lost []Unread) {
+	v.Read = slices.DeleteFunc(v.Read, func(pod string) bool {
+		return slices.ContainsFunc(lost, func(u Unread) bool { return u.Pod == pod })
+	})
+	v.Unreadable = lost
+	if v.Answer == Measured && len(lost) > 0 {
+		v.Answer = Bounded
+	}
+}
+
+// beside is the verdict on the least load that a fleet could have, where the one
+// on the greatest goes up: it goes up as far as both do, and else holds.
+func (v Verdict) beside(greatest Verdict) Verdict {
+	held := greatest
+	if v.Replicas > greatest.Desired {
+		held.Replicas = min(v.Replicas, greatest.Replicas)
+		held.Reason, held.Load = v.Reason, v.Load
+		return held
+	}
+	held.Answer, held.Replicas = Held, greatest.Desired
+	held.Reason = fmt.Sprintf("holding at %d: %s; but %d of %d can't be read (%s: %s)", greatest.Desired, facts(greatest.Reason),
+		len(held.Unreadable), len(held.Unreadable)+len(held.Read), held.Unreadable[0].Pod, held.Unreadable[0].Why)
+	return held
 }
 
 // bounded are the bounds of a trigger that may not tell them. Nobody is woken
