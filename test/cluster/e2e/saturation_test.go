@@ -132,7 +132,7 @@ func predicted(t *testing.T, annotations map[string]string, load *simulate.Load,
 // With nothing but a bound a fleet follows a load of nothing, then of eight
 // replicas, then of one, as the simulator said that it would. The way down takes
 // ten minutes to its first step, so it is played to the end, and up again, where
-// SATURATION=whole asks for that: 45 minutes.
+// SATURATION=whole asks for that: 43 minutes.
 func TestABoundAloneFollowsTheLoad(t *testing.T) {
 	t.Parallel()
 	const most = 16
