@@ -77,12 +77,11 @@ func Recall(memory []byte, now time.Time) (*Mind, error) {
 		return nil, errors.New(c.wrong)
 	case len(c.data) > 0:
 		return nil, fmt.Errorf("it has %d bytes too many", len(c.data))
-	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Pace)) || l.Enough.After(l.At) ||
+	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Pace)) || l.Enough.After(l.At) || l.Calm.After(l.At) ||
 		m.seen.After(now.Add(Pace)) || m.watched.After(m.seen) || m.lowered.After(m.seen):
 		return nil, errors.New("its times make no sense, or lie ahead of this clock")
 	}
 	l.Before = l.At
-	l.resume(now)
 	return m, nil
 }
 
@@ -115,32 +114,13 @@ func (l Learned) follow(newer *Learned) Learned {
 	}
 	for at := max(minute(l.At), minute(newer.Began)); at <= minute(newer.At); at++ {
 		i := slot(at)
-		l.Demand[i], l.Need[i], l.Grew[i] = newer.Demand[i], newer.Need[i], newer.Grew[i]
+		l.Demand[i], l.Need[i] = newer.Demand[i], newer.Need[i]
 	}
 	l.Before, l.At = newer.Before, newer.At
 	if newer.Enough.After(l.Enough) {
 		l.Enough = newer.Enough
 	}
 	return l
-}
-
-// resume bridges the gap since something was learned last: the demand is taken
-// to have stayed what it was, because a gap of nothing would look like a surge at
-// its end.
-func (l *Learned) resume(now time.Time) {
-	last := minute(l.At)
-	for at := last + 1; at <= min(minute(now), last+remembered-1); at++ {
-		l.Demand[slot(at)], l.Need[slot(at)] = l.Demand[slot(last)], l.Need[slot(last)]
-	}
-	// What grew after each minute follows from the demand of those after it.
-	reach := l.reach(Saturation{ColdStart: UsualColdStart})
-	for at := max(minute(l.Began), last-remembered+1); at < last; at++ {
-		most := l.Demand[slot(at)]
-		for next := at + 1; next <= min(at+reach, last); next++ {
-			most = max(most, l.Demand[slot(next)])
-		}
-		l.Grew[slot(at)] = most - l.Demand[slot(at)]
-	}
 }
 
 // codec writes a Mind's fields, or reads them if reading is set: one list of them
@@ -154,7 +134,7 @@ type codec struct {
 
 func (c *codec) mind(m *Mind) {
 	l := &m.learned
-	for _, t := range []*time.Time{&l.Began, &l.At, &l.Enough, &m.seen, &m.watched, &m.lowered} {
+	for _, t := range []*time.Time{&l.Began, &l.At, &l.Enough, &l.Calm, &m.seen, &m.watched, &m.lowered} {
 		c.time(t)
 	}
 	// What a busy replica's time goes into may come out as less than nothing.
@@ -162,14 +142,21 @@ func (c *codec) mind(m *Mind) {
 	for i := range l.Doubt {
 		c.amounts(math.Inf(-1), l.Doubt[i][:]...)
 	}
-	for _, x := range []*float64{&m.peak, &l.Prompt, &l.Generated, &l.Requests, &l.Highest} {
+	for _, x := range []*float64{&m.peak, &l.Prompt, &l.Generated, &l.Requests, &l.Seen, &l.Missed, &l.Highest} {
 		c.amount(0, x)
 	}
 	for _, xs := range [][]float64{l.Answered[:], l.Late[:], l.ColdStarts[:]} {
 		c.amounts(0, xs...)
 	}
 	c.count(&l.Started)
-	c.flag(&l.Bursty)
+	for i := range l.Errors {
+		e := &l.Errors[i]
+		c.amount(0, &e.Square)
+		c.amount(0, &e.Minutes)
+		for tide := range e.Ratio {
+			c.parts(len(e.Ratio[tide]), func(j int) *float32 { return &e.Ratio[tide][j] })
+		}
+	}
 	c.parts(remembered, func(i int) *float32 { return &l.Demand[slot(minute(l.At)-int64(i))] })
 	c.parts(recent, func(i int) *float32 { return &l.Need[slot(minute(l.At)-int64(i))] })
 }
@@ -241,17 +228,6 @@ func (c *codec) count(n *int) {
 	*n = int(binary.BigEndian.Uint16(field))
 }
 
-func (c *codec) flag(yes *bool) {
-	field := c.take(1)
-	if !c.reading {
-		if *yes {
-			field[0] = 1
-		}
-		return
-	}
-	*yes = field[0] != 0
-}
-
 // parts are n numbers, each in 254 parts of the greatest and rounded up, so that
 // a need is never told as less. A part of zero is one that isn't known.
 func (c *codec) parts(n int, number func(i int) *float32) {
@@ -268,7 +244,7 @@ func (c *codec) parts(n int, number func(i int) *float32) {
 		value := number(i)
 		switch {
 		case c.reading && field[i] == 0:
-			*value = unknownMinute
+			*value = -1
 		case c.reading:
 			*value = float32(most * float64(field[i]-1) / parts)
 		case *value >= 0 && most == 0:
@@ -279,9 +255,6 @@ func (c *codec) parts(n int, number func(i int) *float32) {
 		}
 	}
 }
-
-// unknownMinute is the demand of a minute that nothing is known of.
-const unknownMinute = 0
 
 // slot is a minute's place in a ring.
 func slot(minute int64) int { return int((minute%remembered + remembered) % remembered) }
