@@ -22,7 +22,7 @@ type Behaviour struct {
 
 // Paced is the behaviour that the scaler writes for a policy's pace.
 func Paced(p policy.Pace) Behaviour {
-	return Behaviour{Window: p.Window, Pods: 1, Period: p.Cooldown, Tolerance: p.Tolerance}
+	return Behaviour{Window: p.Window, Pods: p.Step, Period: p.Cooldown, Tolerance: p.Tolerance}
 }
 
 // Free lets the recommendation through as it is.

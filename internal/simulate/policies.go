@@ -28,10 +28,11 @@ func Annotated(name string, annotations map[string]string) Policy {
 		trigger := p.Trigger("default", "simulated")
 		reading := trigger.Reading()
 		_, target := trigger.Published()
+		var mind decision.Mind
 		return Scaler{
 			Families: reading.Families, Window: reading.Window, Up: Paced(p.Up), Down: Paced(p.Down),
 			Judge: func(fleet decision.Fleet, now time.Time) Call {
-				v := decision.Evaluate(trigger, fleet, now)
+				v := mind.Evaluate(trigger, fleet, now)
 				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: target, Reason: v.Reason}
 			},
 		}, nil

@@ -338,7 +338,8 @@ func (r *run) fleet() decision.Fleet {
 	fleet := decision.Fleet{
 		Desired: r.desired, Freshness: 3 * scrapeInterval, Interval: scrapeInterval,
 		Grace: 10 * time.Minute, Raised: r.raised, Lowered: r.lowered,
-		Replicas: make([]decision.Replica, 0, len(r.replicas)),
+		PeakTokensPerMinute: r.Engine.PeakTokensPerMinute(),
+		Replicas:            make([]decision.Replica, 0, len(r.replicas)),
 	}
 	for _, replica := range r.replicas {
 		known := decision.Replica{Pod: replica.name, Ordered: replica.ordered, Phase: decision.Starting}
