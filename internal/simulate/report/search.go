@@ -12,8 +12,8 @@ import (
 // Target is the attainment that every comparison is made at.
 const Target = .99
 
-// fewest finds the smallest fixed fleet that attains the target; if none within
-// twice the peak does, it is that one.
+// fewest finds the smallest fixed fleet that attains the target; if none up to
+// four times the peak does, it is that one.
 func fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
 	played := map[int32]*simulate.Result{}
 	enough := func(n int32) (bool, error) {
@@ -25,7 +25,8 @@ func fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outco
 		return result.Attainment() >= Target, nil
 	}
 	peak := max(1, int32(math.Ceil(peakNeed(s, load))))
-	low, high := int32(0), 2*peak+1 // low is too few, high is beyond what is tried
+	most := 4*peak + 4
+	low, high := int32(0), most+1 // low is too few, high is beyond what is tried
 	for n := peak; high-low > 1; {
 		ok, err := enough(n)
 		if err != nil {
@@ -37,15 +38,15 @@ func fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outco
 			low = n
 		}
 		switch {
-		case high > 2*peak: // nothing is enough yet: gently up
-			n = min(low+2, 2*peak)
+		case high > most: // nothing is enough yet: gently up
+			n = min(low+max(2, low/4), most)
 		case low == 0: // all are: gently down
-			n = max(high-2, 1)
+			n = max(high-max(2, high/8), 1)
 		default:
 			n = (low + high) / 2
 		}
 	}
-	if high > 2*peak {
+	if high > most {
 		return Outcome{Result: played[low], Knob: fmt.Sprintf("none: %d replicas don't attain it", low)}, nil
 	}
 	return Outcome{Result: played[high], Knob: fmt.Sprintf("%d replicas", high)}, nil
