@@ -149,7 +149,7 @@ func (f *foresight) aim(ctx context.Context, s simulate.Setting, load *simulate.
 		if err != nil {
 			return Outcome{}, err
 		}
-		outcome := Outcome{Result: result, Knob: fmt.Sprintf("filled to %.1f %%, mean of %v within %v", 100*o.Aim, o.Mean, o.Reach)}
+		outcome := Outcome{Result: result, Knob: fmt.Sprintf("filled to %.1f %%, mean of %s within %s", 100*o.Aim, span(o.Mean.Seconds()), span(o.Reach.Seconds()))}
 		if most.Result == nil || result.Attainment() > most.Result.Attainment() {
 			most = outcome
 		}
