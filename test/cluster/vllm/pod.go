@@ -60,6 +60,9 @@ type Options struct {
 	Engines int
 	// Mode is how the pod answers at first.
 	Mode Mode
+	// Listen is the host:port to listen on, for a pod that is a real one; "" is
+	// Port of a free loopback address.
+	Listen string
 }
 
 // Pod is a simulated vLLM pod with an address of its own.
@@ -85,7 +88,7 @@ func Start(o Options) (*Pod, error) {
 	if o.Model.Name == "" {
 		o.Model = Phi4MiniA100()
 	}
-	listener, err := listenAnywhere()
+	listener, err := listen(o.Listen)
 	if err != nil {
 		return nil, err
 	}
