@@ -42,7 +42,8 @@ type charge struct {
 
 // mind is a decision.Mind that several use.
 type mind struct {
-	// mu guards what follows. It is held while a fleet is judged, 0.1 ms.
+	// mu guards what follows. It is held while a fleet is judged, which waits for
+	// nobody.
 	mu sync.Mutex
 	decision.Mind
 	// trigger is the newest of those that the mind is charged with.
