@@ -72,6 +72,10 @@ test: compiler browser control-plane ## Run all tests, on a real control plane t
 test-unit: compiler ## Run the quick tests, those without a control plane
 	$(WITH_RACE) go test $(RACE) -shuffle=on -short $(TESTFLAGS) ./...
 
+.PHONY: test-node
+test-node: node-parts ## Install the chart on a real node with KEDA in pods, as root (first run: 30 min, then under 10)
+	cd test/cluster && go test -tags node -count 1 -timeout 30m $(TESTFLAGS) -exec '$(CURDIR)/hack/node.sh run' ./node
+
 .PHONY: demo
 demo: ## Watch the quick start scale on a real control plane (first run: 15 min, then under 4)
 	@cd test/cluster && go build -trimpath -o ../../$(BIN)/demo ./demo
@@ -135,6 +139,17 @@ control-plane:
 .PHONY: browser
 browser:
 	@hack/browser.sh
+
+# All that has to be built or downloaded: the node's own network leads nowhere.
+.PHONY: node-parts
+node-parts:
+	@hack/node.sh packages
+	@cd test/cluster && go build -trimpath -o ../../$(BIN)/programs ./controlplane/programs
+	@$(BIN)/programs -node
+	cd test/cluster && go build -trimpath -ldflags '-s -w' -o ../../$(BUILD)/node/ ./node/pause ./node/vllm
+	go build -modfile=tools/helm/go.mod -trimpath -ldflags '-s -w' -o $(BUILD)/node/helm helm.sh/helm/v4/cmd/helm
+	cd tools/image && go build -o ../../$(BIN)/image .
+	$(BIN)/image -into $(BUILD)/node/image -platforms linux/$(shell go env GOARCH)
 
 .PHONY: compiler
 compiler:

@@ -3,6 +3,7 @@ package decision
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,10 @@ const Pace = 15 * time.Second
 
 // stale is how old a judgement may be that is still answered with.
 const stale = 3 * Pace
+
+// seamless is how long a gap between judgements may be that nothing can have
+// happened in that counts.
+const seamless = 2 * time.Minute
 
 // UsualColdStart is how long a replica is taken to start until one was seen.
 const UsualColdStart = 6 * time.Minute
@@ -50,9 +55,10 @@ type Mind struct {
 	// peak is what KAITO's benchmark measured when the learning began: speeds are
 	// relative to it.
 	peak float64
-	// watched is since when this Mind has seen the fleet without a gap, lowered
-	// when it last saw it shrink.
-	watched, lowered time.Time
+	// seen is when the fleet was looked at last, watched since when that has been
+	// so without a gap, lowered when it was last seen to shrink. They outlive a
+	// process.
+	seen, watched, lowered time.Time
 	// judged is when verdict was given, of a fleet of desired replicas.
 	judged  time.Time
 	verdict Verdict
@@ -73,9 +79,10 @@ func (m *Mind) Judge(trigger policy.Trigger, fleet Fleet, now time.Time) {
 	if promise == nil {
 		return
 	}
-	if m.watched.IsZero() {
+	if m.watched.IsZero() || now.Sub(m.seen) > seamless {
 		m.watched = now
 	}
+	m.seen = now
 	if fleet.Lowered.After(m.lowered) {
 		m.lowered = fleet.Lowered
 	}
@@ -87,12 +94,44 @@ func (m *Mind) Judge(trigger policy.Trigger, fleet Fleet, now time.Time) {
 		Bounds: bounded(trigger.Bounds), TTFT: promise.TTFT, ITL: promise.ITL,
 		PeakTokensPerMinute: m.peak, ColdStart: UsualColdStart, Tuning: DefaultTuning,
 	}
-	verdict, learned := s.Judge(m.learned, fleet, now)
+	whole, lost := readable(fleet, now)
+	verdict, learned := s.Judge(m.learned, whole, now)
+	verdict.unread(lost)
+	if len(lost) > 0 && verdict.Replicas > fleet.Desired {
+		least, _ := s.Judge(m.learned, unburdened(fleet, lost), now)
+		verdict = least.beside(verdict)
+	}
 	if verdict.Replicas < fleet.Desired {
 		verdict = m.patient(verdict, learned, s, now)
 	}
 	verdict.Missing = lacking(fleet, now)
 	m.learned, m.judged, m.verdict = learned, now, verdict
+}
+
+// unread puts right who was read: who stands for another wasn't.
+func (v *Verdict) unread(lost []Unread) {
+	v.Read = slices.DeleteFunc(v.Read, func(pod string) bool {
+		return slices.ContainsFunc(lost, func(u Unread) bool { return u.Pod == pod })
+	})
+	v.Unreadable = lost
+	if v.Answer == Measured && len(lost) > 0 {
+		v.Answer = Bounded
+	}
+}
+
+// beside is the verdict on the least load that a fleet could have, where the one
+// on the greatest goes up: it goes up as far as both do, and else holds.
+func (v Verdict) beside(greatest Verdict) Verdict {
+	held := greatest
+	if v.Replicas > greatest.Desired {
+		held.Replicas = min(v.Replicas, greatest.Replicas)
+		held.Reason, held.Load = v.Reason, v.Load
+		return held
+	}
+	held.Answer, held.Replicas = Held, greatest.Desired
+	held.Reason = fmt.Sprintf("holding at %d: %s; but %d of %d can't be read (%s: %s)", greatest.Desired, facts(greatest.Reason),
+		len(held.Unreadable), len(held.Unreadable)+len(held.Read), held.Unreadable[0].Pod, held.Unreadable[0].Why)
+	return held
 }
 
 // bounded are the bounds of a trigger that may not tell them. Nobody is woken
@@ -141,7 +180,8 @@ func (m *Mind) Answer(trigger policy.Trigger, fleet Fleet, now time.Time) Verdic
 	if trigger.Saturation == nil {
 		v := evaluate(trigger, fleet, now)
 		if trigger.List == nil && trigger.Queue.Guard != nil {
-			v = Guarded(v, m.loadAt(now), trigger, fleet)
+			v.Load = m.loadAt(now)
+			v = Guarded(v, v.Load, trigger, fleet)
 		}
 		return v
 	}
@@ -234,7 +274,7 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet) Verdict
 	default:
 		return v
 	}
-	v.Answer, v.Waiting, v.Load = Held, true, load
+	v.Answer, v.Waiting = Held, true
 	v.Replicas = fleet.Desired
 	v.Value = (&queue{Trigger: trigger, fleet: fleet, target: trigger.Queue.Target}).hold()
 	return v

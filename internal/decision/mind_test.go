@@ -1,7 +1,9 @@
 package decision
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -272,4 +274,81 @@ func TestWhatAMindAnswersIsWithinTheBounds(t *testing.T) {
 			t.Fatalf("released with pods unreadable: %s", v.Reason)
 		}
 	})
+}
+
+// A reading that is lost never turns a move back, and a longer queue never asks
+// for fewer replicas. (Of a greater throughput the mind also learns, so there is
+// no such rule for that.)
+func TestALostReadingNeverReversesAMind(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 5).Draw(t, "pods")
+		rates := make([]float64, n)
+		for i := range rates {
+			rates[i] = rapid.Float64Range(0, 14).Draw(t, "rps")
+		}
+		desired := rapid.Int32Range(1, 8).Draw(t, "desired")
+		silent := rapid.IntRange(0, n-1).Draw(t, "silent")
+		lacks := rapid.Bool().Draw(t, "lacks a family")
+		judged := func(waiting float64, lose bool) Verdict {
+			workers := make([]*worker, n)
+			for i, rps := range rates {
+				workers[i] = worksAt(rps)
+				workers[i].Pod = fmt.Sprintf("pod-%d", i)
+			}
+			var m Mind
+			const seen = 90 * time.Second
+			f := thinks(&m, saturates(), 0, seen, desired, workers...)
+			r := &f.Replicas[silent]
+			longer := workers[silent].page(t0.Add(seen+Pace), (seen + Pace).Seconds())
+			longer.Families[1].Sum = waiting
+			r.History.Add(longer, 2*time.Minute)
+			r.Last = longer
+			if lose {
+				if lacks {
+					r.Last = new(*r.Last)
+					r.Last.Families = slices.DeleteFunc(slices.Clone(r.Last.Families), func(f Family) bool { return f.Name == familySuccess })
+				} else {
+					r.Last, r.Failure, r.Expected = nil, "no answer within 2s", t0
+				}
+			}
+			m.watched = t0.Add(-time.Hour)
+			m.learned.Began = t0.Add(-time.Hour)
+			at := t0.Add(seen + Pace)
+			f.Freshness = time.Minute
+			m.Judge(saturates(), f, at)
+			return m.Answer(saturates(), f, at)
+		}
+		whole, lost := judged(0, false), judged(0, true)
+		if lost.Answer != Unknown && (whole.Replicas-desired)*(lost.Replicas-desired) < 0 {
+			t.Fatalf("whole: %s\nlost: %s", whole.Reason, lost.Reason)
+		}
+		if lost.Answer != Unknown && lost.Replicas < desired {
+			t.Fatalf("released on what can't be read: %s", lost.Reason)
+		}
+		if lost.Answer != Unknown && lost.Replicas > max(desired, whole.Replicas) {
+			t.Fatalf("ordered for what can't be read: whole: %s\nlost: %s", whole.Reason, lost.Reason)
+		}
+		more := rapid.Float64Range(0, 300).Draw(t, "more")
+		if longer := judged(more, false); longer.Replicas < whole.Replicas {
+			t.Fatalf("%s\nwith %v waiting: %s", whole.Reason, more, longer.Reason)
+		}
+	})
+}
+
+// One dead pod doesn't hold a fleet up for ever.
+func TestAPodThatWasGivenUpStandsForTheMostLoaded(t *testing.T) {
+	dead := worksAt(1)
+	dead.silent, dead.Failure = true, "no answer within 2s"
+	var m Mind
+	workers := []*worker{worksAt(1), worksAt(2), worksAt(1), dead}
+	for i, w := range workers {
+		w.Pod = fmt.Sprintf("pod-%d", i)
+	}
+	f := thinks(&m, saturates(), 0, 20*time.Minute, 4, workers...)
+	f.Replicas[3].Expected = t0
+	m.Judge(saturates(), f, t0.Add(20*time.Minute))
+	v := m.Answer(saturates(), f, t0.Add(20*time.Minute))
+	if v.Value != 3 || v.Answer != Bounded || len(v.Unreadable) != 1 || !v.Unreadable[0].Released || len(v.Read) != 3 {
+		t.Errorf("%v %v: %s, %+v, read %v", v.Answer, v.Value, v.Reason, v.Unreadable, v.Read)
+	}
 }

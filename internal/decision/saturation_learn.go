@@ -39,11 +39,13 @@ type Learned struct {
 	// Demand is the demand of each minute, in seconds of work a second; Need the
 	// greatest need, in replicas. Both are rings, by minute.
 	Demand, Need [remembered]float32
-	// Grew is by how much the demand of a minute had grown within a cold start
-	// after it, in seconds of work a second.
-	Grew [remembered]float32
-	// Bursty is set while large growth within a cold start is usual.
-	Bursty bool
+	// Errors are those of the forecasters.
+	Errors [len(forecasters)]Errors
+	// Seen and Missed are decayed counts of requests and of those that were late
+	// or refused.
+	Seen, Missed float64
+	// Calm is when latency and the KV cache were last as they should be.
+	Calm time.Time
 	// Enough is when there were last as many replicas as needed, Highest the
 	// greatest mean demand of three minutes within a day.
 	Enough  time.Time
@@ -87,11 +89,11 @@ func (l *Learned) limit(s Saturation) float64 {
 
 // cost is the replica's time that the mean request takes, in seconds, under the
 // speeds that the sums were weighted with.
-func (l *Learned) cost() float64 {
-	if l.Requests < 1 {
-		return 0
-	}
-	return (l.Prompt + l.Generated) / l.Requests
+func (l *Learned) cost(s Saturation) float64 {
+	// Until some were seen, as KAITO's benchmark has them.
+	const supposed = 3
+	speed := l.speed(s)
+	return (l.Prompt + l.Generated + supposed*(2048*speed[1]+256*speed[2])) / (l.Requests + supposed)
 }
 
 // learn takes in a minute.
@@ -120,7 +122,10 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 	// The sums are of seconds of work. Half of them is forgotten in ten
 	// minutes.
 	speed := l.speed(s)
-	keep := math.Exp2(-elapsed / 600)
+	keep := 1.0
+	if load.requests > 0 {
+		keep = math.Exp2(-elapsed / 600)
+	}
 	share := elapsed / sight.Seconds()
 	l.Prompt = l.Prompt*keep + load.prompt*speed[1]*share
 	l.Generated = l.Generated*keep + load.generated*speed[2]*share
@@ -128,7 +133,13 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 	l.forget(elapsed)
 	for _, p := range load.pods {
 		l.file(s, p, share)
+		l.Seen += (p.answered + p.refused) * share
+		l.Missed += (p.late + p.refused) * share
 	}
+	if !load.alarm(s) || l.Calm.IsZero() {
+		l.Calm = now
+	}
+	l.record(s, load.arrivals*l.cost(s), now)
 	return l
 }
 
@@ -149,6 +160,7 @@ func (l *Learned) file(s Saturation, p podLoad, share float64) {
 func (l *Learned) forget(elapsed float64) {
 	const most = 20000
 	keep := math.Exp2(-elapsed / (2 * time.Hour).Seconds())
+	l.Seen, l.Missed = l.Seen*keep, l.Missed*keep
 	for bin := range bins {
 		k := keep
 		if l.Answered[bin] > most {
@@ -157,34 +169,6 @@ func (l *Learned) forget(elapsed float64) {
 		l.Answered[bin] *= k
 		l.Late[bin] *= k
 	}
-}
-
-// safe is the load that a replica can be given while the promise is kept, as a
-// share of the limit: up to the first bin in which too many answers were late,
-// and one bin beyond what has been seen.
-func (l *Learned) safe(s Saturation) float64 {
-	const (
-		unseen = .80 // until it is known better
-		least  = .25
-		most   = .95
-		few    = 300
-	)
-	safe := unseen
-	for bin := range bins {
-		at := float64(bin) * binWidth
-		if at >= most {
-			break
-		}
-		if l.Answered[bin] < few {
-			continue
-		}
-		share := l.Late[bin] / l.Answered[bin]
-		if share > s.Tuning.Misses {
-			return min(max(at, least), safe)
-		}
-		safe = max(safe, at+1.5*binWidth)
-	}
-	return min(safe, most)
 }
 
 // fit is recursive least squares of 1 = empty × iterations a second + prompt ×
@@ -235,21 +219,31 @@ func (l *Learned) coldStart(s Saturation) time.Duration {
 
 func minute(now time.Time) int64 { return now.Unix() / 60 }
 
-// remember writes the demand down.
+// remember writes the minute down.
 func (l Learned) remember(s Saturation, n need, desired int32, now time.Time) Learned {
 	slot := minute(now) % remembered
-	before := minute(l.Before)
-	if before != minute(now) {
-		l.Demand[slot], l.Need[slot], l.Grew[slot] = 0, 0, 0
-		l.note(s, now)
-	}
-	work := float32(n.demand * l.limit(s) * n.safe)
-	l.Demand[slot] = work
 	if n.whole <= float64(desired)+hair {
 		l.Enough = now
 	}
-	l.Need[slot] = max(l.Need[slot], float32(n.whole-n.alarm))
+	l.Need[slot] = max(l.Need[slot], float32(n.peak))
 	return l
+}
+
+// record writes the demand down: a minute's is that of its last verdict.
+func (l *Learned) record(s Saturation, work float64, now time.Time) {
+	last := minute(l.Before)
+	if l.Before.IsZero() {
+		last = minute(now) - 1
+	}
+	if minute(now) != last {
+		// Minutes without a verdict are unknown.
+		for m := max(last+1, minute(now)-remembered+1); m <= minute(now); m++ {
+			l.Demand[m%remembered], l.Need[m%remembered] = -1, 0
+		}
+		l.check(s, last)
+		l.Highest = l.highest(now)
+	}
+	l.Demand[minute(now)%remembered] = float32(work)
 }
 
 // most is the greatest need of a window.

@@ -33,7 +33,7 @@ type load struct {
 type podLoad struct {
 	prompt, generated, steps float64
 	busy, steady             bool
-	late, answered           float64
+	late, answered, refused  float64
 }
 
 // observe adds up the fleet.
@@ -77,7 +77,7 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		l.seconds += span
 		slow, answered := d.beyond(familyTPOT, s.ITL.Seconds())
 		tardy, _ := d.beyond(familyTTFT, s.TTFT.Seconds())
-		p.late, p.answered = min(slow+tardy, answered), answered
+		p.late, p.answered, p.refused = min(slow+tardy, answered), answered, d.gain(familyRejected)
 		l.pods = append(l.pods, p)
 	}
 	if l.spoke > 0 {
@@ -164,8 +164,9 @@ func (e stretch) histogram(name string) (sum, count float64) {
 
 // beyond is how many of the observations gained were over a limit, and how many
 // there were. Within the limit's bucket the tail is taken to fall
-// geometrically: linear, 60 ms between bounds of 50 and 75 would take most of
-// those just over 50 for late.
+// geometrically, to a twentieth at most: linear, 60 ms between bounds of 50 and
+// 75 would take most of those just over 50 for late, and without an end to the
+// fall, where none was over 75, hardly any.
 func (e stretch) beyond(name string, limit float64) (over, all float64) {
 	a, b := e.buckets(name)
 	if a == nil {
@@ -179,10 +180,13 @@ func (e stretch) beyond(name string, limit float64) (over, all float64) {
 			lower, above = le, rest
 			continue
 		}
-		if math.IsInf(le, 1) || above <= 0 {
+		switch {
+		case le == limit:
+			return max(0, rest), all
+		case math.IsInf(le, 1), above <= 0:
 			return max(0, above), all
 		}
-		return above * math.Pow(max(rest, .1)/max(above, .1), (limit-lower)/(le-lower)), all
+		return above * math.Pow(max(rest/above, .05), (limit-lower)/(le-lower)), all
 	}
 	return 0, all
 }

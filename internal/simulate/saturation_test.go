@@ -66,8 +66,9 @@ func TestStuckReplicasAreNotOrderedAgain(t *testing.T) {
 	s.Stuck, s.Initial = 1, 1
 	s.Bounds = policy.Bounds{Min: 1, Max: 30}
 	r := play(t, s, loadOf(&Conversation, Steady(), 3, 2*time.Hour), saturation())
-	// One replica that refuses most of it tells of a little more than three.
-	if r.Peak > 8 {
+	// One replica that refuses most of it tells of more than three, and in the
+	// first hour half as much again may come.
+	if r.Peak > 9 {
 		t.Errorf("%d were ordered for a load of three", r.Peak)
 	}
 }
