@@ -16,7 +16,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if _, err := controlplane.Build(ctx, os.Stderr); err != nil {
+	_, err := controlplane.Build(ctx, os.Stderr)
+	if err == nil {
+		_, _, err = controlplane.BuildCertManager(ctx, os.Stderr)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:gocritic // Nothing is left for stop to do.
 	}
