@@ -62,30 +62,25 @@ var DefaultTuning = Tuning{
 	DownStarts: 2, DownFloor: 10 * time.Minute, RestStarts: .5, RestFloor: 2 * time.Minute,
 }
 
-// The families that saturation is judged by.
+// The families that saturation is judged by. What is read of a pod is
+// policy.Trigger's to say: one that is new here must stand there too.
 const (
-	familyRunning   = "vllm:num_requests_running"
-	familyWaiting   = "vllm:num_requests_waiting"
-	familyKV        = "vllm:kv_cache_usage_perc"
-	familySuccess   = "vllm:request_success_total"
-	familyPrompt    = "vllm:prompt_tokens_total"
-	familyGenerated = "vllm:generation_tokens_total"
-	familyRejected  = "kaito_ratelimit_rejected_total"
-	familyTTFT      = "vllm:time_to_first_token_seconds"
-	familyITL       = "vllm:inter_token_latency_seconds"
-	familySteps     = "vllm:iteration_tokens_total"
-	familyTPOT      = "vllm:request_time_per_output_token_seconds"
+	familyRunning   = policy.FamilyRunning
+	familyWaiting   = policy.FamilyWaiting
+	familyKV        = policy.FamilyKV
+	familySuccess   = policy.FamilyFinished
+	familyPrompt    = policy.FamilyPrompt
+	familyGenerated = policy.FamilyGenerated
+	familyRejected  = policy.FamilyRejected
+	familyTTFT      = policy.FamilyTTFT
+	familyITL       = policy.FamilyITL
+	familySteps     = policy.FamilySteps
+	familyTPOT      = policy.FamilyTPOT
 )
 
 // SaturationReading is what has to be read for the policy.
 func SaturationReading() policy.Reading {
-	return policy.Reading{
-		Families: []string{
-			familyRejected, familyITL, familyKV, familyGenerated, familyRunning, familyWaiting,
-			familySteps, familyPrompt, familySuccess, familyTPOT, familyTTFT,
-		},
-		Window: 2 * time.Minute,
-	}
+	return policy.Trigger{Saturation: &policy.Saturation{}}.Reading()
 }
 
 // drain is the time in which a backlog is to be gone: 15 s would order a fleet
@@ -122,6 +117,7 @@ func (s Saturation) Judge(learned Learned, fleet Fleet, now time.Time) (Verdict,
 		verdict.Answer = Bounded
 	}
 	verdict.Reason = need.words(fleet, to, s)
+	verdict.Load = learned.load(s, need)
 	return verdict, learned
 }
 

@@ -18,6 +18,8 @@ type Scenario struct {
 	// of the original's time; else Kind in Shape.
 	Trace  *Load
 	Jitter time.Duration
+	// Copies of the trace are played at once; 0 for as many as need Replicas.
+	Copies float64
 	Kind   *Kind
 	Shape  Shape
 	// OutOfReach is set where no policy that reacts can keep the SLO: demand
@@ -59,7 +61,11 @@ func Traced(conversation, code *Load) []Scenario {
 // Load makes the scenario's requests for one seed.
 func (s *Scenario) Load(e *Engine, slo SLO, seed uint64) *Load {
 	if s.Trace != nil {
-		load := Replicate(s.Trace, Copies(s.Trace, e, s.Replicas, slo), s.Jitter, s.Length, seed)
+		copies := s.Copies
+		if copies == 0 {
+			copies = Copies(s.Trace, e, s.Replicas, slo)
+		}
+		load := Replicate(s.Trace, copies, s.Jitter, s.Length, seed)
 		load.Name = s.Name
 		return load
 	}
@@ -81,12 +87,12 @@ func (s *Scenario) Setting(e *Engine, coldStart time.Duration, seed uint64) Sett
 // with an outage.
 func (s *Scenario) initial() int32 {
 	if s.Shape == nil {
-		return int32(s.Replicas)
+		return max(1, int32(s.Replicas))
 	}
 	return max(1, int32(s.Replicas*s.Shape(0)*1.3)+1)
 }
 
 // String names it with what it needs.
 func (s *Scenario) String() string {
-	return fmt.Sprintf("%s (%g replicas at its peak, %v)", s.Name, s.Replicas, s.Length)
+	return fmt.Sprintf("%s (%.1f replicas at its peak, %.3g h)", s.Name, s.Replicas, s.Length.Hours())
 }

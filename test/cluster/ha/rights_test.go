@@ -108,7 +108,9 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := newFleet(t, provided())
+	guarded := provided()
+	guarded["downguard"] = "true" // so that something is learned
+	f := newFleet(t, guarded)
 	s.ready("a", "b")
 	f.scaled()
 	// Somebody spoils a Secret and the ClusterTriggerAuthentication.
@@ -136,6 +138,9 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 		}
 		return nil
 	})
+	// Who leads writes down what it learned of the fleet in its end.
+	s.stop(s.leader())
+	s.leader()
 	f.annotate("auto-provision", "false")
 	eventually(t, patience, "the ScaledObject is withdrawn", func() error {
 		if err := shared.Client.Get(t.Context(), f.NamespacedName, f.scaledObject()); !apierrors.IsNotFound(err) {
@@ -143,8 +148,6 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 		}
 		return nil
 	})
-	s.stop(s.leader())
-	s.leader()
 
 	granted := may(t, stack.Namespace)
 	elsewhere := may(t, f.Namespace)
