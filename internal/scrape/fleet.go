@@ -72,7 +72,9 @@ func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.R
 	case desired < f.desired:
 		f.lowered = now
 	}
-	f.desired, f.replicas = desired, slices.Clone(replicas)
+	replicas = slices.Clone(replicas)
+	anchor(replicas, f.replicas, now)
+	f.desired, f.replicas = desired, replicas
 	before := f.pages
 	f.pages = make([]*pageSet, 0, len(readings))
 	earlier := false

@@ -28,7 +28,7 @@ func Annotated(name string, annotations map[string]string) Policy {
 		trigger := p.Trigger("default", "simulated")
 		reading := trigger.Reading()
 		_, target := trigger.Published()
-		var mind decision.Mind
+		mind := new(decision.Mind)
 		return Scaler{
 			Families: reading.Families, Window: reading.Window, Up: Paced(p.Up), Down: Paced(p.Down),
 			Judge: func(fleet decision.Fleet, now time.Time) Call {
@@ -37,6 +37,14 @@ func Annotated(name string, annotations map[string]string) Policy {
 			},
 		}, nil
 	}}
+}
+
+// Saturation is what annotations without a threshold ask for.
+func Saturation(name string) Policy { return bounded(name, nil) }
+
+// GuardedQueue is QueueTarget that releases no replica which the load needs.
+func GuardedQueue(name string, threshold int) Policy {
+	return bounded(name, map[string]string{"threshold": strconv.Itoa(threshold), "downguard": "true"})
 }
 
 // QueueTarget is KAITO's documented annotation for one metric, with a threshold.
@@ -61,6 +69,11 @@ func bounded(name string, keys map[string]string) Policy {
 			policy.Prefix + "auto-provision": "true",
 			policy.Prefix + "min-replicas":   strconv.Itoa(int(s.Bounds.Min)),
 			policy.Prefix + "max-replicas":   strconv.Itoa(int(s.Bounds.Max)),
+		}
+		// What needs no threshold, and the guard, go by what is promised.
+		if len(keys) == 0 || keys["downguard"] != "" {
+			annotations[policy.Prefix+"ttft-slo"] = seconds(s.SLO.TTFT).String()
+			annotations[policy.Prefix+"itl-slo"] = seconds(s.SLO.ITL).String()
 		}
 		for key, value := range keys {
 			annotations[policy.Prefix+key] = value
@@ -257,7 +270,7 @@ func Saturated(name string, tuning decision.Tuning) Policy {
 	return Policy{Name: name, New: func(s Setting) (Scaler, error) {
 		saturation := decision.Saturation{
 			Bounds: s.Bounds, TTFT: seconds(s.SLO.TTFT), ITL: seconds(s.SLO.ITL),
-			PeakTokensPerMinute: s.Engine.PeakTokensPerMinute(), ColdStart: defaultColdStart, Tuning: tuning,
+			PeakTokensPerMinute: s.Engine.PeakTokensPerMinute(), ColdStart: decision.UsualColdStart, Tuning: tuning,
 		}
 		var learned decision.Learned
 		reading := decision.SaturationReading()
@@ -271,9 +284,5 @@ func Saturated(name string, tuning decision.Tuning) Policy {
 		}, nil
 	}}
 }
-
-// defaultColdStart is what a replica is taken to need before one was seen.
-
-const defaultColdStart = 6 * time.Minute
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -69,9 +69,10 @@ const (
 // Contenders are all policies to compare with, in the order of tables.
 func Contenders() []Contender {
 	return []Contender{
-		Plain("this project's policy without thresholds, as it is by default", saturation(NameSaturation, decision.DefaultTuning)),
+		Plain("this project's policy without thresholds, as it is by default", simulate.Saturation(NameSaturation)),
 		Plain("KAITO's annotation for one metric, as documented: 10 waiting requests for each replica",
 			simulate.QueueTarget("kaito-queue", 10)),
+		Plain("the same with the annotation downguard: no replica goes that the load needs", simulate.GuardedQueue("kaito-queue-guarded", 10)),
 		Plain("KAITO's documented default for a list: waiting 10/1 AND time in the queue 30/1 s", simulate.MetricList("kaito-list", 10, 30)),
 		Plain("Knative's autoscaler: a target of 100 requests in flight, aimed at 70 %, windows of 60 and 6 s",
 			simulate.Concurrency("knative", 100)),
@@ -89,7 +90,7 @@ func Contenders() []Contender {
 			New: func() Player { return fewest },
 		},
 		{
-			Name: NameOracle, Words: "knows the future: the fewest GPU-hours that attain 99 %", Runs: 8,
+			Name: NameOracle, Words: "knows the future: the fewest GPU-hours that attain 99 %", Runs: 6,
 			New: func() Player { return new(foresight).play },
 		},
 	}
@@ -117,10 +118,6 @@ func ContendersNamed(names []string) ([]Contender, error) {
 		}
 	}
 	return chosen, nil
-}
-
-func saturation(name string, tuning decision.Tuning) simulate.Policy {
-	return simulate.Saturated(name, tuning)
 }
 
 func static(name string, size func(simulate.Setting, *simulate.Load) float64) Player {
@@ -159,13 +156,16 @@ type Knob struct {
 // shows, from too few replicas to too many.
 func Sweeps() []Sweep {
 	return []Sweep{
-		sweep(NameSaturation, "fill %g", decision.DefaultTuning.Fill, []float64{.8, .88, .95, 1.03, 1.12}, func(x float64) simulate.Policy {
+		sweep(NameSaturation, "misses %g", decision.DefaultTuning.Misses, []float64{.002, .004, .0075, .015, .03, .06}, func(x float64) simulate.Policy {
 			tuning := decision.DefaultTuning
-			tuning.Fill = x
-			return saturation(NameSaturation, tuning)
+			tuning.Misses = x
+			return simulate.Saturated(NameSaturation, tuning)
 		}),
 		sweep("kaito-queue", "threshold %g", 10, []float64{1, 3, 10, 30}, func(x float64) simulate.Policy {
 			return simulate.QueueTarget("kaito-queue", int(x))
+		}),
+		sweep("kaito-queue-guarded", "threshold %g", 10, []float64{1, 10}, func(x float64) simulate.Policy {
+			return simulate.GuardedQueue("kaito-queue-guarded", int(x))
 		}),
 		sweep("kaito-list", "waiting %g", 10, []float64{1, 10}, func(x float64) simulate.Policy {
 			return simulate.MetricList("kaito-list", x, 3*x)

@@ -12,8 +12,8 @@ import (
 // Target is the attainment that every comparison is made at.
 const Target = .99
 
-// fewest finds the smallest fixed fleet that attains the target; if none within
-// twice the peak does, it is that one.
+// fewest finds the smallest fixed fleet that attains the target; if none up to
+// four times the peak does, it is that one.
 func fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
 	played := map[int32]*simulate.Result{}
 	enough := func(n int32) (bool, error) {
@@ -25,7 +25,8 @@ func fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outco
 		return result.Attainment() >= Target, nil
 	}
 	peak := max(1, int32(math.Ceil(peakNeed(s, load))))
-	low, high := int32(0), 2*peak+1 // low is too few, high is beyond what is tried
+	most := 4*peak + 4
+	low, high := int32(0), most+1 // low is too few, high is beyond what is tried
 	for n := peak; high-low > 1; {
 		ok, err := enough(n)
 		if err != nil {
@@ -37,15 +38,15 @@ func fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outco
 			low = n
 		}
 		switch {
-		case high > 2*peak: // nothing is enough yet: gently up
-			n = min(low+2, 2*peak)
+		case high > most: // nothing is enough yet: gently up
+			n = min(low+max(2, low/4), most)
 		case low == 0: // all are: gently down
-			n = max(high-2, 1)
+			n = max(high-max(2, high/8), 1)
 		default:
 			n = (low + high) / 2
 		}
 	}
-	if high > 2*peak {
+	if high > most {
 		return Outcome{Result: played[low], Knob: fmt.Sprintf("none: %d replicas don't attain it", low)}, nil
 	}
 	return Outcome{Result: played[high], Knob: fmt.Sprintf("%d replicas", high)}, nil
@@ -57,88 +58,115 @@ func fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outco
 type foresight struct {
 	oracle simulate.Oracle
 	found  bool
+	best   Outcome
 }
 
 // smoothings are what is tried at the first cold start of a load.
 var smoothings = []simulate.Oracle{
 	{Mean: time.Minute, Reach: time.Minute},
-	{Mean: 30 * time.Second, Reach: 0},
-	{Mean: 3 * time.Minute, Reach: 0},
 	{Mean: 5 * time.Minute, Reach: 5 * time.Minute},
+	{Mean: 30 * time.Second, Reach: 5 * time.Minute},
+	{Mean: 3 * time.Minute, Reach: 0},
 }
 
 func (f *foresight) play(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
-	tried := smoothings
-	aim := 1.0
+	tried, aim := smoothings, .95
 	if f.found {
 		tried, aim = []simulate.Oracle{f.oracle}, f.oracle.Aim
 	}
-	var best, most Outcome
+	f.best = Outcome{}
+	var most Outcome
 	for _, o := range tried {
 		o.Aim = aim
-		outcome, settled, err := f.aim(ctx, s, load, o)
+		outcome, err := f.aim(ctx, s, load, o)
 		if err != nil {
 			return Outcome{}, err
 		}
-		aim = settled.Aim
 		if most.Result == nil || outcome.Result.Attainment() > most.Result.Attainment() {
 			most = outcome
 		}
-		if outcome.Result.Attainment() < Target || best.Result != nil && outcome.Result.GPUHours >= best.Result.GPUHours {
-			continue
+		if f.found {
+			aim = f.oracle.Aim
 		}
-		best, f.oracle, f.found = outcome, settled, true
 	}
-	if best.Result == nil {
+	if f.best.Result == nil {
 		// Not even with all that it knows.
 		most.Knob = "none attains it: " + most.Knob
 		return most, nil
 	}
-	return best, nil
+	return f.best, nil
 }
 
-// aim finds the greatest aim that attains the target, to half a percent: it
-// brackets it in steps that grow, then interpolates.
-func (f *foresight) aim(ctx context.Context, s simulate.Setting, load *simulate.Load, o simulate.Oracle) (Outcome, simulate.Oracle, error) {
-	const (
-		fine  = .005
-		tries = 9
-	)
-	low, high := .3, 1.6 // low attains, or is not worth trying; high doesn't
-	var best, least Outcome
-	settled := o
-	step := .02
+// bracket is what is known of how misses grow with the aim: below low.aim the
+// target is attained, at high.aim it isn't.
+type bracket struct {
+	low, high           point
+	hasLow, hasHigh     bool
+	narrowest, farthest float64
+}
+
+// point is an aim with its misses, on the scale of frontiers.
+type point struct{ aim, misses float64 }
+
+func (b *bracket) add(p point) {
+	if p.misses >= misses(Target) {
+		b.low, b.hasLow = p, true
+	} else {
+		b.high, b.hasHigh = p, true
+	}
+}
+
+// next is where to look now: between the two, where a straight line meets the
+// target, and near neither end; on one side alone, as far away as the misses
+// are, at a slope that most loads have.
+func (b *bracket) next() (aim float64, more bool) {
+	const slope = 5 // a tenth of aim more are three times the misses
+	switch goal := misses(Target); {
+	case b.hasLow && b.hasHigh:
+		width := b.high.aim - b.low.aim
+		if width <= b.narrowest || b.low.misses-goal < .01 {
+			return 0, false
+		}
+		along := (b.low.misses - goal) / (b.low.misses - b.high.misses)
+		return b.low.aim + width*min(max(along, .15), .85), true
+	case b.hasLow:
+		aim = b.low.aim + min(max((b.low.misses-goal)/slope, .01), .2)
+	default:
+		aim = b.high.aim - min(max((goal-b.high.misses)/slope, .01)*1.2, .25)
+	}
+	return aim, aim > .2 && aim < b.farthest
+}
+
+// aim finds the greatest aim that attains the target, to a third of a percent.
+// It gives up where the best found so far costs less already: lower aims cost
+// more still.
+func (f *foresight) aim(ctx context.Context, s simulate.Setting, load *simulate.Load, o simulate.Oracle) (Outcome, error) {
+	const tries = 9
+	b := bracket{narrowest: .003, farthest: 1.8}
+	var most Outcome
 	for range tries {
 		result, err := simulate.Run(ctx, s, load, o.Policy(NameOracle, load))
 		if err != nil {
-			return Outcome{}, o, err
+			return Outcome{}, err
 		}
-		outcome := Outcome{Result: result, Knob: fmt.Sprintf("filled to %.1f %%, mean of %v within %v", 100*o.Aim, o.Mean, o.Reach)}
-		if least.Result == nil || result.Attainment() > least.Result.Attainment() {
-			least = outcome
+		outcome := Outcome{Result: result, Knob: fmt.Sprintf("filled to %.1f %%, mean of %s within %s", 100*o.Aim, span(o.Mean.Seconds()), span(o.Reach.Seconds()))}
+		if most.Result == nil || result.Attainment() > most.Result.Attainment() {
+			most = outcome
 		}
-		if result.Attainment() >= Target {
-			if best.Result == nil || result.GPUHours < best.Result.GPUHours {
-				best, settled = outcome, o
-			}
-			low = o.Aim
-		} else {
-			high = o.Aim
+		cheaper := f.best.Result == nil || result.GPUHours < f.best.Result.GPUHours
+		attained := result.Attainment() >= Target
+		if attained && cheaper {
+			f.best, f.oracle, f.found = outcome, o, true
 		}
-		if high-low <= fine {
+		if !attained && !cheaper {
 			break
 		}
-		switch {
-		case high == 1.6:
-			o.Aim, step = min(low+step, high-fine), 2*step
-		case low == .3:
-			o.Aim, step = max(high-step, low+fine), 2*step
-		default:
-			o.Aim = (low + high) / 2
+		b.add(point{o.Aim, misses(result.Attainment())})
+		aim, more := b.next()
+		if !more {
+			break
 		}
+		o.Aim = aim
 	}
-	if best.Result == nil {
-		return least, settled, nil
-	}
-	return best, settled, nil
+	return most, nil
 }

@@ -67,7 +67,8 @@ func (a *authority) read(name string) (cert, key []byte, err error) {
 
 // issue writes <name>.crt and <name>.key for use on both sides of TLS: KEDA's
 // operator and adapter show one certificate to each other as server and client.
-func (a *authority) issue(name string, subject pkix.Name, dnsNames ...string) error {
+// A certificate for hosts, names or addresses, is one for loopback too.
+func (a *authority) issue(name string, subject pkix.Name, hosts ...string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -83,10 +84,16 @@ func (a *authority) issue(name string, subject pkix.Name, dnsNames ...string) er
 		NotAfter:     time.Now().Add(certLife),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		DNSNames:     dnsNames,
 	}
-	if len(dnsNames) > 0 {
+	if len(hosts) > 0 {
 		template.IPAddresses = []net.IP{net.ParseIP(loopback)}
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {

@@ -37,6 +37,10 @@ type Options struct {
 	AuditLog string
 	// AuditPolicy is what goes into it, instead of who changed what.
 	AuditPolicy string
+	// NodeIP is the address of this machine at which a node's pods find the API
+	// server, on port 6443. Without one it is to be found on loopback alone, and
+	// the controllers that want nodes are off.
+	NodeIP string
 	// Keep keeps the folder with logs, data and kubeconfigs after Stop. Setting
 	// the environment variable KEEP does the same.
 	Keep bool

@@ -26,9 +26,17 @@ var disabledControllers = []string{
 	"pod-garbage-collector-controller",
 }
 
+// controllers are those that run.
+func (c *Cluster) controllers() string {
+	if c.options.NodeIP != "" {
+		return "*"
+	}
+	return "*,-" + strings.Join(disabledControllers, ",-")
+}
+
 func (c *Cluster) issueCertificates() error {
 	return errors.Join(
-		c.ca.issue("apiserver", pkix.Name{CommonName: "kube-apiserver"}, "localhost", "kubernetes.default.svc"),
+		c.ca.issue("apiserver", pkix.Name{CommonName: "kube-apiserver"}, c.apiServerHosts()...),
 		c.ca.issue("admin", pkix.Name{CommonName: "admin", Organization: []string{"system:masters"}}),
 		c.ca.issue("controller-manager", pkix.Name{CommonName: "system:kube-controller-manager"}, "localhost"),
 		c.ca.issue("front-proxy", pkix.Name{CommonName: "front-proxy-client"}),
@@ -66,33 +74,32 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 }
 
 func (c *Cluster) startAPIServer(ctx context.Context) error {
-	port, err := freePort()
+	port, reach, err := c.apiServerReach()
 	if err != nil {
 		return err
 	}
 	c.apiURL = "https://" + loopback + ":" + port
-	args := []string{
-		"--etcd-servers=" + c.etcdURL,
-		"--bind-address=" + loopback, "--advertise-address=" + loopback, "--secure-port=" + port,
-		"--tls-cert-file=" + c.ca.file("apiserver.crt"), "--tls-private-key-file=" + c.ca.file("apiserver.key"),
-		"--client-ca-file=" + c.ca.file("ca.crt"),
-		"--service-account-key-file=" + c.ca.file("service-account.pub"),
-		"--service-account-signing-key-file=" + c.ca.file("service-account.key"),
+	args := append(reach,
+		"--etcd-servers="+c.etcdURL,
+		"--secure-port="+port,
+		"--tls-cert-file="+c.ca.file("apiserver.crt"), "--tls-private-key-file="+c.ca.file("apiserver.key"),
+		"--client-ca-file="+c.ca.file("ca.crt"),
+		"--service-account-key-file="+c.ca.file("service-account.pub"),
+		"--service-account-signing-key-file="+c.ca.file("service-account.key"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--authorization-mode=RBAC,Node",
 		"--service-cluster-ip-range=10.0.0.0/24",
 		// As on OpenShift: who sets an owner needs a right for it.
 		"--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
-		"--endpoint-reconciler-type=none", // it would try in vain to publish a loopback address
 		// The front proxy: how the API server introduces a user to KEDA's adapter.
-		"--requestheader-client-ca-file=" + c.ca.file("ca.crt"),
+		"--requestheader-client-ca-file="+c.ca.file("ca.crt"),
 		"--requestheader-allowed-names=front-proxy-client",
 		"--requestheader-username-headers=X-Remote-User",
 		"--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
-		"--proxy-client-cert-file=" + c.ca.file("front-proxy.crt"),
-		"--proxy-client-key-file=" + c.ca.file("front-proxy.key"),
-	}
+		"--proxy-client-cert-file="+c.ca.file("front-proxy.crt"),
+		"--proxy-client-key-file="+c.ca.file("front-proxy.key"),
+	)
 	if c.options.AuditLog != "" {
 		policy := cmp.Or(c.options.AuditPolicy, auditPolicy)
 		if err := os.WriteFile(c.file("audit-policy.yaml"), []byte(policy), 0o600); err != nil {
@@ -111,6 +118,42 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 	_, err = c.certKubeconfig("admin")
 	return err
 }
+
+// apiServerReach says where the API server listens and what it tells others of
+// that. With a node that is a fixed port: the namespace is the node's own.
+func (c *Cluster) apiServerReach() (port string, args []string, err error) {
+	if c.options.NodeIP == "" {
+		port, err = freePort()
+		return port, []string{
+			"--bind-address=" + loopback, "--advertise-address=" + loopback,
+			"--endpoint-reconciler-type=none", // it would try in vain to publish a loopback address
+		}, err
+	}
+	return nodePort, []string{
+		"--bind-address=0.0.0.0", "--advertise-address=" + c.options.NodeIP,
+		// How it reads pods' logs from the kubelet.
+		"--kubelet-client-certificate=" + c.ca.file("admin.crt"),
+		"--kubelet-client-key=" + c.ca.file("admin.key"),
+		"--kubelet-certificate-authority=" + c.ca.file("ca.crt"),
+		"--kubelet-preferred-address-types=InternalIP",
+	}, nil
+}
+
+// nodePort is the API server's usual one.
+const nodePort = "6443"
+
+// apiServerHosts are how the API server is called: from outside, by pods in
+// words, by pods in the address that the Service kubernetes has.
+func (c *Cluster) apiServerHosts() []string {
+	hosts := []string{"localhost", "kubernetes.default.svc"}
+	if c.options.NodeIP != "" {
+		hosts = append(hosts, "kubernetes", "kubernetes.default", "kubernetes.default.svc.cluster.local", serviceIP, c.options.NodeIP)
+	}
+	return hosts
+}
+
+// serviceIP is the first of the Services' addresses, which kubernetes takes.
+const serviceIP = "10.0.0.1"
 
 // auditPolicy records who changed what, without the contents of Secrets and
 // tokens. Events and leases are noise.
@@ -159,7 +202,7 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 		// with its usual 20 requests a second that is half of the start.
 		"--kube-api-qps=1000", "--kube-api-burst=1000",
 		"--horizontal-pod-autoscaler-sync-period="+c.options.HPASync.String(),
-		"--controllers=*,-"+strings.Join(disabledControllers, ",-"),
+		"--controllers="+c.controllers(),
 	)
 	if err != nil {
 		return err

@@ -1,8 +1,8 @@
 // Package kaito stands in for KAITO's controller. On a real API server it does
 // to InferenceSets what KAITO does, with simulated vLLM pods in place of GPUs:
 // Workspaces, pods, their status, slow starts, scale-down order, and the
-// failures that a test asks for. There are no nodes and no kubelet, so it plays
-// these too.
+// failures that a test asks for. Where there are no nodes and no kubelet, it
+// plays these too.
 package kaito
 
 import (
@@ -49,6 +49,11 @@ type Options struct {
 	Model vllm.Model
 	// EnginesPerPod is the data parallelism in each first pod, 1 if 0.
 	EnginesPerPod int
+	// Image is that of a simulated vLLM (test/cluster/node/vllm), where there is
+	// a real node: each Workspace gets a StatefulSet of it, as with KAITO, and
+	// the stand-in plays neither pods nor kubelet. The options above are of no
+	// use then, but for NodesPerReplica; Replica.VLLM is nil. Without a node: "".
+	Image string
 	// Seed decides which of several equal replicas a scale-down takes.
 	Seed uint64
 	// Log is silent if zero.

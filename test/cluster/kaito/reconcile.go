@@ -43,6 +43,9 @@ func (k *KAITO) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	steps := []func(context.Context, *world) error{
 		k.scale, k.advance, k.syncPods, k.bury, k.syncWorkspaces, k.syncSet,
 	}
+	if k.real() {
+		steps = []func(context.Context, *world) error{k.scale, k.syncStatefulSets, k.bury, k.syncWorkspaces, k.syncSet}
+	}
 	for _, step := range steps {
 		if err := step(ctx, w); err != nil {
 			if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {

@@ -125,6 +125,10 @@ func (r Replica) change(f func(*replica)) error {
 		r.k.mu.Unlock()
 		return fmt.Errorf("replica %s is gone", r.Workspace)
 	}
+	if s.first == nil {
+		r.k.mu.Unlock()
+		return errNoSimulation
+	}
 	f(s)
 	r.k.mu.Unlock()
 	err := r.k.adjust(s)
@@ -155,7 +159,8 @@ type replica struct {
 	trouble *Failure // NotReady … Quota
 	stuck   bool
 
-	// first is the pod that serves; workers only have addresses.
+	// first is the pod that serves; workers only have addresses. On a real node
+	// there are none of either.
 	first   *vllm.Pod
 	workers []*vllm.Pod
 	// podUID is the first pod's object, empty before there is one.
@@ -293,6 +298,9 @@ func (r *replica) boot(o Options) error {
 }
 
 func (r *replica) close() {
+	if r.first == nil { // its pod is a node's
+		return
+	}
 	r.first.Close()
 	for _, w := range r.workers {
 		w.Close()

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -59,11 +60,16 @@ type Options struct {
 	Engines int
 	// Mode is how the pod answers at first.
 	Mode Mode
+	// Listen is the host:port to listen on, for a pod that is a real one; "" is
+	// Port of a free loopback address.
+	Listen string
 }
 
 // Pod is a simulated vLLM pod with an address of its own.
 type Pod struct {
 	ip string
+	// visits counts the connections that were ever made to it.
+	visits atomic.Int64
 
 	// mu guards what follows. It is never held across network I/O.
 	mu       sync.Mutex
@@ -82,7 +88,7 @@ func Start(o Options) (*Pod, error) {
 	if o.Model.Name == "" {
 		o.Model = Phi4MiniA100()
 	}
-	listener, err := listenAnywhere()
+	listener, err := listen(o.Listen)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +118,9 @@ func (p *Pod) boot(engines int, now time.Time) {
 
 // IP is the pod's loopback address, its own until Close.
 func (p *Pod) IP() string { return p.ip }
+
+// Visits is how many connections were made to the pod, by whomever.
+func (p *Pod) Visits() int64 { return p.visits.Load() }
 
 // Addr is host:port.
 func (p *Pod) Addr() string { return net.JoinHostPort(p.ip, strconv.Itoa(Port)) }

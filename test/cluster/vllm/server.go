@@ -16,6 +16,18 @@ import (
 	"time"
 )
 
+// listen listens on that address, or on one that is free.
+func listen(address string) (net.Listener, error) {
+	if address == "" {
+		return listenAnywhere()
+	}
+	at, err := net.ResolveTCPAddr("tcp4", address)
+	if err != nil {
+		return nil, err
+	}
+	return net.ListenTCP("tcp4", at)
+}
+
 // listenAnywhere listens on Port of a loopback address that nobody uses. The
 // start is random so that two test runs at once rarely meet, and a taken
 // address is simply passed over.
@@ -56,6 +68,7 @@ func serve(l net.Listener, p *Pod) *server {
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
+				p.visits.Add(1)
 				s.running.Add(1)
 			case http.StateClosed, http.StateHijacked:
 				s.running.Done()

@@ -1,10 +1,12 @@
-// Command programs builds what a test control plane is made of, so that the
-// minutes this takes the first time are spent in view, and not inside go test,
-// which shows no progress and has a timeout.
+// Command programs builds what a test control plane is made of, and with -node
+// what a node is made of too, so that the minutes this takes the first time are
+// spent in view, and not inside go test, which shows no progress and has a
+// timeout.
 package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -14,9 +16,19 @@ import (
 )
 
 func main() {
+	node := flag.Bool("node", false, "a node's programs too")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if _, err := controlplane.Build(ctx, os.Stderr); err != nil {
+	_, err := controlplane.Build(ctx, os.Stderr)
+	switch {
+	case err != nil:
+	case *node:
+		_, err = controlplane.BuildNode(ctx, os.Stderr)
+	default:
+		_, _, err = controlplane.BuildCertManager(ctx, os.Stderr)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:gocritic // Nothing is left for stop to do.
 	}
