@@ -15,7 +15,7 @@ import (
 const (
 	// memoryVersion is another one whenever a field comes, goes or means
 	// something else.
-	memoryVersion = 1
+	memoryVersion = 2
 	// recent minutes of need are kept: a window of the way down is as long as a
 	// cold start, at least ten minutes.
 	recent = 120
@@ -52,7 +52,7 @@ func Recall(memory []byte, now time.Time) (*Mind, error) {
 		return nil, errors.New("its times make no sense, or lie ahead of this clock")
 	}
 	l.Before = l.At
-	l.resume(now)
+	l.resume()
 	return m, nil
 }
 
@@ -85,7 +85,7 @@ func (l Learned) follow(newer *Learned) Learned {
 	}
 	for at := max(minute(l.At), minute(newer.Began)); at <= minute(newer.At); at++ {
 		i := slot(at)
-		l.Demand[i], l.Need[i], l.Grew[i] = newer.Demand[i], newer.Need[i], newer.Grew[i]
+		l.Demand[i], l.Need[i] = newer.Demand[i], newer.Need[i]
 	}
 	l.Before, l.At = newer.Before, newer.At
 	if newer.Enough.After(l.Enough) {
@@ -94,22 +94,12 @@ func (l Learned) follow(newer *Learned) Learned {
 	return l
 }
 
-// resume bridges the gap since something was learned last: the demand is taken
-// to have stayed what it was, because a gap of nothing would look like a surge at
-// its end.
-func (l *Learned) resume(now time.Time) {
-	last := minute(l.At)
-	for at := last + 1; at <= min(minute(now), last+remembered-1); at++ {
-		l.Demand[slot(at)], l.Need[slot(at)] = l.Demand[slot(last)], l.Need[slot(last)]
-	}
-	// What grew after each minute follows from the demand of those after it.
-	reach := l.reach(Saturation{ColdStart: UsualColdStart})
-	for at := max(minute(l.Began), last-remembered+1); at < last; at++ {
-		most := l.Demand[slot(at)]
-		for next := at + 1; next <= min(at+reach, last); next++ {
-			most = max(most, l.Demand[slot(next)])
-		}
-		l.Grew[slot(at)] = most - l.Demand[slot(at)]
+// resume works out anew how the forecasters have done: that follows from the
+// demand. The minutes that nobody watched are unknown.
+func (l *Learned) resume() {
+	s := Saturation{ColdStart: UsualColdStart, Tuning: DefaultTuning}
+	for at := max(minute(l.Began), minute(l.At)-remembered+1); at < minute(l.At); at++ {
+		l.check(s, at)
 	}
 }
 
@@ -132,14 +122,13 @@ func (c *codec) mind(m *Mind) {
 	for i := range l.Doubt {
 		c.amounts(math.Inf(-1), l.Doubt[i][:]...)
 	}
-	for _, x := range []*float64{&m.peak, &l.Prompt, &l.Generated, &l.Requests, &l.Highest} {
+	for _, x := range []*float64{&m.peak, &l.Prompt, &l.Generated, &l.Requests, &l.Seen, &l.Missed, &l.Highest} {
 		c.amount(0, x)
 	}
 	for _, xs := range [][]float64{l.Answered[:], l.Late[:], l.ColdStarts[:]} {
 		c.amounts(0, xs...)
 	}
 	c.count(&l.Started)
-	c.flag(&l.Bursty)
 	c.ring(&l.Demand, l.At, remembered)
 	c.ring(&l.Need, l.At, recent)
 }
@@ -211,17 +200,6 @@ func (c *codec) count(n *int) {
 	*n = int(binary.BigEndian.Uint16(field))
 }
 
-func (c *codec) flag(yes *bool) {
-	field := c.take(1)
-	if !c.reading {
-		if *yes {
-			field[0] = 1
-		}
-		return
-	}
-	*yes = field[0] != 0
-}
-
 // ring is the minutes up to the last, each in 254 parts of the greatest and
 // rounded up, so that a need is never told as less. A part of zero is a minute
 // that nothing is known of.
@@ -245,13 +223,18 @@ func (c *codec) ring(ring *[remembered]float32, last time.Time, minutes int) {
 		case *value >= 0 && most == 0:
 			field[i] = 1
 		case *value >= 0:
-			field[i] = 1 + byte(min(math.Ceil(float64(*value)/most*parts), parts))
+			part := min(math.Ceil(float64(*value)/most*parts), parts)
+			// What was read is written as it was: it may be a rounding above.
+			if part > 0 && float32(most*(part-1)/parts) >= *value {
+				part--
+			}
+			field[i] = 1 + byte(part)
 		}
 	}
 }
 
 // unknownMinute is the demand of a minute that nothing is known of.
-const unknownMinute = 0
+const unknownMinute = -1
 
 // slot is a minute's place in a ring.
 func slot(minute int64) int { return int((minute%remembered + remembered) % remembered) }

@@ -56,10 +56,10 @@ func TestAnAnswerBetweenJudgements(t *testing.T) {
 		want    float64
 		reason  string
 	}{
-		{"a moment later", 1, 4 * time.Second, Measured, 3, "1 → 3: demand 2.9"},
-		{"the HPA is on its way", 2, 5 * time.Second, Measured, 3, "2 → 3: demand 2.9"},
-		{"the HPA has got there", 3, 6 * time.Second, Measured, 3, "3 is right, as judged at 1: demand 2.9"},
-		{"somebody asked for more", 7, 7 * time.Second, Measured, 7, "7 until it is judged anew, last at 1: demand 2.9"},
+		{"a moment later", 1, 4 * time.Second, Measured, 4, "1 → 4: demand 3.0"},
+		{"the HPA is on its way", 2, 5 * time.Second, Measured, 4, "2 → 4: demand 3.0"},
+		{"the HPA has got there", 4, 6 * time.Second, Measured, 4, "4 is right, as judged at 1: demand 3.0"},
+		{"somebody asked for more", 7, 7 * time.Second, Measured, 7, "7 until it is judged anew, last at 1: demand 3.0"},
 		{"the process was asleep", 1, time.Minute, Held, 1, "holding at 1: the fleet was judged last 1 min ago"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
@@ -113,15 +113,15 @@ func TestAGapIsNoIdleness(t *testing.T) {
 	for _, w := range workers {
 		w.History = History{}
 	}
-	f = thinks(&m, saturates(), time.Hour, time.Hour+9*time.Minute, 4, workers...)
-	v := m.Answer(saturates(), f, t0.Add(time.Hour+9*time.Minute))
+	f = thinks(&m, saturates(), time.Hour, time.Hour+11*time.Minute, 4, workers...)
+	v := m.Answer(saturates(), f, t0.Add(time.Hour+11*time.Minute))
 	if v.Value != 4 || v.Answer != Held || !v.Waiting || !strings.Contains(v.Reason, "a step down not before it has been watched for another 60 s") &&
 		!strings.Contains(v.Reason, "another 1 min") {
-		t.Errorf("nine minutes after the gap: %v %s", v.Value, v.Reason)
+		t.Errorf("eleven minutes after the gap: %v %s", v.Value, v.Reason)
 	}
-	f = thinks(&m, saturates(), time.Hour+9*time.Minute, time.Hour+10*time.Minute, 4, workers...)
-	if v := m.Answer(saturates(), f, t0.Add(time.Hour+10*time.Minute)); v.Value != 3 {
-		t.Errorf("ten minutes after the gap: %s", v.Reason)
+	f = thinks(&m, saturates(), time.Hour+11*time.Minute, time.Hour+12*time.Minute, 4, workers...)
+	if v := m.Answer(saturates(), f, t0.Add(time.Hour+12*time.Minute)); v.Value != 3 {
+		t.Errorf("twelve minutes after the gap: %s", v.Reason)
 	}
 }
 
@@ -199,7 +199,7 @@ func TestAFullFleetWithoutAQueueIsGuarded(t *testing.T) {
 		want   float64
 		reason string
 	}{
-		{"each is full: the HPA holds", 9, Held, 40, "holding at 4: vllm:num_requests_waiting is 0 in total on 4 replicas, 10 wanted on each, but the load needs 3."},
+		{"each is full: the HPA holds", 9, Held, 40, "holding at 4: vllm:num_requests_waiting is 0 in total on 4 replicas, 10 wanted on each, but the load needs 4.0 replicas"},
 		{"each idles: the queue has its way", 1, Measured, 0, "4 → 1: vllm:num_requests_waiting is 0"},
 	} {
 		var m Mind

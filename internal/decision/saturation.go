@@ -136,7 +136,10 @@ type need struct {
 	// least is what has to be there for one replica to be released, but for the
 	// minutes before; peak what the last minute would have overloaded.
 	least, peak float64
-	learning    bool
+	// safe is the load at which no more than is bearable were late, as a share of
+	// the limit.
+	safe     float64
+	learning bool
 }
 
 // hair over a whole number is no reason for a GPU.
@@ -148,7 +151,8 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 	n.count(fleet, l.coldStart(s), now)
 	late := l.lateness()
 	limit := l.limit(s)
-	per := limit * late.under(s.Tuning.Misses)
+	n.safe = late.under(s.Tuning.Misses)
+	per := limit * n.safe
 	o := l.outlook(s, now)
 	work := load.arrivals * l.cost(s)
 	n.demand = work / per

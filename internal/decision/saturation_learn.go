@@ -221,11 +221,11 @@ func minute(now time.Time) int64 { return now.Unix() / 60 }
 
 // remember writes the minute down.
 func (l Learned) remember(s Saturation, n need, desired int32, now time.Time) Learned {
-	slot := minute(now) % remembered
+	i := slot(minute(now))
 	if n.whole <= float64(desired)+hair {
 		l.Enough = now
 	}
-	l.Need[slot] = max(l.Need[slot], float32(n.peak))
+	l.Need[i] = max(l.Need[i], float32(n.peak))
 	return l
 }
 
@@ -238,19 +238,19 @@ func (l *Learned) record(s Saturation, work float64, now time.Time) {
 	if minute(now) != last {
 		// Minutes without a verdict are unknown.
 		for m := max(last+1, minute(now)-remembered+1); m <= minute(now); m++ {
-			l.Demand[m%remembered], l.Need[m%remembered] = -1, 0
+			l.Demand[slot(m)], l.Need[slot(m)] = unknownMinute, 0
 		}
 		l.check(s, last)
 		l.Highest = l.highest(now)
 	}
-	l.Demand[minute(now)%remembered] = float32(work)
+	l.Demand[slot(minute(now))] = float32(work)
 }
 
 // most is the greatest need of a window.
 func (l *Learned) most(window time.Duration, now time.Time) float64 {
 	most := float32(0)
 	for m := minute(now.Add(-window)); m <= minute(now); m++ {
-		most = max(most, l.Need[m%remembered])
+		most = max(most, l.Need[slot(m)])
 	}
 	return float64(most)
 }
