@@ -156,9 +156,9 @@ type Knob struct {
 // shows, from too few replicas to too many.
 func Sweeps() []Sweep {
 	return []Sweep{
-		sweep(NameSaturation, "misses %g", decision.DefaultTuning.Misses, []float64{.001, .003, .0075, .02, .06}, func(x float64) simulate.Policy {
+		sweep(NameSaturation, "misses %g", decision.DefaultTuning.Misses, []float64{.002, .004, .0075, .015, .03, .06}, func(x float64) simulate.Policy {
 			tuning := decision.DefaultTuning
-			tuning.Misses, tuning.Worst = x, tuning.Worst*x/tuning.Misses
+			tuning.Misses = x
 			return simulate.Saturated(NameSaturation, tuning)
 		}),
 		sweep("kaito-queue", "threshold %g", 10, []float64{1, 3, 10, 30}, func(x float64) simulate.Policy {
