@@ -116,7 +116,7 @@ func (s Saturation) Judge(learned Learned, fleet Fleet, now time.Time) (Verdict,
 	if len(load.unreadable) > 0 {
 		verdict.Answer = Bounded
 	}
-	verdict.Reason = need.words(fleet, to, s)
+	verdict.Reason, verdict.Advice = need.words(fleet, to, s), need.advice
 	verdict.Load = learned.load(s, need)
 	return verdict, learned
 }
@@ -136,7 +136,12 @@ type need struct {
 	// least is what has to be there for one replica to be released, but for the
 	// minutes before; peak what the last minute would have overloaded.
 	least, peak float64
-	learning    bool
+	// advice is what its owner should know beyond that, "" for nothing.
+	advice string
+	// safe is the load at which no more than is bearable were late, as a share of
+	// the limit.
+	safe     float64
+	learning bool
 }
 
 // hair over a whole number is no reason for a GPU.
@@ -148,7 +153,8 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 	n.count(fleet, l.coldStart(s), now)
 	late := l.lateness()
 	limit := l.limit(s)
-	per := limit * late.under(s.Tuning.Misses)
+	n.safe = late.under(s.Tuning.Misses)
+	per := limit * n.safe
 	o := l.outlook(s, now)
 	work := load.arrivals * l.cost(s)
 	n.demand = work / per
@@ -157,6 +163,7 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 	bearable := budget{s.Tuning.Misses, l.worst(s), limit}
 	n.whole = o.capacity(o.soon, bearable, &late) / limit
 	n.burst = n.whole - o.soon/per
+	n.advice = l.advise(s, &o, limit, n.safe, now)
 	// What is more than ever before is no swing.
 	if work > o.most && n.demand > n.whole {
 		n.whole, n.growth, n.burst = n.demand, 0, 0

@@ -57,7 +57,7 @@ func (l *Learned) demandAt(m int64) (float64, bool) {
 	if m < minute(l.Began) || m > minute(l.At) || m <= minute(l.At)-remembered {
 		return 0, false
 	}
-	d := l.Demand[m%remembered]
+	d := l.Demand[slot(m)]
 	return float64(d), d >= 0
 }
 

@@ -22,7 +22,8 @@ const (
 
 // Learned is what is known of an InferenceSet: what its replicas can do, what
 // its users ask for, how its load grows and how long a replica takes to start.
-// It is a value: Judge returns a new one. Its zero value knows nothing.
+// It is a value: Judge returns a new one. Its zero value knows nothing. Across
+// a restart all of it matters but OutOfReach, which comes back by itself.
 type Learned struct {
 	// Began is the first verdict, At the last, Before the one before it.
 	Began, Before, At time.Time
@@ -36,7 +37,8 @@ type Learned struct {
 	// Answered and Late are decayed counts of answers by the load at which they
 	// were given, in bins.
 	Answered, Late [bins]float64
-	// Demand is the demand of each minute, in seconds of work a second; Need the
+	// Demand is the demand of each minute, in seconds of work a second, and -1
+	// where that is unknown; Need the
 	// greatest need, in replicas. Both are rings, by minute.
 	Demand, Need [remembered]float32
 	// Errors are those of the forecasters.
@@ -44,6 +46,8 @@ type Learned struct {
 	// Seen and Missed are decayed counts of requests and of those that were late
 	// or refused.
 	Seen, Missed float64
+	// OutOfReach is set while no policy that reacts can keep the promise.
+	OutOfReach bool
 	// Calm is when latency and the KV cache were last as they should be.
 	Calm time.Time
 	// Enough is when there were last as many replicas as needed, Highest the
@@ -221,11 +225,11 @@ func minute(now time.Time) int64 { return now.Unix() / 60 }
 
 // remember writes the minute down.
 func (l Learned) remember(s Saturation, n need, desired int32, now time.Time) Learned {
-	slot := minute(now) % remembered
+	i := slot(minute(now))
 	if n.whole <= float64(desired)+hair {
 		l.Enough = now
 	}
-	l.Need[slot] = max(l.Need[slot], float32(n.peak))
+	l.Need[i] = max(l.Need[i], float32(n.peak))
 	return l
 }
 
@@ -238,19 +242,19 @@ func (l *Learned) record(s Saturation, work float64, now time.Time) {
 	if minute(now) != last {
 		// Minutes without a verdict are unknown.
 		for m := max(last+1, minute(now)-remembered+1); m <= minute(now); m++ {
-			l.Demand[m%remembered], l.Need[m%remembered] = -1, 0
+			l.Demand[slot(m)], l.Need[slot(m)] = -1, 0
 		}
 		l.check(s, last)
 		l.Highest = l.highest(now)
 	}
-	l.Demand[minute(now)%remembered] = float32(work)
+	l.Demand[slot(minute(now))] = float32(work)
 }
 
 // most is the greatest need of a window.
 func (l *Learned) most(window time.Duration, now time.Time) float64 {
 	most := float32(0)
 	for m := minute(now.Add(-window)); m <= minute(now); m++ {
-		most = max(most, l.Need[m%remembered])
+		most = max(most, l.Need[slot(m)])
 	}
 	return float64(most)
 }
