@@ -57,7 +57,7 @@ hierarchies() {
     if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
         echo /sys/fs/cgroup
     else
-        find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d ! -name unified
+        find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d
     fi
 }
 

@@ -24,7 +24,7 @@ const (
 	// prefix of their names, before the number.
 	prefix = "keda-kaito-scaler-learned-"
 	// MaxEntry bounds what is kept of one InferenceSet, in bytes.
-	MaxEntry = 4 << 10
+	MaxEntry = 8 << 10
 	// maxShard bounds a ConfigMap's data. The API server takes 1 MiB.
 	maxShard = 900 << 10
 	// fieldOwner is who owns the data in the API server's books.
@@ -112,7 +112,7 @@ func (a *Archive) Save(ctx context.Context, entries map[string][]byte) error {
 	return errors.Join(errs...)
 }
 
-// bound drops entries of a shard until it is short enough: more than 200 in each
+// bound drops entries of a shard until it is short enough: more than 100 in each
 // of the eight, in the order of their keys, so that the others stay.
 func bound(data map[string][]byte) {
 	total := 0

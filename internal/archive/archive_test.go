@@ -136,7 +136,7 @@ func TestAShardIsBounded(t *testing.T) {
 		for key, data := range object.BinaryData {
 			total += len(key) + len(data)
 		}
-		if total > maxShard || len(object.BinaryData) < 200 {
+		if total > maxShard || len(object.BinaryData) < 100 {
 			t.Errorf("%s has %d bytes in %d entries", object.Name, total, len(object.BinaryData))
 		}
 	}

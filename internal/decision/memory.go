@@ -1,17 +1,19 @@
 package decision
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"time"
 )
 
-// What a Mind has learned, for another process: a version, then every field in
-// turn, big-endian. Its length is always the same, some 2 KB. Amounts are rounded
-// to what they are good for: floats to seven digits, the demand of a minute to
-// 1/254 of the day's peak.
+// What a Mind has learned, for another process: a version, then, deflated, every
+// field in turn, big-endian. Amounts are rounded to what they are good for: floats
+// to seven digits, the demand of a minute to 1/254 of the day's peak.
 const (
 	// memoryVersion is another one whenever a field comes, goes or means
 	// something else.
@@ -19,6 +21,9 @@ const (
 	// recent minutes of need are kept: a window of the way down is as long as a
 	// cold start, at least ten minutes.
 	recent = 120
+	// maxFields bounds what a memory may come to when it is inflated; ours is
+	// a part of that.
+	maxFields = 64 << 10
 )
 
 // Memory is what the Mind has learned, for Recall; nil while that is nothing.
@@ -26,20 +31,45 @@ func (m *Mind) Memory() []byte {
 	if m.learned.Began.IsZero() || m.learned.At.IsZero() {
 		return nil
 	}
-	c := codec{data: []byte{memoryVersion}}
+	var c codec
 	written := *m
 	c.mind(&written)
-	return c.data
+	return pack(c.data)
+}
+
+func pack(fields []byte) []byte {
+	packed := bytes.NewBuffer([]byte{memoryVersion})
+	w, err := flate.NewWriter(packed, flate.BestCompression)
+	if err == nil {
+		_, err = w.Write(fields)
+		err = errors.Join(err, w.Close())
+	}
+	if err != nil {
+		panic(fmt.Sprintf("deflate into memory: %v", err)) // a level that isn't one
+	}
+	return packed.Bytes()
+}
+
+func unpack(memory []byte) ([]byte, error) {
+	if len(memory) == 0 || memory[0] != memoryVersion {
+		return nil, errors.New("it is of another version")
+	}
+	fields, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(memory[1:])), maxFields))
+	if err != nil {
+		return nil, fmt.Errorf("it can't be inflated: %w", err)
+	}
+	return fields, nil
 }
 
 // Recall is a Mind that learned what Memory told, at the time now. The error
 // says in words why it can't be.
 func Recall(memory []byte, now time.Time) (*Mind, error) {
-	if len(memory) == 0 || memory[0] != memoryVersion {
-		return nil, errors.New("it is of another version")
+	fields, err := unpack(memory)
+	if err != nil {
+		return nil, err
 	}
 	m := &Mind{}
-	c := codec{data: memory[1:], reading: true}
+	c := codec{data: fields, reading: true}
 	c.mind(m)
 	l := &m.learned
 	switch {
@@ -47,12 +77,11 @@ func Recall(memory []byte, now time.Time) (*Mind, error) {
 		return nil, errors.New(c.wrong)
 	case len(c.data) > 0:
 		return nil, fmt.Errorf("it has %d bytes too many", len(c.data))
-	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Pace)) || l.Enough.After(l.At) ||
+	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Pace)) || l.Enough.After(l.At) || l.Calm.After(l.At) ||
 		m.seen.After(now.Add(Pace)) || m.watched.After(m.seen) || m.lowered.After(m.seen):
 		return nil, errors.New("its times make no sense, or lie ahead of this clock")
 	}
 	l.Before = l.At
-	l.resume(now)
 	return m, nil
 }
 
@@ -85,32 +114,13 @@ func (l Learned) follow(newer *Learned) Learned {
 	}
 	for at := max(minute(l.At), minute(newer.Began)); at <= minute(newer.At); at++ {
 		i := slot(at)
-		l.Demand[i], l.Need[i], l.Grew[i] = newer.Demand[i], newer.Need[i], newer.Grew[i]
+		l.Demand[i], l.Need[i] = newer.Demand[i], newer.Need[i]
 	}
 	l.Before, l.At = newer.Before, newer.At
 	if newer.Enough.After(l.Enough) {
 		l.Enough = newer.Enough
 	}
 	return l
-}
-
-// resume bridges the gap since something was learned last: the demand is taken
-// to have stayed what it was, because a gap of nothing would look like a surge at
-// its end.
-func (l *Learned) resume(now time.Time) {
-	last := minute(l.At)
-	for at := last + 1; at <= min(minute(now), last+remembered-1); at++ {
-		l.Demand[slot(at)], l.Need[slot(at)] = l.Demand[slot(last)], l.Need[slot(last)]
-	}
-	// What grew after each minute follows from the demand of those after it.
-	reach := l.reach(Saturation{ColdStart: UsualColdStart})
-	for at := max(minute(l.Began), last-remembered+1); at < last; at++ {
-		most := l.Demand[slot(at)]
-		for next := at + 1; next <= min(at+reach, last); next++ {
-			most = max(most, l.Demand[slot(next)])
-		}
-		l.Grew[slot(at)] = most - l.Demand[slot(at)]
-	}
 }
 
 // codec writes a Mind's fields, or reads them if reading is set: one list of them
@@ -124,7 +134,7 @@ type codec struct {
 
 func (c *codec) mind(m *Mind) {
 	l := &m.learned
-	for _, t := range []*time.Time{&l.Began, &l.At, &l.Enough, &m.seen, &m.watched, &m.lowered} {
+	for _, t := range []*time.Time{&l.Began, &l.At, &l.Enough, &l.Calm, &m.seen, &m.watched, &m.lowered} {
 		c.time(t)
 	}
 	// What a busy replica's time goes into may come out as less than nothing.
@@ -132,16 +142,23 @@ func (c *codec) mind(m *Mind) {
 	for i := range l.Doubt {
 		c.amounts(math.Inf(-1), l.Doubt[i][:]...)
 	}
-	for _, x := range []*float64{&m.peak, &l.Prompt, &l.Generated, &l.Requests, &l.Highest} {
+	for _, x := range []*float64{&m.peak, &l.Prompt, &l.Generated, &l.Requests, &l.Seen, &l.Missed, &l.Highest} {
 		c.amount(0, x)
 	}
 	for _, xs := range [][]float64{l.Answered[:], l.Late[:], l.ColdStarts[:]} {
 		c.amounts(0, xs...)
 	}
 	c.count(&l.Started)
-	c.flag(&l.Bursty)
-	c.ring(&l.Demand, l.At, remembered)
-	c.ring(&l.Need, l.At, recent)
+	for i := range l.Errors {
+		e := &l.Errors[i]
+		c.amount(0, &e.Square)
+		c.amount(0, &e.Minutes)
+		for tide := range e.Ratio {
+			c.parts(len(e.Ratio[tide]), func(j int) *float32 { return &e.Ratio[tide][j] })
+		}
+	}
+	c.parts(remembered, func(i int) *float32 { return &l.Demand[slot(minute(l.At)-int64(i))] })
+	c.parts(recent, func(i int) *float32 { return &l.Need[slot(minute(l.At)-int64(i))] })
 }
 
 // take is the next n bytes, to be read from or written to.
@@ -211,47 +228,33 @@ func (c *codec) count(n *int) {
 	*n = int(binary.BigEndian.Uint16(field))
 }
 
-func (c *codec) flag(yes *bool) {
-	field := c.take(1)
-	if !c.reading {
-		if *yes {
-			field[0] = 1
-		}
-		return
-	}
-	*yes = field[0] != 0
-}
-
-// ring is the minutes up to the last, each in 254 parts of the greatest and
-// rounded up, so that a need is never told as less. A part of zero is a minute
-// that nothing is known of.
-func (c *codec) ring(ring *[remembered]float32, last time.Time, minutes int) {
+// parts are n numbers, each in 254 parts of the greatest and rounded up, so that
+// a need is never told as less. A part of zero is one that isn't known.
+func (c *codec) parts(n int, number func(i int) *float32) {
 	const parts = math.MaxUint8 - 1
 	most := 0.0
 	if !c.reading {
-		for i := range minutes {
-			most = max(most, float64(ring[slot(minute(last)-int64(i))]))
+		for i := range n {
+			most = max(most, float64(*number(i)))
 		}
 	}
 	c.amount(0, &most)
-	field := c.take(minutes)
+	field := c.take(n)
 	for i := range field {
-		value := &ring[slot(minute(last)-int64(i))]
+		value := number(i)
 		switch {
 		case c.reading && field[i] == 0:
-			*value = unknownMinute
+			*value = -1
 		case c.reading:
 			*value = float32(most * float64(field[i]-1) / parts)
 		case *value >= 0 && most == 0:
 			field[i] = 1
 		case *value >= 0:
-			field[i] = 1 + byte(min(math.Ceil(float64(*value)/most*parts), parts))
+			// Less what float32 adds, or it would be a part more each time.
+			field[i] = 1 + byte(min(math.Ceil(float64(*value)/most*parts-1e-4), parts))
 		}
 	}
 }
-
-// unknownMinute is the demand of a minute that nothing is known of.
-const unknownMinute = 0
 
 // slot is a minute's place in a ring.
 func slot(minute int64) int { return int((minute%remembered + remembered) % remembered) }

@@ -41,8 +41,9 @@ type Load struct {
 
 // load is what a verdict tells of the need that it rests on.
 func (l Learned) load(s Saturation, n need) *Load {
+	late := l.lateness()
 	return &Load{
-		Demand: n.demand, Need: n.whole, Safe: l.limit(s) * n.safe,
+		Demand: n.demand, Need: n.whole, Safe: l.limit(s) * late.under(s.Tuning.Misses),
 		ColdStart: l.coldStart(s), Learning: n.learning,
 	}
 }

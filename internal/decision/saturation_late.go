@@ -16,8 +16,10 @@ func (l *Learned) lateness() curve {
 		bins      int
 	}
 	var pools []pool
+	guess := guess{.7, .002}
 	for bin := range bins {
-		p := pool{l.Late[bin] + prior*supposed(middle(bin)), l.Answered[bin] + prior, 1}
+		p := pool{l.Late[bin] + prior*guess.at(middle(bin)), l.Answered[bin] + prior, 1}
+		guess = guess.after(middle(bin), p.late/p.all, l.Answered[bin])
 		for len(pools) > 0 {
 			last := pools[len(pools)-1]
 			if last.late*p.all <= p.late*last.all {
@@ -41,18 +43,29 @@ func (l *Learned) lateness() curve {
 
 func middle(bin int) float64 { return (float64(bin) + .5) * binWidth }
 
-// supposed is the share of late answers before any was seen: few to 70 % of the
-// limit, all beyond it.
-func supposed(load float64) float64 {
+// guess is the share of late answers at loads that none was seen at: from a
+// share at a load geometrically to all at the limit.
+type guess struct{ load, share float64 }
+
+func (g guess) at(load float64) float64 {
 	switch {
-	case load < .7:
-		return .002
+	case load <= g.load:
+		return g.share
 	case load >= 1:
 		return 1
 	}
-	// From .2 % to 100 % geometrically.
-	x := (load - .7) / .3
-	return math.Pow(.002, 1-x)
+	return math.Pow(g.share, 1-(load-g.load)/(1-g.load))
+}
+
+// after starts anew from a load that enough answers were seen at, unless it is
+// so low that it tells less than was known.
+func (g guess) after(load, share, answered float64) guess {
+	const enough = 1000
+	fresh := guess{load, max(share, .0005)}
+	if answered < enough || load >= .95 || share < g.at(load) && fresh.at(.9) > g.at(.9) {
+		return g
+	}
+	return fresh
 }
 
 // at is the share at a load, linear between the middles of the bins. What comes

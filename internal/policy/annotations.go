@@ -88,7 +88,7 @@ func Parse(req Request) (Policy, []string, error) {
 	policy := p.policy()
 	policy.Bounds = p.bounds(req)
 	if policy.Saturation != nil {
-		policy.Up, policy.Down = saturationUp(policy.Bounds), saturationDown()
+		policy.Up, policy.Down = saturationUp(policy.Bounds), saturationDown(policy.Bounds)
 	}
 	if window, given := p.seconds(keyWindow, 0, maxWindow, ofTheHPA); given {
 		policy.Up.Window, policy.Down.Window = window, window
@@ -97,7 +97,7 @@ func Parse(req Request) (Policy, []string, error) {
 		policy.Up.Cooldown, policy.Up.Step = cooldown, 1
 	}
 	if cooldown, given := p.seconds(keyScaleDownCooldown, minCooldown, maxCooldown, ofTheHPA); given {
-		policy.Down.Cooldown = cooldown
+		policy.Down.Cooldown, policy.Down.Step = cooldown, 1
 	}
 	if policy.List != nil {
 		policy.List.UpCooldown, policy.List.DownCooldown = policy.Up.Cooldown, policy.Down.Cooldown

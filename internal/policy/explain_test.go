@@ -68,8 +68,8 @@ Promised: 2s until the first token and 60ms between tokens, in the mean of an an
 Learned from the pods: what a replica can do while that is kept, what a request costs, how the load grows, how long a replica takes to start.
 Measured: arriving requests × their cost, as replicas that are filled as far as is safe, and those who wait.
 Up: straight to what the load needs, with what it is expected to grow until a new replica serves. Replicas that are starting count.
-Down: one replica at most every 1 min, when the greatest need of the last 10 min (or of a cold start, if that is longer) has fitted on one replica less for 30 s.
-Until a replica has been seen at work it is taken for what KAITO's benchmark measured; nothing is released in the first 10 min.
+Down: one replica at most every 1 min, when the need of the last two cold starts, of 10 min at least, has fitted on one replica less for 30 s.
+Until a replica has been seen at work it is taken for what KAITO's benchmark measured; nothing is released before the first such window is over.
 Nothing is released while a replica can't be read.`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

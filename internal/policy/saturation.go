@@ -76,9 +76,9 @@ func saturationUp(bounds Bounds) Pace {
 }
 
 // saturationDown has the HPA see a step down twice, perhaps from two replicas of
-// the scaler, and make one replica of it.
-func saturationDown() Pace {
-	return Pace{Window: 30 * time.Second, Cooldown: time.Minute, Step: 1}
+// the scaler. One is of a tenth of the fleet, one replica at least.
+func saturationDown(bounds Bounds) Pace {
+	return Pace{Window: 30 * time.Second, Cooldown: time.Minute, Step: max(1, bounds.Max/10)}
 }
 
 // promise reads what users are promised.
@@ -128,9 +128,9 @@ func (s *Saturation) explain(p Policy) []string {
 		"Learned from the pods: what a replica can do while that is kept, what a request costs, how the load grows, how long a replica takes to start.",
 		"Measured: arriving requests × their cost, as replicas that are filled as far as is safe, and those who wait.",
 		up + ", with what it is expected to grow until a new replica serves" + p.Up.seen() + ". Replicas that are starting count.",
-		fmt.Sprintf("Down: %s, when the greatest need of the last 10 min (or of a cold start, if that is longer) has fitted on one replica less%s.",
+		fmt.Sprintf("Down: %s, when the need of the last two cold starts, of 10 min at least, has fitted on one replica less%s.",
 			p.Down.step(), p.Down.seen()),
-		"Until a replica has been seen at work it is taken for what KAITO's benchmark measured; nothing is released in the first 10 min.",
+		"Until a replica has been seen at work it is taken for what KAITO's benchmark measured; nothing is released before the first such window is over.",
 		"Nothing is released while a replica can't be read.",
 	}
 }

@@ -31,6 +31,13 @@ func TestABoundAloneAsksForSaturation(t *testing.T) {
 			},
 		},
 		{
+			"a large fleet", Request{Annotations: ask("max-replicas", "35")},
+			Policy{
+				Bounds: Bounds{Min: 1, Max: 35}, Saturation: usual, Up: Pace{Cooldown: 15 * time.Second, Step: 35},
+				Down: Pace{Window: 30 * time.Second, Cooldown: time.Minute, Step: 3},
+			},
+		},
+		{
 			"with another pace", Request{Annotations: ask("max-replicas", "8",
 				"evaluationwindow", "2m", "scaleupcooldown", "60", "scaledowncooldown", "10m")},
 			Policy{

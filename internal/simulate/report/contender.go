@@ -156,9 +156,9 @@ type Knob struct {
 // shows, from too few replicas to too many.
 func Sweeps() []Sweep {
 	return []Sweep{
-		sweep(NameSaturation, "fill %g", decision.DefaultTuning.Fill, []float64{.8, .88, .95, 1.03, 1.12}, func(x float64) simulate.Policy {
+		sweep(NameSaturation, "misses %g", decision.DefaultTuning.Misses, []float64{.002, .004, .0075, .015, .03, .06}, func(x float64) simulate.Policy {
 			tuning := decision.DefaultTuning
-			tuning.Fill = x
+			tuning.Misses = x
 			return simulate.Saturated(NameSaturation, tuning)
 		}),
 		sweep("kaito-queue", "threshold %g", 10, []float64{1, 3, 10, 30}, func(x float64) simulate.Policy {

@@ -57,7 +57,7 @@ func TestGoals(t *testing.T) {
 			"days-conversation", world(.9, 50, 45), nil, "gpu-hours-vs-static99", false, "it attains 90.00 %, less than 99",
 		},
 		"beyond the oracle itself": {"days-conversation", world(.995, 99, 90), nil, "gpu-hours-vs-static99", false, "out of reach"},
-		"calm": {"steady", world(.995, 100, 100), nil, "reversals", true, ""},
+		"calm":                     {"steady", world(.995, 100, 100), nil, "reversals", true, ""},
 		"flapping": {"steady", world(.995, 100, 100), func(l *Load) {
 			l.Worlds[0].Scores[0].Runs[0].Reversals = 5
 		}, "reversals", false, "passing peaks"},

@@ -12,6 +12,8 @@ import (
 // containerd, runc and the CNI plugins are the machine's.
 type NodePrograms struct {
 	Kubelet, Proxy, Scheduler, CoreDNS string
+	// NetworkPolicies is what enforces them where the network itself doesn't.
+	NetworkPolicies string
 	// Kubectl is for the one who tests.
 	Kubectl string
 }
@@ -33,6 +35,12 @@ var (
 		takes:    "3 minutes",
 		stamp:    func(_, _ string) []string { return nil }, // its version is a constant in its source
 	}
+	netpolModule = pinned{
+		folder: "netpol", title: "kube-network-policies", module: "sigs.k8s.io/kube-network-policies",
+		commands: map[string]string{"kube-network-policies": "sigs.k8s.io/kube-network-policies/cmd"},
+		takes:    "2 minutes",
+		stamp:    func(_, _ string) []string { return nil }, // it tells nobody its version
+	}
 )
 
 // BuildNode is Build for a node's programs, which only the test on a node needs.
@@ -47,7 +55,7 @@ func BuildNode(ctx context.Context, out io.Writer) (NodePrograms, error) {
 	}
 	p := newProgress(out)
 	paths := map[string]string{}
-	for _, m := range []pinned{kubeletModule, corednsModule} {
+	for _, m := range []pinned{kubeletModule, corednsModule, netpolModule} {
 		dir, err := m.entry(ctx, p, filepath.Join(cluster, m.folder), cache)
 		if err != nil {
 			return NodePrograms{}, fmt.Errorf("building %s: %w", m.title, err)
@@ -58,7 +66,7 @@ func BuildNode(ctx context.Context, out io.Writer) (NodePrograms, error) {
 	}
 	return NodePrograms{
 		Kubelet: paths["kubelet"], Proxy: paths["kube-proxy"], Scheduler: paths["kube-scheduler"],
-		Kubectl: paths["kubectl"], CoreDNS: paths["coredns"],
+		CoreDNS: paths["coredns"], NetworkPolicies: paths["kube-network-policies"], Kubectl: paths["kubectl"],
 	}, nil
 }
 

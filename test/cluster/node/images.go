@@ -3,6 +3,7 @@ package node
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -22,11 +23,12 @@ type Image struct {
 	Name string
 	// Program is a path on this machine, Path the one in the image.
 	Program, Path string
+	// User is a number and its group's; "" for nobody's in particular.
+	User string
 }
 
-// user is nobody's in particular, by number, so that the kubelet can tell that
-// it isn't root.
-const user = "65532:65532"
+// nobody is given by number, so that the kubelet can tell that it isn't root.
+const nobody = "65532:65532"
 
 // Import gives an image to containerd.
 func (n *Node) Import(ctx context.Context, img Image) error {
@@ -101,7 +103,7 @@ func (img Image) write(to io.Writer) error {
 	sum := sha256.Sum256(layer)
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Entrypoint": []string{img.Path}, "User": user},
+		"config": map[string]any{"Entrypoint": []string{img.Path}, "User": cmp.Or(img.User, nobody)},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(sum[:])}},
 	})
 	if err != nil {
