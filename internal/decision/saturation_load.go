@@ -68,8 +68,8 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 			longest = max(longest, last.At.Sub(r.ReadySince).Seconds())
 		} else {
 			rate += came / span
-			longest = max(longest, span)
 		}
+		longest = max(longest, span) // > 0 whatever the kubelet's clock says
 		l.waiting += value(last, familyWaiting)
 		kv += value(last, familyKV)
 		_, steps := d.histogram(familySteps)
