@@ -62,7 +62,8 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		l.spoke++
 		done := d.gain(familySuccess)
 		came := max(0, done+d.change(familyRunning)+d.change(familyWaiting)+d.gain(familyRejected))
-		if r.ReadySince.After(now.Add(-sight)) {
+		// Not one that was unready for a moment: it had its load before that.
+		if r.ReadySince.After(now.Add(-sight)) && !first.At.Before(r.ReadySince) {
 			joined += came + value(first, familyRunning) + value(first, familyWaiting)
 			longest = max(longest, last.At.Sub(r.ReadySince).Seconds())
 		} else {
