@@ -13,9 +13,6 @@ const (
 	// enoughRequests must have been served before the learned counts for more
 	// than its prior.
 	enoughRequests = 2000
-	// doubt is the variance of a prior speed, relative: it may be half as much
-	// again.
-	doubt = .25
 	// remembered is how many minutes of demand are kept: a day.
 	remembered = 24 * 60
 )
@@ -72,6 +69,15 @@ func (s Saturation) prior() [3]float64 {
 	return [3]float64{.010, prompt, 3 * prompt}
 }
 
+// doubt is the variance of a prior speed, relative: with KAITO's benchmark it may
+// be half as much again, without it several times as much.
+func (s Saturation) doubt() float64 {
+	if s.PeakTokensPerMinute > 0 {
+		return .25
+	}
+	return 25
+}
+
 // speed are an empty iteration, a prompt token and a generated token in seconds.
 func (l *Learned) speed(s Saturation) [3]float64 {
 	prior := s.prior()
@@ -79,7 +85,7 @@ func (l *Learned) speed(s Saturation) [3]float64 {
 		return prior
 	}
 	for i := range prior {
-		prior[i] *= min(max(l.Speed[i], .2), 5)
+		prior[i] *= min(max(l.Speed[i], .02), 100)
 	}
 	return prior
 }
@@ -106,7 +112,7 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 		l.Began = now
 		l.Speed = [3]float64{1, 1, 1}
 		for i := range l.Doubt {
-			l.Doubt[i][i] = doubt
+			l.Doubt[i][i] = s.doubt()
 		}
 	}
 	for _, r := range fleet.Replicas {
@@ -203,7 +209,7 @@ func (l *Learned) fit(s Saturation, p podLoad) {
 		for j := range x {
 			l.Doubt[i][j] -= dx[i] * dx[j] / variance
 			if i == j {
-				l.Doubt[i][j] = min(l.Doubt[i][j]+drift, doubt)
+				l.Doubt[i][j] = min(l.Doubt[i][j]+drift, s.doubt())
 			}
 		}
 	}

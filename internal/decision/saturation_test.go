@@ -187,3 +187,30 @@ func TestBeyond(t *testing.T) {
 		}
 	}
 }
+
+// A model that is far from the prior is learned from some hundred readings: ten
+// minutes of a few replicas.
+func TestAModelFarFromThePriorIsLearned(t *testing.T) {
+	s := saturated()
+	for _, factor := range []float64{.02, .1, 1, 10, 50} {
+		l := Learned{Speed: [3]float64{1, 1, 1}}
+		for i := range l.Doubt {
+			l.Doubt[i][i] = s.doubt()
+		}
+		prior := s.prior()
+		for i := range 200 {
+			// Loads of 40 to 80 %, of long and short prompts.
+			work := .4 + .4*float64(i%10)/9
+			long := .3 + .4*float64(i%7)/6
+			l.fit(s, podLoad{
+				busy: true, steps: (1 - work) / (factor * prior[0]),
+				prompt: work * long / (factor * prior[1]), generated: work * (1 - long) / (factor * prior[2]),
+			})
+		}
+		for i, speed := range l.speed(s) {
+			if want := factor * prior[i]; math.Abs(speed-want) > .1*want {
+				t.Errorf("%g times the prior: speed %d is %.3g, want %.3g", factor, i, speed, want)
+			}
+		}
+	}
+}
