@@ -9,7 +9,7 @@ set -eu
 # The node's address, on a network that nobody else is in.
 address=10.245.0.1
 
-wanted='containerd ctr runc iptables conntrack ip unshare'
+wanted='containerd ctr runc iptables conntrack ip unshare setpriv'
 debian='containerd runc containernetworking-plugins iptables conntrack iproute2 util-linux'
 
 # Debian has the CNI plugins in one place, everybody else in the other.
@@ -102,8 +102,9 @@ run() {
     NODE_PLUGINS=$(dirname "$(plugins)")
     export NODE_PLUGINS
     status=0
-    # The first process of a PID namespace takes all others with it when it ends.
-    unshare --net --mount --ipc --pid --fork --kill-child --mount-proc --propagation private \
+    # The first process of a PID namespace takes all others with it when it ends,
+    # and it ends with this shell, even if that is killed.
+    setpriv --pdeathsig KILL unshare --net --mount --ipc --pid --fork --kill-child --mount-proc --propagation private \
         -- /bin/sh "$0" inside "$@" || status=$?
     exit "${status}"
 }

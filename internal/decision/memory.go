@@ -222,7 +222,7 @@ func (c *codec) amounts(low float64, xs ...float64) {
 func (c *codec) count(n *int) {
 	field := c.take(2)
 	if !c.reading {
-		binary.BigEndian.PutUint16(field, uint16(min(max(*n, 0), math.MaxUint16))) //nolint:gosec // within
+		binary.BigEndian.PutUint16(field, uint16(min(max(*n, 0), math.MaxUint16)))
 		return
 	}
 	*n = int(binary.BigEndian.Uint16(field))

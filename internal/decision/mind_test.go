@@ -360,3 +360,49 @@ func TestAPodThatWasGivenUpStandsForTheMostLoaded(t *testing.T) {
 		t.Errorf("%v %v: %s, %+v, read %v", v.Answer, v.Value, v.Reason, v.Unreadable, v.Read)
 	}
 }
+
+// Six replicas that join a full one take over its load: they don't multiply it,
+// neither before they were seen for long enough nor when they have been.
+func TestWhoJoinsBringsNoLoad(t *testing.T) {
+	var m Mind
+	old := worksAt(14)
+	const before = 5 * time.Minute
+	thinks(&m, saturates(), 0, before, 7, old)
+	was := m.verdict.Load.Demand
+	workers := []*worker{old}
+	for range 6 {
+		w := worksAt(2)
+		w.ReadySince = t0.Add(before + time.Second)
+		workers = append(workers, w)
+	}
+	old.rps = 2
+	done := 14 * before.Seconds()
+	for at := before + 5*time.Second; at <= before+45*time.Second; at += 5 * time.Second {
+		now := t0.Add(at)
+		f := fleet(7)
+		for i, w := range workers {
+			w.Expected = t0.Add(-time.Hour)
+			page := w.page(now, (at - before).Seconds())
+			if i == 0 { // its counters go on
+				for j := range page.Families {
+					switch name := page.Families[j].Name; name {
+					case familySuccess:
+						page.Families[j].Sum += done
+					case familyPrompt:
+						page.Families[j].Sum += 1000 * done
+					case familyGenerated:
+						page.Families[j].Sum += 100 * done
+					}
+				}
+			}
+			w.running = 7
+			w.History.Add(page, 2*time.Minute)
+			w.Last = w.History.Newest()
+			f.Replicas = append(f.Replicas, w.Replica)
+		}
+		m.Evaluate(saturates(), f, now)
+		if is := m.verdict.Load.Demand; is > 1.5*was {
+			t.Errorf("%v after they joined the demand is %.1f, and was %.1f before", at-before, is, was)
+		}
+	}
+}

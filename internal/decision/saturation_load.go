@@ -39,7 +39,9 @@ type podLoad struct {
 // observe adds up the fleet.
 func observe(fleet Fleet, s Saturation, now time.Time) load {
 	var l load
-	var rate, kv, tokenTime, tokens float64
+	// joined are the arrivals at pods that weren't there for the whole minute, or
+	// for the longest that any was: before they came, theirs went to the others.
+	var rate, joined, longest, kv, tokenTime, tokens float64
 	for _, r := range fleet.Replicas {
 		if !r.speaks(fleet.Freshness, now) {
 			continue
@@ -59,7 +61,15 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		d := stretch{first, last}
 		l.spoke++
 		done := d.gain(familySuccess)
-		rate += max(0, done+d.change(familyRunning)+d.change(familyWaiting)+d.gain(familyRejected)) / span
+		came := max(0, done+d.change(familyRunning)+d.change(familyWaiting)+d.gain(familyRejected))
+		// Not one that was unready for a moment: it had its load before that.
+		if r.ReadySince.After(now.Add(-sight)) && !first.At.Before(r.ReadySince) {
+			joined += came + value(first, familyRunning) + value(first, familyWaiting)
+			longest = max(longest, last.At.Sub(r.ReadySince).Seconds())
+		} else {
+			rate += came / span
+		}
+		longest = max(longest, span) // > 0 whatever the kubelet's clock says
 		l.waiting += value(last, familyWaiting)
 		kv += value(last, familyKV)
 		_, steps := d.histogram(familySteps)
@@ -81,8 +91,11 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		l.pods = append(l.pods, p)
 	}
 	if l.spoke > 0 {
-		l.arrivals = rate * float64(l.serving) / float64(l.spoke)
-		l.waiting *= float64(l.serving) / float64(l.spoke)
+		// Those who can't be read have as much as the others. Those who have just
+		// joined have what they took over from these, and nothing beside.
+		like := float64(l.spoke+len(l.unreadable)) / float64(l.spoke)
+		l.arrivals = (rate + joined/longest) * like
+		l.waiting *= like
 		l.kv = kv / float64(l.spoke)
 	}
 	if tokens > 0 {

@@ -16,29 +16,34 @@ func TestABoundAloneAsksForSaturation(t *testing.T) {
 		want Policy
 	}{
 		{
-			"max-replicas", Request{Annotations: ask("max-replicas", "8")},
+			"max-replicas",
+			Request{Annotations: ask("max-replicas", "8")},
 			Policy{Bounds: Bounds{Min: 1, Max: 8}, Saturation: usual, Up: Pace{Cooldown: 15 * time.Second, Step: 8}, Down: down},
 		},
 		{
-			"nodeCountLimit", Request{Annotations: ask(), NodeCountLimit: new(int64(10)), NodesPerReplica: 2},
+			"nodeCountLimit",
+			Request{Annotations: ask(), NodeCountLimit: new(int64(10)), NodesPerReplica: 2},
 			Policy{Bounds: Bounds{Min: 1, Max: 5}, Saturation: usual, Up: Pace{Cooldown: 15 * time.Second, Step: 5}, Down: down},
 		},
 		{
-			"other promises", Request{Annotations: ask("max-replicas", "3", "ttft-slo", "1500ms", "itl-slo", "0.1s")},
+			"other promises",
+			Request{Annotations: ask("max-replicas", "3", "ttft-slo", "1500ms", "itl-slo", "0.1s")},
 			Policy{
 				Bounds: Bounds{Min: 1, Max: 3}, Saturation: &Saturation{TTFT: 1500 * time.Millisecond, ITL: 100 * time.Millisecond},
 				Up: Pace{Cooldown: 15 * time.Second, Step: 3}, Down: down,
 			},
 		},
 		{
-			"a large fleet", Request{Annotations: ask("max-replicas", "35")},
+			"a large fleet",
+			Request{Annotations: ask("max-replicas", "35")},
 			Policy{
 				Bounds: Bounds{Min: 1, Max: 35}, Saturation: usual, Up: Pace{Cooldown: 15 * time.Second, Step: 35},
 				Down: Pace{Window: 30 * time.Second, Cooldown: time.Minute, Step: 3},
 			},
 		},
 		{
-			"with another pace", Request{Annotations: ask("max-replicas", "8",
+			"with another pace",
+			Request{Annotations: ask("max-replicas", "8",
 				"evaluationwindow", "2m", "scaleupcooldown", "60", "scaledowncooldown", "10m")},
 			Policy{
 				Bounds: Bounds{Min: 1, Max: 8}, Saturation: usual,

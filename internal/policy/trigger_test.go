@@ -166,11 +166,13 @@ func TestAHandWrittenTriggerIsUnderstood(t *testing.T) {
 			Trigger{List: &List{Metrics: listMetrics, Combine: Or, UpCooldown: time.Minute, DownCooldown: 5 * time.Minute}},
 		},
 		{
-			"saturation, by its key alone", []string{"threshold", "", "saturation", "true", "itlSLO", "50ms"},
+			"saturation, by its key alone",
+			[]string{"threshold", "", "saturation", "true", "itlSLO", "50ms"},
 			Trigger{Saturation: &Saturation{TTFT: 2 * time.Second, ITL: 50 * time.Millisecond}},
 		},
 		{
-			"a guarded queue", []string{"downGuard", "true", "ttftSLO", "1500ms"},
+			"a guarded queue",
+			[]string{"downGuard", "true", "ttftSLO", "1500ms"},
 			Trigger{Queue: Queue{
 				Metric: "vllm:num_requests_waiting", Target: 10,
 				Guard: &Saturation{TTFT: 1500 * time.Millisecond, ITL: 60 * time.Millisecond},

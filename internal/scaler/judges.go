@@ -2,6 +2,7 @@ package scaler
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -134,11 +135,7 @@ func (j *Judges) judge(now time.Time) {
 func (j *Judges) all() map[charge]*mind {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	minds := make(map[charge]*mind, len(j.minds))
-	for c, m := range j.minds {
-		minds[c] = m
-	}
-	return minds
+	return maps.Clone(j.minds)
 }
 
 // Answer is the verdict on a fleet by a trigger of KEDA's.

@@ -67,10 +67,6 @@ func TestArtifactHubIsToldTheSameTwice(t *testing.T) {
 	if err := yaml.Unmarshal(text, &chart); err != nil {
 		t.Fatal(err)
 	}
-	images := ""
-	for _, image := range scaler.Images {
-		images += image.Image + strings.Join(image.Platforms, " ")
-	}
 	for what, both := range map[string][2]string{
 		"name":        {scaler.Name, chart.Name},
 		"version":     {scaler.Version, chart.Version},
@@ -81,7 +77,7 @@ func TestArtifactHubIsToldTheSameTwice(t *testing.T) {
 		"category":    {scaler.Category, chart.Annotations["artifacthub.io/category"]},
 		"license":     {scaler.License, chart.Annotations["artifacthub.io/license"]},
 		"prerelease":  {map[bool]string{true: "true"}[scaler.Prerelease], chart.Annotations["artifacthub.io/prerelease"]},
-		"images":      {images, imagesOf(t, chart)},
+		"images":      {imagesIn(scaler.Images), imagesOf(t, chart)},
 	} {
 		if both[0] != both[1] || both[0] == "" {
 			t.Errorf("%s: the scaler has %q, the chart %q", what, both[0], both[1])
@@ -99,14 +95,20 @@ func TestArtifactHubIsToldTheSameTwice(t *testing.T) {
 	}
 }
 
-func imagesOf(t *testing.T, chart chartFile) (all string) {
+func imagesOf(t *testing.T, chart chartFile) string {
 	t.Helper()
 	var images []named
 	if err := yaml.Unmarshal([]byte(chart.Annotations["artifacthub.io/images"]), &images); err != nil {
 		t.Fatal(err)
 	}
+	return imagesIn(images)
+}
+
+// imagesIn are their names with their platforms, one a line.
+func imagesIn(images []named) string {
+	var lines []string
 	for _, image := range images {
-		all += image.Image + strings.Join(image.Platforms, " ")
+		lines = append(lines, image.Image+" "+strings.Join(image.Platforms, " "))
 	}
-	return all
+	return strings.Join(lines, "\n")
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/vllm"
 )
@@ -113,6 +115,7 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 	f := newFleet(t, guarded)
 	s.ready("a", "b")
 	f.scaled()
+	known := time.Now()
 	// Somebody spoils a Secret and the ClusterTriggerAuthentication.
 	write(t, certs.ServerSecret, certs.Data{"tls.crt": nil, "tls.key": nil})
 	s.eventually("the Secret is right again", s.whole)
@@ -138,7 +141,14 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 		}
 		return nil
 	})
-	// Who leads writes down what it learned of the fleet in its end.
+	// Who leads writes down what it learned of the fleet in its end: of one that
+	// was judged, and of which a page of ten seconds before was there.
+	eventually(t, patience, "the fleet is known", func() error {
+		if left := 3*decision.Pace - time.Since(known); left > 0 {
+			return fmt.Errorf("not for another %s", left)
+		}
+		return nil
+	})
 	s.stop(s.leader())
 	s.leader()
 	f.annotate("auto-provision", "false")

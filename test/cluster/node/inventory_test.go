@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 )
 
 // passing are kinds that come and go by themselves.
@@ -30,7 +31,9 @@ func inventory(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := metadata.NewForConfig(shared.Config())
+	quiet := shared.Config()
+	quiet.WarningHandler = rest.NoWarnings{} // of kinds that are on their way out
+	objects, err := metadata.NewForConfig(quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

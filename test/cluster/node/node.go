@@ -53,8 +53,8 @@ type Node struct {
 
 // Start makes this machine a node of the cluster, which was started with the
 // place's address for NodeIP, and waits until the node is Ready and resolves
-// Services' names. The cluster's Stop ends the node's processes; the place ends
-// the pods.
+// Services' names. Stop ends the node's processes and the cluster's; the place
+// ends the pods.
 func Start(ctx context.Context, cluster *controlplane.Cluster, o Options) (*Node, error) {
 	n := &Node{Cluster: cluster, programs: o.Programs, place: o.Place, out: o.Out}
 	if n.out == nil {
@@ -85,6 +85,16 @@ func Start(ctx context.Context, cluster *controlplane.Cluster, o Options) (*Node
 		}
 	}
 	return n, nil
+}
+
+// Stop ends all but the pods. They hold on to the API server, which would wait
+// for them longer than it may: it is killed.
+func (n *Node) Stop() error {
+	var err error
+	if p := n.Process("kube-apiserver"); p != nil {
+		err = p.Kill()
+	}
+	return errors.Join(err, n.Cluster.Stop())
 }
 
 func (n *Node) say(format string, args ...any) {
