@@ -171,8 +171,9 @@ func (l *Learned) best() int {
 // outlook is what is to be expected of the demand.
 type outlook struct {
 	// now is the demand as it is, soon what it is taken to be when a replica
-	// that is ordered now serves, both in seconds of work a second; swings the
-	// weights of the bins of what it may be instead of soon, and most what it is at most.
+	// that is ordered now serves, most what it is at most, all in seconds of
+	// work a second; swings are the weights of the bins of what comes ÷ what is
+	// foretold.
 	now, soon, most float64
 	swings          [ratios]float64
 }
@@ -204,8 +205,10 @@ func (o *outlook) weigh(e *Errors, tide int) {
 	prior := max(0, 30-e.Minutes/2)
 	share := pooled / max(pooled, e.Minutes)
 	for i := range o.swings {
-		x := math.Log(binRatio[i]) / .15
-		o.swings[i] = prior * math.Exp(-x*x/2) * ratioStep / .15 / math.Sqrt(2*math.Pi)
+		if prior > 0 {
+			x := float64(i-ratios/2) * ratioStep / .15
+			o.swings[i] = prior * math.Exp(-x*x/2) * ratioStep / .15 / math.Sqrt(2*math.Pi)
+		}
 		for t := range e.Ratio {
 			if t == tide {
 				o.swings[i] += float64(e.Ratio[t][i])
@@ -231,23 +234,41 @@ func (o *outlook) quantile(q float64) float64 {
 	return binRatio[ratios-1]
 }
 
-// misses is the share of requests that would be late with so much capacity, in
-// seconds of work a second, around a level of demand.
-func (o *outlook) misses(level, capacity float64, late *curve) float64 {
-	var all, missed float64
+// mixture are the n demands that a minute may bring, in seconds of work a
+// second, with the requests that each stands for.
+type mixture struct {
+	demand, requests [ratios]float64
+	n                int
+	all              float64
+}
+
+// around are the swings around a level of demand.
+func (o *outlook) around(level float64) *mixture {
+	m := &mixture{}
 	most := max(o.most, level)
-	for i, w := range o.swings {
-		if w < 1e-3 {
+	for i, weight := range o.swings {
+		if weight < 1e-3 {
 			continue
 		}
 		d := min(level*binRatio[i], most)
-		all += w * d
-		missed += w * d * late.at(d/capacity)
+		m.demand[m.n], m.requests[m.n] = d, weight*d
+		m.all += weight * d
+		m.n++
 	}
-	if all == 0 {
+	return m
+}
+
+// misses is the share of requests that would be late with so much capacity, in
+// seconds of work a second.
+func (m *mixture) misses(capacity float64, late *curve) float64 {
+	if m.all == 0 {
 		return 0
 	}
-	return missed / all
+	missed, per := 0.0, 1/capacity
+	for i := range m.n {
+		missed += m.requests[i] * late.at(m.demand[i]*per)
+	}
+	return missed / m.all
 }
 
 // budget are the shares of requests that may miss: on average over what
@@ -259,18 +280,19 @@ func (o *outlook) capacity(level float64, b budget, late *curve) float64 {
 	if level <= 0 {
 		return 0
 	}
+	swings := o.around(level)
 	enough := func(capacity float64) bool {
-		if o.misses(level, capacity, late) > b.worst {
+		if swings.misses(capacity, late) > b.worst {
 			return false
 		}
 		sum := 0.0
-		for s := .125; s < 1; s += .25 {
-			sum += o.misses(level, capacity+s*b.replica, late) / 4
+		for s := .125; s < 1 && sum <= 4*b.mean; s += .25 {
+			sum += swings.misses(capacity+s*b.replica, late)
 		}
-		return sum <= b.mean
+		return sum <= 4*b.mean
 	}
 	low, high := level*.5, level*16
-	for range 14 {
+	for range 12 {
 		if middle := math.Sqrt(low * high); enough(middle) {
 			high = middle
 		} else {
