@@ -29,7 +29,7 @@ func newBar(to io.Writer) *bar {
 }
 
 func (b *bar) show(p report.Progress) {
-	share := min(p.Done/p.Total, 1)
+	share := min(p.Done/p.Total+1e-9, 1) // the sum of many parts is a hair under 1
 	if b.terminal {
 		const width = 30
 		full := int(share * width)
