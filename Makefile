@@ -148,7 +148,8 @@ node-parts:
 	@cd test/cluster && go build -trimpath -o ../../$(BIN)/programs ./controlplane/programs
 	@$(BIN)/programs -node
 	cd test/cluster && go build -trimpath -ldflags '-s -w' -o ../../$(BUILD)/node/ ./node/pause ./node/vllm
-	go build -modfile=tools/helm/go.mod -trimpath -ldflags '-s -w' -o $(BUILD)/node/helm helm.sh/helm/v4/cmd/helm
+	@# As go tool builds it, so that it is compiled once.
+	go build -modfile=tools/helm/go.mod -o $(BUILD)/node/helm helm.sh/helm/v4/cmd/helm
 	cd tools/image && go build -o ../../$(BIN)/image .
 	$(BIN)/image -into $(BUILD)/node/image -platforms linux/$(shell go env GOARCH)
 
