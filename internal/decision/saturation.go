@@ -110,7 +110,7 @@ func (s Saturation) Judge(learned Learned, fleet Fleet, now time.Time) (Verdict,
 	}
 	learned = learned.learn(s, fleet, load, now)
 	need := learned.need(s, fleet, load, now)
-	learned = learned.remember(s, need, fleet.Desired, now)
+	learned = learned.remember(need, fleet.Desired, now)
 	to := learned.move(s, fleet, load, need, now)
 	verdict.Answer, verdict.Value, verdict.Replicas = Measured, float64(to), to
 	if len(load.unreadable) > 0 {

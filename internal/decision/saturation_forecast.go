@@ -19,9 +19,15 @@ type forecaster struct {
 // The forecasters of which the one with the smallest errors is believed. The
 // first, which knows nothing but now, stands until that is known.
 var forecasters = [...]forecaster{
-	{minutes: 3}, {minutes: 10}, {minutes: 30}, {minutes: 120},
-	{minutes: 10, line: true}, {minutes: 40, line: true}, {minutes: 20, daily: true},
-	{minutes: 3, half: true}, {minutes: 10, half: true},
+	{minutes: 3},
+	{minutes: 10},
+	{minutes: 30},
+	{minutes: 120},
+	{minutes: 10, line: true},
+	{minutes: 40, line: true},
+	{minutes: 20, daily: true},
+	{minutes: 3, half: true},
+	{minutes: 10, half: true},
 }
 
 const (

@@ -230,7 +230,7 @@ func (l *Learned) coldStart(s Saturation) time.Duration {
 func minute(now time.Time) int64 { return now.Unix() / 60 }
 
 // remember writes the minute down.
-func (l Learned) remember(s Saturation, n need, desired int32, now time.Time) Learned {
+func (l Learned) remember(n need, desired int32, now time.Time) Learned {
 	i := slot(minute(now))
 	if n.whole <= float64(desired)+hair {
 		l.Enough = now

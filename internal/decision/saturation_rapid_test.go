@@ -39,7 +39,7 @@ func TestMoreLoadNeverAsksForFewer(t *testing.T) {
 		for i := range workers {
 			workers[i] = worksAt(float64(rapid.IntRange(0, 16).Draw(t, "rps")))
 		}
-		desired := int32(rapid.IntRange(n, n+3).Draw(t, "desired")) //nolint:gosec // few
+		desired := int32(rapid.IntRange(n, n+3).Draw(t, "desired"))
 		_, learned := after(s, 12*time.Minute, desired, workers...)
 		at := rapid.IntRange(0, n-1).Draw(t, "which")
 		more := float64(rapid.IntRange(0, 200).Draw(t, "more"))
