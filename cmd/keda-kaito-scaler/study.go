@@ -97,8 +97,11 @@ func (s *studier) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	result.Notes = append(notes, fmt.Sprintf("Played in %v on %d cores. Knobs were swept on %d of %d seeds, at a cold start of %v.",
-		time.Since(began).Round(time.Second), s.workers, study.SweepSeeds, s.seeds, study.SweepAt))
+	swept := "Knobs were not swept, so frontiers are not judged."
+	if study.SweepSeeds > 0 {
+		swept = fmt.Sprintf("Knobs were swept on %d of %d seeds, at a cold start of %v.", study.SweepSeeds, s.seeds, report.Minutes(study.SweepAt[0]))
+	}
+	result.Notes = append(notes, fmt.Sprintf("Played in %v on %d cores. %s", time.Since(began).Round(time.Second), s.workers, swept))
 	result.Judge()
 	if err := result.Table(stdout); err != nil {
 		return err
