@@ -86,7 +86,7 @@ func (s *studier) run(ctx context.Context, stdout, stderr io.Writer) error {
 		study.SweepAt = nil
 	}
 	for seed := range s.seeds {
-		study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed)) //nolint:gosec // ≥ 1
+		study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed))
 	}
 	// What is written at the end must not fail then.
 	if err := os.MkdirAll(s.into, 0o755); err != nil { //nolint:gosec // a report for everybody
@@ -97,8 +97,12 @@ func (s *studier) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	result.Notes = append(notes, fmt.Sprintf("Played in %v on %d cores. Knobs were swept on %d of %d seeds, at a cold start of %v.",
-		time.Since(began).Round(time.Second), s.workers, study.SweepSeeds, s.seeds, study.SweepAt))
+	swept := "Knobs were not swept, so frontiers are not judged."
+	if study.SweepSeeds > 0 {
+		swept = fmt.Sprintf("Knobs were swept on %d of %d seeds, at a cold start of %v.", study.SweepSeeds, s.seeds, report.Minutes(study.SweepAt[0]))
+	}
+	notes = append(notes, fmt.Sprintf("Played in %v on %d cores. %s", time.Since(began).Round(time.Second), s.workers, swept))
+	result.Notes = notes
 	result.Judge()
 	if err := result.Table(stdout); err != nil {
 		return err

@@ -180,12 +180,12 @@ func Sweeps() []Sweep {
 	}
 }
 
-func sweep(policy, words string, usual float64, values []float64, make func(float64) simulate.Policy) Sweep {
+func sweep(policy, words string, usual float64, values []float64, with func(float64) simulate.Policy) Sweep {
 	s := Sweep{Policy: policy}
 	for _, x := range values {
 		s.Knobs = append(s.Knobs, Knob{
 			Words: fmt.Sprintf(words, x), Default: x == usual,
-			Policy: func(*simulate.Load, simulate.Setting) simulate.Policy { return make(x) },
+			Policy: func(*simulate.Load, simulate.Setting) simulate.Policy { return with(x) },
 		})
 	}
 	return s

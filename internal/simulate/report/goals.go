@@ -247,8 +247,8 @@ func points(all []Point, policy string) []Point {
 // knob: linear between the points of its Pareto frontier, 0 below the cheapest.
 func attainedWith(some []Point, hours float64) float64 {
 	front := pareto(some)
-	for i := len(front) - 1; i >= 0; i-- {
-		if front[i].GPUHours > hours {
+	for i, p := range slices.Backward(front) {
+		if p.GPUHours > hours {
 			continue
 		}
 		if i == len(front)-1 {

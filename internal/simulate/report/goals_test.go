@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -34,8 +35,9 @@ func judged(load string, w World, change func(*Load)) map[string]Goal {
 func TestGoals(t *testing.T) {
 	frontier := func(others ...Point) World {
 		w := world(.995, 70, 65)
-		w.Frontier = append(others, Point{Policy: NameSaturation, Knob: "fill 1", Attainment: .97, GPUHours: 60},
-			Point{Policy: NameSaturation, Knob: "fill 2", Attainment: .995, GPUHours: 70})
+		w.Frontier = slices.Concat(others, []Point{{Policy: NameSaturation, Knob: "fill 1", Attainment: .97, GPUHours: 60}, {
+			Policy: NameSaturation, Knob: "fill 2", Attainment: .995, GPUHours: 70,
+		}})
 		return w
 	}
 	outOfReach := func(l *Load) { l.OutOfReach = true }
