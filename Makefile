@@ -21,15 +21,24 @@ COUNT ?= 6
 BASE  ?=
 # make image: for which platforms.
 PLATFORMS ?= linux/amd64,linux/arm64
+# make sim-report: the folder with Azure's traces, how many seeds, on how many of
+# them knobs are swept, which loads (all without) and cold starts.
+TRACES      ?=
+SEEDS       ?= 5
+SWEEP_SEEDS ?= 1
+SCENARIOS   ?=
+COLD_STARTS ?= 2m,5m,10m
+export TRACES SEEDS SWEEP_SEEDS SCENARIOS COLD_STARTS
 # make fuzz: how long each target runs.
 FUZZTIME ?= 30s
 
 # Tools are pinned, each in a module of its own, so that none changes another's
 # dependencies. The first call builds the tool: a minute or two on two cores.
 GOLANGCI_LINT = go tool -modfile=$(CURDIR)/tools/golangci-lint/go.mod golangci-lint
-# Modules with Go code of ours. The others under test/cluster only pin versions.
+# Modules with Go code of ours. Those under test/cluster pin versions; one of
+# them has a program of 60 lines, which to lint would compile cert-manager again.
 CODE_MODULES := . test/cluster tools/image
-TIDY_MODULES := $(CODE_MODULES) tools/golangci-lint tools/helm tools/helmdocs tools/benchstat
+TIDY_MODULES := $(CODE_MODULES) test/cluster/certmanager tools/golangci-lint tools/helm tools/helmdocs tools/benchstat
 
 # Nothing needs C but the race detector: everything else builds the same on a
 # machine with no compiler.
@@ -52,7 +61,7 @@ image: ## Build the container image without an engine, into build/image: OCI lay
 	$(BIN)/image -into $(BUILD)/image -platforms $(PLATFORMS)
 
 .PHONY: test
-test: compiler control-plane ## Run all tests, on a real control plane too (first run: 30 min on two cores; RACE= without a C compiler)
+test: compiler browser control-plane ## Run all tests, on a real control plane too (first run: 30 min on two cores; RACE= without a C compiler)
 	$(WITH_RACE) go test $(RACE) -shuffle=on $(TESTFLAGS) ./...
 	@# The image for two platforms: the other one's packages are compiled for the first time here.
 	cd tools/image && go test -shuffle=on -timeout 30m $(TESTFLAGS) ./...
@@ -109,6 +118,10 @@ verify: lint ## Check all that needs no test: linters, go.mod files, the chart, 
 bench: ## Run the benchmarks (BENCH=regexp COUNT=6 BASE=older.txt to compare)
 	hack/bench.sh '$(BENCH)' $(COUNT) $(BASE)
 
+.PHONY: sim-report
+sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5; 20 min)
+	hack/sim-report.sh $(BUILD)
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME=30s
 	hack/fuzz.sh $(FUZZTIME)
@@ -122,6 +135,11 @@ clean: ## Remove what was built here (the control plane stays in the user's cach
 control-plane:
 	@cd test/cluster && go build -trimpath -o ../../$(BIN)/programs ./controlplane/programs
 	@$(BIN)/programs
+
+# The simulation's report is looked at in a real browser.
+.PHONY: browser
+browser:
+	@hack/browser.sh
 
 # All that has to be built or downloaded: the node's own network leads nowhere.
 .PHONY: node-parts

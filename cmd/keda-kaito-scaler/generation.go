@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/archive"
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/provision"
@@ -112,6 +113,15 @@ func (p *program) populate(ctx context.Context, mgr manager.Manager, version str
 	})
 	if err != nil {
 		return fmt.Errorf("set up provisioning: %w", err)
+	}
+	learned := &archive.Archive{
+		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: p.options.workingNamespace,
+	}
+	err = mgr.Add(everywhere(func(ctx context.Context) error {
+		return p.judges.Keep(ctx, learned, mgr.Elected())
+	}))
+	if err != nil {
+		return fmt.Errorf("add what was learned to the manager: %w", err)
 	}
 	err = mgr.Add(everywhere(func(ctx context.Context) error {
 		p.cached.become(mgr.GetClient(), version)

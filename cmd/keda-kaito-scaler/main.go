@@ -56,7 +56,7 @@ waits for them.`,
 	}
 	o.addFlags(cmd)
 	cmd.CompletionOptions.DisableDefaultCmd = true
-	cmd.AddCommand(renderCommand())
+	cmd.AddCommand(renderCommand(), simulateCommand())
 	return cmd
 }
 

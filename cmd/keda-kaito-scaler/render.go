@@ -36,6 +36,10 @@ type renderer struct {
 	nodes         int32
 	explain       bool
 
+	// each is given every InferenceSet of the files with what is understood of
+	// it.
+	each func(is kaito.InferenceSet, p policy.Policy) error
+
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	// written counts the ScaledObjects, refused the documents and files that
@@ -52,6 +56,7 @@ func renderCommand() *cobra.Command {
 		scalerAddress: net.JoinHostPort(usual.serviceName+"."+fallbackNamespace+".svc", strconv.Itoa(usual.grpcPort)),
 		version:       kaito.Versions[0],
 	}
+	r.each = r.scaledObject
 	cmd := &cobra.Command{
 		Use:   "render -f FILE",
 		Short: "Print the ScaledObjects that InferenceSets in files would get, without a cluster",
@@ -201,7 +206,8 @@ func (r *renderer) document(where string, object map[string]any) {
 	}
 }
 
-// inferenceSet prints the ScaledObject of one, or says that it asks for none.
+// inferenceSet understands one and hands it on, or says that it asks for no
+// scaling.
 func (r *renderer) inferenceSet(where, version string, u *unstructured.Unstructured) error {
 	if err := wellFormed(version, u); err != nil {
 		return err
@@ -224,6 +230,11 @@ func (r *renderer) inferenceSet(where, version string, u *unstructured.Unstructu
 	for _, note := range notes {
 		r.say(where, "note: "+note)
 	}
+	return r.each(is, p)
+}
+
+// scaledObject prints the ScaledObject of an InferenceSet.
+func (r *renderer) scaledObject(is kaito.InferenceSet, p policy.Policy) error {
 	object, err := provision.Render(is, p, provision.Settings{
 		Version: r.version, Address: r.scalerAddress, Authentication: certs.TriggerAuthentication,
 	})

@@ -112,8 +112,9 @@ type program struct {
 	config  *rest.Config
 	log     logr.Logger
 	source  *certs.Source
-	// watcher is set by run.
+	// watcher and judges are set by run.
 	watcher *kaito.Watcher
+	judges  *scaler.Judges
 	cached  cached
 	readiness
 }
@@ -130,8 +131,9 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		NoTolerance: found.noTolerance, Roots: roots, SkipVerify: o.scrapeSkipVerify,
 		Log: log.WithName("scrape"), Registerer: metrics.Registry,
 	})
-	p.watcher = kaito.NewWatcher(reader)
 	started := func() bool { return p.watcher.Primed() && reader.Swept() }
+	p.judges = scaler.NewJudges(reader, started, log.WithName("judges"))
+	p.watcher = kaito.NewWatcher(reader, p.judges)
 	p.set(func() bool { return started() && p.source.Ready() == nil })
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -141,7 +143,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	}
 	defer stop()
 	service := &scaler.Service{
-		Fleets: reader, Started: started,
+		Fleets: reader, Started: started, Verdicts: p.judges,
 		Audience: &scaler.Teller{
 			Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
 				return p.cached.inferenceSet(ctx, key)
@@ -155,6 +157,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	answering, stopAnswering := lingering(ctx, drain)
 	defer stopAnswering()
 	group.Go(func() error { return reader.Run(answering) })
+	group.Go(func() error { return p.judges.Run(answering) })
 	group.Go(func() error {
 		return scaler.Serve(answering, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service)
 	})

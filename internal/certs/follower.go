@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
@@ -23,7 +25,13 @@ type follower struct {
 
 // Reconcile never returns an error, see transition.
 func (f *follower) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-	f.said.report(ctx, "can't use the Secret of KEDA's certificate", f.follow(ctx))
+	err := f.follow(ctx)
+	if f.told == "" && apierrors.IsNotFound(err) {
+		// A new installation: whoever makes it is about to.
+		f.said.say(err.Error(), func() { log.FromContext(ctx).Info("waiting for KEDA's certificate", "secret", f.key.Name) })
+	} else {
+		f.said.report(ctx, "can't use the Secret of KEDA's certificate", err)
+	}
 	return reconcile.Result{RequeueAfter: poll}, nil
 }
 

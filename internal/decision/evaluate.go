@@ -13,7 +13,8 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
-// Evaluate judges a fleet by what a trigger asks for, at the time now.
+// Evaluate judges a fleet by what a trigger asks for, at the time now, with
+// nothing learned of it before: a Mind remembers.
 //
 // For a queue, with every serving replica readable, it publishes their total,
 // and the HPA does the rest. Otherwise, with L and U the least and the greatest
@@ -23,6 +24,11 @@ import (
 // as many as there are. Either way a missing reading never reverses a move, and
 // a greater reading never lowers the answer.
 func Evaluate(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+	return new(Mind).Evaluate(trigger, fleet, now)
+}
+
+// evaluate judges by a queue or a metric list.
+func evaluate(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 	var verdict Verdict
 	if trigger.List != nil {
 		verdict = evaluateList(trigger, fleet, now)

@@ -52,6 +52,10 @@ type Fleet struct {
 	// NoTolerance is set where the HPA has no tolerance of its own in its
 	// behaviour (Kubernetes before 1.35) and keeps to 10 % in both directions.
 	NoTolerance bool
+	// PeakTokensPerMinute is what KAITO's start-up benchmark measured of a
+	// replica, input and output together, in the mean of those that tell; 0 if
+	// none does.
+	PeakTokensPerMinute float64
 	// Grace is how long a pod may be unreadable before it stops standing for
 	// any load whatever, > 0.
 	Grace time.Duration

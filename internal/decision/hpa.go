@@ -33,6 +33,19 @@ func within(total, target float64, current int32, up, down float64) bool {
 	return ratio >= 1-down && ratio <= 1+up
 }
 
+// toward is the number of replicas to publish, against a target of 1 for each,
+// so that the HPA goes from current to wanted at once upwards, and that way by
+// its own pace downwards. Where it keeps to 10 % it may be up to a tenth more.
+func (f Fleet) toward(wanted int32) float64 {
+	if up, down := f.tolerances(0, 0); wanted == f.Desired || !within(float64(wanted), 1, f.Desired, up, down) {
+		return float64(wanted)
+	}
+	if wanted > f.Desired {
+		return f.step(1)
+	}
+	return f.step(-1)
+}
+
 // step is the number of replicas to publish, against a target of 1 for each, so
 // that the HPA goes from current by one in that direction: +1, -1 or 0.
 //

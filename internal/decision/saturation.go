@@ -29,25 +29,20 @@ type Saturation struct {
 // Tuning are the constants of the policy. What each is worth is in
 // docs/saturation.md.
 type Tuning struct {
-	// Fill is how much of the safe load the fleet is filled to.
-	Fill float64
-	// Keep is how much of it the fleet may have after one replica less.
+	// Misses is the share of requests that may be late by what is expected of
+	// the load when a replica ordered now serves: on average over what rounding
+	// up to whole replicas adds. Worst is that share where it adds nothing, as
+	// long as no more than Misses were late lately.
+	Misses, Worst float64
+	// Keep is how much of both there may be with one replica less for it to be
+	// released.
 	Keep float64
-	// Misses is the share of requests that may miss what was promised at the
-	// load that counts as safe.
-	Misses float64
-	// Forecast is the quantile of the growths within a cold start, after similar
-	// loads, that is ordered for where growth is large.
-	Forecast float64
-	// Bursty is how large growth within a cold start must be, at its 95th
-	// percentile and as a share of the peak, for a forecast.
-	Bursty float64
-	// Trend is how far back a trend is looked for, Sure by how many standard
-	// errors it has to be one.
-	Trend time.Duration
-	Sure  float64
-	// Cap is how far beyond the greatest demand of some minutes that was ever
-	// seen is ordered, as a factor, while nobody waits.
+	// Remember is the half-life of a forecaster's errors.
+	Remember time.Duration
+	// Surprise is the quantile of those errors beyond which the load is new.
+	Surprise float64
+	// Cap is how far beyond the greatest demand of a minute that was ever seen
+	// is ordered, as a factor, while nobody waits.
 	Cap float64
 	// Doubtful is how long less than a whole missing replica has to be missing.
 	Doubtful time.Duration
@@ -63,34 +58,29 @@ type Tuning struct {
 
 // DefaultTuning is what the simulations came to.
 var DefaultTuning = Tuning{
-	Fill: .95, Keep: 1, Misses: .005, Forecast: .7, Bursty: .15, Trend: 15 * time.Minute, Sure: 2, Cap: 1.1, Doubtful: time.Minute,
-	DownStarts: 1, DownFloor: 10 * time.Minute, RestStarts: .5, RestFloor: 2 * time.Minute,
+	Misses: .0075, Worst: .08, Keep: .5, Remember: 4 * time.Hour, Surprise: .98, Cap: 1.1, Doubtful: time.Minute,
+	DownStarts: 2, DownFloor: 10 * time.Minute, RestStarts: .5, RestFloor: 2 * time.Minute,
 }
 
-// The families that saturation is judged by.
+// The families that saturation is judged by. What is read of a pod is
+// policy.Trigger's to say: one that is new here must stand there too.
 const (
-	familyRunning   = "vllm:num_requests_running"
-	familyWaiting   = "vllm:num_requests_waiting"
-	familyKV        = "vllm:kv_cache_usage_perc"
-	familySuccess   = "vllm:request_success_total"
-	familyPrompt    = "vllm:prompt_tokens_total"
-	familyGenerated = "vllm:generation_tokens_total"
-	familyRejected  = "kaito_ratelimit_rejected_total"
-	familyTTFT      = "vllm:time_to_first_token_seconds"
-	familyITL       = "vllm:inter_token_latency_seconds"
-	familySteps     = "vllm:iteration_tokens_total"
-	familyTPOT      = "vllm:request_time_per_output_token_seconds"
+	familyRunning   = policy.FamilyRunning
+	familyWaiting   = policy.FamilyWaiting
+	familyKV        = policy.FamilyKV
+	familySuccess   = policy.FamilyFinished
+	familyPrompt    = policy.FamilyPrompt
+	familyGenerated = policy.FamilyGenerated
+	familyRejected  = policy.FamilyRejected
+	familyTTFT      = policy.FamilyTTFT
+	familyITL       = policy.FamilyITL
+	familySteps     = policy.FamilySteps
+	familyTPOT      = policy.FamilyTPOT
 )
 
 // SaturationReading is what has to be read for the policy.
 func SaturationReading() policy.Reading {
-	return policy.Reading{
-		Families: []string{
-			familyRejected, familyITL, familyKV, familyGenerated, familyRunning, familyWaiting,
-			familySteps, familyPrompt, familySuccess, familyTPOT, familyTTFT,
-		},
-		Window: 2 * time.Minute,
-	}
+	return policy.Trigger{Saturation: &policy.Saturation{}}.Reading()
 }
 
 // drain is the time in which a backlog is to be gone: 15 s would order a fleet
@@ -126,21 +116,30 @@ func (s Saturation) Judge(learned Learned, fleet Fleet, now time.Time) (Verdict,
 	if len(load.unreadable) > 0 {
 		verdict.Answer = Bounded
 	}
-	verdict.Reason = need.words(fleet, to, s)
+	verdict.Reason, verdict.Advice = need.words(fleet, to, s), need.advice
+	verdict.Load = learned.load(s, need)
 	return verdict, learned
 }
 
 // need is how many replicas the load needs, and of what it is made up.
 type need struct {
-	// demand is the load in replicas that are filled as far as is safe; backlog
-	// what it takes to serve those who wait, growth what is expected within a
-	// cold start, alarm what latency or the KV cache asks for beyond.
-	demand, backlog, growth, alarm float64
+	// demand is the load of the last minute in replicas that are filled as far
+	// as is safe; growth what it is expected to grow until a replica ordered now
+	// would serve, burst what its swings ask for beyond; backlog what it takes
+	// to serve those who wait, alarm what latency or the KV cache asks for.
+	demand, growth, burst, backlog, alarm float64
 	// coming are replicas on their way, late such that nobody counts on.
 	coming, late int
-	// whole is all of that, within the cap, and replicas what it rounds to, within the bounds.
+	// whole is all of that, and replicas what it rounds to, within the bounds.
 	whole    float64
 	replicas int32
+	// least is what has to be there for one replica to be released, but for the
+	// minutes before; peak what the last minute would have overloaded.
+	least, peak float64
+	// advice is what its owner should know beyond that, "" for nothing.
+	advice string
+	// safe is the load at which no more than is bearable were late, as a share of
+	// the limit.
 	safe     float64
 	learning bool
 }
@@ -149,14 +148,41 @@ type need struct {
 const hair = .1
 
 // need puts the demand together.
-func (l Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need {
-	n := need{safe: l.safe(s), learning: l.Requests < enoughRequests}
-	per := l.limit(s) * n.safe
-	cost := l.cost()
-	n.demand = load.arrivals * cost / per
-	n.backlog = load.waiting * cost / per / drain.Seconds()
-	n.growth = l.growth(s, n.demand, now)
-	start := l.coldStart(s)
+func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need {
+	n := need{learning: l.Requests < enoughRequests}
+	n.count(fleet, l.coldStart(s), now)
+	late := l.lateness()
+	limit := l.limit(s)
+	n.safe = late.under(s.Tuning.Misses)
+	per := limit * n.safe
+	o := l.outlook(s, now)
+	work := load.arrivals * l.cost(s)
+	n.demand = work / per
+	n.backlog = load.waiting * l.cost(s) / per / drain.Seconds()
+	n.growth = (o.soon - work) / per
+	bearable := budget{s.Tuning.Misses, l.worst(s), limit}
+	n.whole = o.capacity(o.soon, bearable, &late) / limit
+	n.burst = n.whole - o.soon/per
+	n.advice = l.advise(s, &o, limit, n.safe, now)
+	// What is more than ever before is no swing.
+	if work > o.most && n.demand > n.whole {
+		n.whole, n.growth, n.burst = n.demand, 0, 0
+	}
+	n.whole += n.backlog
+	n.least = o.capacity(max(o.now, o.soon), budget{bearable.mean * s.Tuning.Keep, bearable.worst * s.Tuning.Keep, limit}, &late)/limit + n.backlog
+	n.peak = work / (limit * late.under(.25))
+	// Not behind replicas that are on their way, or fail to come.
+	if now.Sub(l.Calm) > slow && n.coming+n.late == 0 && n.whole <= float64(fleet.Desired) {
+		n.alarm = float64(fleet.Desired) + .5 - n.whole
+		n.whole += n.alarm
+	}
+	n.replicas = s.Bounds.Clamp(int32(min(math.Ceil(n.whole-hair), math.MaxInt16)))
+	return n
+}
+
+// count tells the replicas that are on their way from those that nobody counts
+// on.
+func (n *need) count(fleet Fleet, start time.Duration, now time.Time) {
 	for _, r := range fleet.Replicas {
 		switch {
 		case r.Phase == Broken, r.Phase == Starting && !r.Ordered.IsZero() && now.Sub(r.Ordered) > 3*start:
@@ -165,19 +191,15 @@ func (l Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need 
 			n.coming++
 		}
 	}
-	whole := l.capped(s, n.demand, n.growth, now)/s.Tuning.Fill + n.backlog
-	// Not behind replicas that are on their way, or fail to come.
-	if load.alarm(s) && n.coming+n.late == 0 && whole <= float64(fleet.Desired) {
-		n.alarm = float64(fleet.Desired) + .5 - whole
-	}
-	n.whole = whole + n.alarm
-	n.replicas = s.Bounds.Clamp(int32(min(math.Ceil(n.whole-hair), math.MaxInt16)))
-	return n
 }
+
+// slow is how long latency has to be past the promise for more than throughput
+// asks for.
+const slow = 3 * time.Minute
 
 // move is the replicas to have now: up to the need at once, down by one at a
 // time when the greatest need of a window has room on one replica less.
-func (l Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Time) int32 {
+func (l *Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Time) int32 {
 	desired := s.Bounds.Clamp(fleet.Desired)
 	if n.replicas >= desired {
 		// What is less than a whole replica may be a passing peak.
@@ -194,10 +216,11 @@ func (l Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Tim
 	// Nothing is released on what isn't known.
 	case len(load.unreadable) > 0, load.alarm(s):
 		return desired
-	case now.Sub(l.Began) < window, !last.IsZero() && now.Sub(last) < rest:
-		return desired
-	case l.most(window, now) > float64(desired-1)*s.Tuning.Keep:
+	case now.Sub(l.Began) < window, now.Sub(fleet.Raised) < window, !last.IsZero() && now.Sub(last) < rest:
 		return desired
 	}
-	return desired - 1
+	// A tenth of the fleet at a time.
+	step := max(1, desired/10)
+	room := math.Ceil(max(n.least, l.most(window, now)))
+	return max(desired-step, min(desired, int32(room)))
 }

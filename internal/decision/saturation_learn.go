@@ -13,16 +13,14 @@ const (
 	// enoughRequests must have been served before the learned counts for more
 	// than its prior.
 	enoughRequests = 2000
-	// doubt is the variance of a prior speed, relative: it may be half as much
-	// again.
-	doubt = .25
 	// remembered is how many minutes of demand are kept: a day.
 	remembered = 24 * 60
 )
 
 // Learned is what is known of an InferenceSet: what its replicas can do, what
 // its users ask for, how its load grows and how long a replica takes to start.
-// It is a value: Judge returns a new one. Its zero value knows nothing.
+// It is a value: Judge returns a new one. Its zero value knows nothing. Across
+// a restart all of it matters but OutOfReach, which comes back by itself.
 type Learned struct {
 	// Began is the first verdict, At the last, Before the one before it.
 	Began, Before, At time.Time
@@ -36,14 +34,19 @@ type Learned struct {
 	// Answered and Late are decayed counts of answers by the load at which they
 	// were given, in bins.
 	Answered, Late [bins]float64
-	// Demand is the demand of each minute, in seconds of work a second; Need the
+	// Demand is the demand of each minute, in seconds of work a second, and -1
+	// where that is unknown; Need the
 	// greatest need, in replicas. Both are rings, by minute.
 	Demand, Need [remembered]float32
-	// Grew is by how much the demand of a minute had grown within a cold start
-	// after it, in seconds of work a second.
-	Grew [remembered]float32
-	// Bursty is set while large growth within a cold start is usual.
-	Bursty bool
+	// Errors are those of the forecasters.
+	Errors [len(forecasters)]Errors
+	// Seen and Missed are decayed counts of requests and of those that were late
+	// or refused.
+	Seen, Missed float64
+	// OutOfReach is set while no policy that reacts can keep the promise.
+	OutOfReach bool
+	// Calm is when latency and the KV cache were last as they should be.
+	Calm time.Time
 	// Enough is when there were last as many replicas as needed, Highest the
 	// greatest mean demand of three minutes within a day.
 	Enough  time.Time
@@ -66,6 +69,15 @@ func (s Saturation) prior() [3]float64 {
 	return [3]float64{.010, prompt, 3 * prompt}
 }
 
+// doubt is the variance of a prior speed, relative: with KAITO's benchmark it may
+// be half as much again, without it several times as much.
+func (s Saturation) doubt() float64 {
+	if s.PeakTokensPerMinute > 0 {
+		return .25
+	}
+	return 25
+}
+
 // speed are an empty iteration, a prompt token and a generated token in seconds.
 func (l *Learned) speed(s Saturation) [3]float64 {
 	prior := s.prior()
@@ -73,7 +85,7 @@ func (l *Learned) speed(s Saturation) [3]float64 {
 		return prior
 	}
 	for i := range prior {
-		prior[i] *= min(max(l.Speed[i], .2), 5)
+		prior[i] *= min(max(l.Speed[i], .02), 100)
 	}
 	return prior
 }
@@ -87,11 +99,11 @@ func (l *Learned) limit(s Saturation) float64 {
 
 // cost is the replica's time that the mean request takes, in seconds, under the
 // speeds that the sums were weighted with.
-func (l *Learned) cost() float64 {
-	if l.Requests < 1 {
-		return 0
-	}
-	return (l.Prompt + l.Generated) / l.Requests
+func (l *Learned) cost(s Saturation) float64 {
+	// Until some were seen, as KAITO's benchmark has them.
+	const supposed = 3
+	speed := l.speed(s)
+	return (l.Prompt + l.Generated + supposed*(2048*speed[1]+256*speed[2])) / (l.Requests + supposed)
 }
 
 // learn takes in a minute.
@@ -100,7 +112,7 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 		l.Began = now
 		l.Speed = [3]float64{1, 1, 1}
 		for i := range l.Doubt {
-			l.Doubt[i][i] = doubt
+			l.Doubt[i][i] = s.doubt()
 		}
 	}
 	for _, r := range fleet.Replicas {
@@ -120,7 +132,10 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 	// The sums are of seconds of work. Half of them is forgotten in ten
 	// minutes.
 	speed := l.speed(s)
-	keep := math.Exp2(-elapsed / 600)
+	keep := 1.0
+	if load.requests > 0 {
+		keep = math.Exp2(-elapsed / 600)
+	}
 	share := elapsed / sight.Seconds()
 	l.Prompt = l.Prompt*keep + load.prompt*speed[1]*share
 	l.Generated = l.Generated*keep + load.generated*speed[2]*share
@@ -128,7 +143,13 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 	l.forget(elapsed)
 	for _, p := range load.pods {
 		l.file(s, p, share)
+		l.Seen += (p.answered + p.refused) * share
+		l.Missed += (p.late + p.refused) * share
 	}
+	if !load.alarm(s) || l.Calm.IsZero() {
+		l.Calm = now
+	}
+	l.record(s, load.arrivals*l.cost(s), now)
 	return l
 }
 
@@ -149,6 +170,7 @@ func (l *Learned) file(s Saturation, p podLoad, share float64) {
 func (l *Learned) forget(elapsed float64) {
 	const most = 20000
 	keep := math.Exp2(-elapsed / (2 * time.Hour).Seconds())
+	l.Seen, l.Missed = l.Seen*keep, l.Missed*keep
 	for bin := range bins {
 		k := keep
 		if l.Answered[bin] > most {
@@ -157,34 +179,6 @@ func (l *Learned) forget(elapsed float64) {
 		l.Answered[bin] *= k
 		l.Late[bin] *= k
 	}
-}
-
-// safe is the load that a replica can be given while the promise is kept, as a
-// share of the limit: up to the first bin in which too many answers were late,
-// and one bin beyond what has been seen.
-func (l *Learned) safe(s Saturation) float64 {
-	const (
-		unseen = .80 // until it is known better
-		least  = .25
-		most   = .95
-		few    = 300
-	)
-	safe := unseen
-	for bin := range bins {
-		at := float64(bin) * binWidth
-		if at >= most {
-			break
-		}
-		if l.Answered[bin] < few {
-			continue
-		}
-		share := l.Late[bin] / l.Answered[bin]
-		if share > s.Tuning.Misses {
-			return min(max(at, least), safe)
-		}
-		safe = max(safe, at+1.5*binWidth)
-	}
-	return min(safe, most)
 }
 
 // fit is recursive least squares of 1 = empty × iterations a second + prompt ×
@@ -215,7 +209,7 @@ func (l *Learned) fit(s Saturation, p podLoad) {
 		for j := range x {
 			l.Doubt[i][j] -= dx[i] * dx[j] / variance
 			if i == j {
-				l.Doubt[i][j] = min(l.Doubt[i][j]+drift, doubt)
+				l.Doubt[i][j] = min(l.Doubt[i][j]+drift, s.doubt())
 			}
 		}
 	}
@@ -235,28 +229,38 @@ func (l *Learned) coldStart(s Saturation) time.Duration {
 
 func minute(now time.Time) int64 { return now.Unix() / 60 }
 
-// remember writes the demand down.
+// remember writes the minute down.
 func (l Learned) remember(s Saturation, n need, desired int32, now time.Time) Learned {
-	slot := minute(now) % remembered
-	before := minute(l.Before)
-	if before != minute(now) {
-		l.Demand[slot], l.Need[slot], l.Grew[slot] = 0, 0, 0
-		l.note(s, now)
-	}
-	work := float32(n.demand * l.limit(s) * n.safe)
-	l.Demand[slot] = work
+	i := slot(minute(now))
 	if n.whole <= float64(desired)+hair {
 		l.Enough = now
 	}
-	l.Need[slot] = max(l.Need[slot], float32(n.whole-n.alarm))
+	l.Need[i] = max(l.Need[i], float32(n.peak))
 	return l
+}
+
+// record writes the demand down: a minute's is that of its last verdict.
+func (l *Learned) record(s Saturation, work float64, now time.Time) {
+	last := minute(l.Before)
+	if l.Before.IsZero() {
+		last = minute(now) - 1
+	}
+	if minute(now) != last {
+		// Minutes without a verdict are unknown.
+		for m := max(last+1, minute(now)-remembered+1); m <= minute(now); m++ {
+			l.Demand[slot(m)], l.Need[slot(m)] = -1, 0
+		}
+		l.check(s, last)
+		l.Highest = l.highest(now)
+	}
+	l.Demand[slot(minute(now))] = float32(work)
 }
 
 // most is the greatest need of a window.
 func (l *Learned) most(window time.Duration, now time.Time) float64 {
 	most := float32(0)
 	for m := minute(now.Add(-window)); m <= minute(now); m++ {
-		most = max(most, l.Need[m%remembered])
+		most = max(most, l.Need[slot(m)])
 	}
 	return float64(most)
 }

@@ -33,13 +33,15 @@ type load struct {
 type podLoad struct {
 	prompt, generated, steps float64
 	busy, steady             bool
-	late, answered           float64
+	late, answered, refused  float64
 }
 
 // observe adds up the fleet.
 func observe(fleet Fleet, s Saturation, now time.Time) load {
 	var l load
-	var rate, kv, tokenTime, tokens float64
+	// joined are the arrivals at pods that weren't there for the whole minute, or
+	// for the longest that any was: before they came, theirs went to the others.
+	var rate, joined, longest, kv, tokenTime, tokens float64
 	for _, r := range fleet.Replicas {
 		if !r.speaks(fleet.Freshness, now) {
 			continue
@@ -59,7 +61,15 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		d := stretch{first, last}
 		l.spoke++
 		done := d.gain(familySuccess)
-		rate += max(0, done+d.change(familyRunning)+d.change(familyWaiting)+d.gain(familyRejected)) / span
+		came := max(0, done+d.change(familyRunning)+d.change(familyWaiting)+d.gain(familyRejected))
+		// Not one that was unready for a moment: it had its load before that.
+		if r.ReadySince.After(now.Add(-sight)) && !first.At.Before(r.ReadySince) {
+			joined += came + value(first, familyRunning) + value(first, familyWaiting)
+			longest = max(longest, last.At.Sub(r.ReadySince).Seconds())
+		} else {
+			rate += came / span
+		}
+		longest = max(longest, span) // > 0 whatever the kubelet's clock says
 		l.waiting += value(last, familyWaiting)
 		kv += value(last, familyKV)
 		_, steps := d.histogram(familySteps)
@@ -77,12 +87,15 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		l.seconds += span
 		slow, answered := d.beyond(familyTPOT, s.ITL.Seconds())
 		tardy, _ := d.beyond(familyTTFT, s.TTFT.Seconds())
-		p.late, p.answered = min(slow+tardy, answered), answered
+		p.late, p.answered, p.refused = min(slow+tardy, answered), answered, d.gain(familyRejected)
 		l.pods = append(l.pods, p)
 	}
 	if l.spoke > 0 {
-		l.arrivals = rate * float64(l.serving) / float64(l.spoke)
-		l.waiting *= float64(l.serving) / float64(l.spoke)
+		// Those who can't be read have as much as the others. Those who have just
+		// joined have what they took over from these, and nothing beside.
+		like := float64(l.spoke+len(l.unreadable)) / float64(l.spoke)
+		l.arrivals = (rate + joined/longest) * like
+		l.waiting *= like
 		l.kv = kv / float64(l.spoke)
 	}
 	if tokens > 0 {
@@ -164,8 +177,9 @@ func (e stretch) histogram(name string) (sum, count float64) {
 
 // beyond is how many of the observations gained were over a limit, and how many
 // there were. Within the limit's bucket the tail is taken to fall
-// geometrically: linear, 60 ms between bounds of 50 and 75 would take most of
-// those just over 50 for late.
+// geometrically, to a twentieth at most: linear, 60 ms between bounds of 50 and
+// 75 would take most of those just over 50 for late, and without an end to the
+// fall, where none was over 75, hardly any.
 func (e stretch) beyond(name string, limit float64) (over, all float64) {
 	a, b := e.buckets(name)
 	if a == nil {
@@ -179,10 +193,13 @@ func (e stretch) beyond(name string, limit float64) (over, all float64) {
 			lower, above = le, rest
 			continue
 		}
-		if math.IsInf(le, 1) || above <= 0 {
+		switch {
+		case le == limit:
+			return max(0, rest), all
+		case math.IsInf(le, 1), above <= 0:
 			return max(0, above), all
 		}
-		return above * math.Pow(max(rest, .1)/max(above, .1), (limit-lower)/(le-lower)), all
+		return above * math.Pow(max(rest/above, .05), (limit-lower)/(le-lower)), all
 	}
 	return 0, all
 }

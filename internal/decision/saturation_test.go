@@ -98,18 +98,18 @@ func TestSaturationVerdicts(t *testing.T) {
 		{"all start: hold", 2, []*worker{{Replica: in(Starting)}, {Replica: in(Starting)}}, Held, 2, "holding at 2: no replica serves yet"},
 		{"none can be read: unknown", 1, []*worker{hangs}, Unknown, 1, "cannot tell the load"},
 		{"a replica's worth on one is right", 1, []*worker{worksAt(7)}, Measured, 1, "1 is right: demand 0."},
-		{"more than one replica's worth on one", 1, []*worker{worksAt(14)}, Measured, 2, "1 → 2: demand 1.3 replicas (throughput)"},
-		{"three replicas' worth: three at once", 1, []*worker{worksAt(15), worksAt(15)}, Measured, 3, "1 → 3: demand 2.9 replicas (throughput)"},
-		{"those who start are not ordered again", 3, []*worker{worksAt(15), worksAt(15), {Replica: in(Starting)}}, Measured, 3, "3 is right: demand 2.9 replicas (throughput); 1 starting"},
+		{"more than one replica's worth on one", 1, []*worker{worksAt(14)}, Measured, 2, "1 → 2: demand 1.4 replicas (throughput)"},
+		{"three replicas' worth: all at once", 1, []*worker{worksAt(15), worksAt(15)}, Measured, 4, "1 → 4: demand 3.0 replicas (throughput), 0.1 burst"},
+		{"those who start are not ordered again", 4, []*worker{worksAt(15), worksAt(15), {Replica: in(Starting)}}, Measured, 4, "4 is right: demand 3.0 replicas (throughput), 0.1 burst; 1 starting"},
 		{"a backlog adds", 1, []*worker{queued}, Measured, 2, "1 → 2: demand 1.0 replicas (throughput), 0.2 backlog"},
-		{"one that can't be read has as much as the others", 2, []*worker{worksAt(15), hangs}, Bounded, 3, "2 → 3"},
+		{"one that can't be read has as much as the others", 2, []*worker{worksAt(15), hangs}, Bounded, 4, "2 → 4"},
 		{"nothing is released with one unreadable", 4, []*worker{worksAt(1), worksAt(1), worksAt(1), hangs}, Bounded, 4, "4 stays for now, 1 would do"},
 		{"one step down, however much is idle", 4, []*worker{worksAt(1), worksAt(1), worksAt(1), worksAt(1)}, Measured, 3, "4 → 3: demand 0."},
 		{"three of four can't take the load of four", 4, []*worker{worksAt(9), worksAt(9), worksAt(9), worksAt(9)}, Measured, 4, "4 is right"},
 		{"an overdue one is told", 2, []*worker{worksAt(6), late}, Measured, 1, "2 → 1: demand 0.6 replicas (throughput); 1 overdue or broken and not counted on"},
 		{"the maximum is told", 9, []*worker{
 			worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15),
-		}, Measured, 10, "9 → 10: demand 11.5 replicas (throughput); 10 is the maximum"},
+		}, Measured, 10, "9 → 10: demand 12.1 replicas (throughput), 0.9 burst; 10 is the maximum"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			workers := make([]*worker, len(tt.workers))
@@ -174,9 +174,11 @@ func TestBeyond(t *testing.T) {
 	}{
 		{[]float64{100, 100, 100, 100}, .06, 0},
 		{[]float64{0, 0, 100, 100}, .06, 100},
-		{[]float64{0, 100, 100, 100}, .075, .1},
-		// From 64 beyond 50 ms to 2 beyond 75: a quarter as many every 10 ms.
-		{[]float64{36, 98, 98, 100}, .06, 16},
+		{[]float64{0, 100, 100, 100}, .075, 0},
+		// From 64 beyond 50 ms to 4 beyond 75: a third as many every 10 ms.
+		{[]float64{36, 96, 96, 100}, .06, 21.1},
+		// None beyond 75: some beyond 60 all the same.
+		{[]float64{36, 100, 100, 100}, .06, 19.3},
 		{[]float64{0, 0, 0, 100}, .2, 100},
 	} {
 		got, all := stretch{sample(0, 0, 0, 0), sample(tt.counts...)}.beyond(familyTPOT, tt.limit)
@@ -186,25 +188,29 @@ func TestBeyond(t *testing.T) {
 	}
 }
 
-func TestOrdersStayNearTheProvenPeak(t *testing.T) {
+// A model that is far from the prior is learned from some hundred readings: ten
+// minutes of a few replicas.
+func TestAModelFarFromThePriorIsLearned(t *testing.T) {
 	s := saturated()
-	l := Learned{Began: t0, Speed: [3]float64{1, 1, 1}}
-	per := l.limit(s) * l.safe(s)
-	l.Highest = 5 * per
-	late := t0.Add(2 * time.Hour)
-	for _, tt := range []struct {
-		now            time.Time
-		demand, growth float64
-		want           float64
-	}{
-		{t0.Add(time.Minute), 5, 4, 9}, // too early to say
-		{late, 3, 1, 4},
-		{late, 5, 4, 5.5},
-		{late, 6, 0, 5.5}, // a passing peak
-		{late, 9, 2, 9},   // something new
-	} {
-		if got := l.capped(s, tt.demand, tt.growth, tt.now); math.Abs(got-tt.want) > 1e-9 {
-			t.Errorf("demand %v with %v growth: %v, want %v", tt.demand, tt.growth, got, tt.want)
+	for _, factor := range []float64{.02, .1, 1, 10, 50} {
+		l := Learned{Speed: [3]float64{1, 1, 1}}
+		for i := range l.Doubt {
+			l.Doubt[i][i] = s.doubt()
+		}
+		prior := s.prior()
+		for i := range 200 {
+			// Loads of 40 to 80 %, of long and short prompts.
+			work := .4 + .4*float64(i%10)/9
+			long := .3 + .4*float64(i%7)/6
+			l.fit(s, podLoad{
+				busy: true, steps: (1 - work) / (factor * prior[0]),
+				prompt: work * long / (factor * prior[1]), generated: work * (1 - long) / (factor * prior[2]),
+			})
+		}
+		for i, speed := range l.speed(s) {
+			if want := factor * prior[i]; math.Abs(speed-want) > .1*want {
+				t.Errorf("%g times the prior: speed %d is %.3g, want %.3g", factor, i, speed, want)
+			}
 		}
 	}
 }

@@ -20,7 +20,7 @@ func (n need) words(fleet Fleet, to int32, s Saturation) string {
 	for _, part := range []struct {
 		amount float64
 		name   string
-	}{{n.growth, "growth"}, {n.backlog, "backlog"}, {n.alarm, "latency"}} {
+	}{{n.growth, "growth"}, {n.burst, "burst"}, {n.backlog, "backlog"}, {n.alarm, "latency"}} {
 		if part.amount >= .05 {
 			fmt.Fprintf(&b, ", %.1f %s", part.amount, part.name)
 		}

@@ -56,6 +56,11 @@ type Verdict struct {
 	Members []Member
 	// Missing are the metrics asked for that no serving replica's page has.
 	Missing []Missing
+	// Load is what was learned that the verdict rests on, nil if nothing.
+	Load *Load
+	// Advice says in words what no policy can do that reacts to its load, and
+	// what to do instead; "" for nothing.
+	Advice string
 }
 
 // Unread is a serving pod whose reading is missing.

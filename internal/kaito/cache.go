@@ -107,6 +107,7 @@ func stripWorkspace(obj any) (any, error) {
 		to.SetCreationTimestamp(from.GetCreationTimestamp())
 		keep(from, to, "status", "state")
 		keep(from, to, "status", "targetNodeCount")
+		keep(from, to, pathPeak...)
 		keepFaults(from, to)
 	})
 }

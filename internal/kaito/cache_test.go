@@ -113,6 +113,7 @@ func drawWorkspace(t *rapid.T) *unstructured.Unstructured {
 	nothing := func(*unstructured.Unstructured) {}
 	return workspace("ws", pick("state", nothing, state("Pending"), state("Ready"), state("NotReady")),
 		pick("nodes", nothing, nodes(0), nodes(2)),
+		pick("benchmark", nothing, set("903412.55", pathPeak...), set(float64(9e5), pathPeak...), set("fast", "status", "performance")),
 		pick("node claim", nothing, says("NodeClaimReady", "True", "", ""), says("NodeClaimReady", "False", "LaunchFailed", "no quota")),
 		pick("inference", nothing, says("InferenceReady", "False", "WorkspaceInferenceStatusPending", "")),
 		pick("deletion", nothing, deleted[*unstructured.Unstructured]),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,6 +37,9 @@ type Replica struct {
 	// Since is when the pod became Ready, as far as its condition tells; zero
 	// for one that isn't.
 	Since time.Time
+	// PeakTokensPerMinute is what KAITO's start-up benchmark measured, input and
+	// output together; 0 if it doesn't tell.
+	PeakTokensPerMinute float64
 	// Why is KAITO's own reason for a Starting or Broken replica, in words.
 	Why string
 	// Doubt is until when a Starting replica has a fault that isn't believed yet;
@@ -75,7 +79,10 @@ func Replicas(workspaces []unstructured.Unstructured, pods []corev1.Pod, now tim
 }
 
 func replica(workspace *unstructured.Unstructured, pod *corev1.Pod, now time.Time) Replica {
-	r := Replica{Workspace: workspace.GetName(), Ordered: workspace.GetCreationTimestamp().Time}
+	r := Replica{
+		Workspace: workspace.GetName(), Ordered: workspace.GetCreationTimestamp().Time,
+		PeakTokensPerMinute: peak(workspace),
+	}
 	if pod != nil {
 		r.Pod, r.UID = pod.Name, pod.UID
 		r.Address = address(pod)
@@ -99,6 +106,36 @@ func replica(workspace *unstructured.Unstructured, pod *corev1.Pod, now time.Tim
 	}
 	return r
 }
+
+// pathPeak is where a Workspace tells its benchmark's result.
+var pathPeak = []string{"status", "performance", "metrics", "peakTokensPerMinute", "value"}
+
+// peak is a Workspace's benchmark in tokens a minute, a number or one in a
+// string; 0 for whatever else stands there.
+func peak(workspace *unstructured.Unstructured) float64 {
+	value, _, err := unstructured.NestedFieldNoCopy(workspace.Object, pathPeak...)
+	if err != nil {
+		return 0
+	}
+	tokens := 0.0
+	switch value := value.(type) {
+	case string:
+		if tokens, err = strconv.ParseFloat(strings.TrimSpace(value), 64); err != nil {
+			return 0
+		}
+	case int64:
+		tokens = float64(value)
+	case float64:
+		tokens = value
+	}
+	if !(tokens > 0) || tokens > mostTokens {
+		return 0
+	}
+	return tokens
+}
+
+// mostTokens a minute are a thousand times those of a large replica.
+const mostTokens = 1e9
 
 // stateNotReady is the status.state of a Workspace that was Ready once and
 // isn't now; before that it is Pending.

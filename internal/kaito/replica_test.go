@@ -323,3 +323,26 @@ func TestReplicasAreTheWorkspacesWhateverTheyHold(t *testing.T) {
 		}
 	})
 }
+
+func TestABenchmarkIsReadHoweverItIsWritten(t *testing.T) {
+	for _, tt := range []struct {
+		value any
+		want  float64
+	}{
+		{"903412.55", 903412.55},
+		{" 900000 ", 900000},
+		{int64(900000), 900000},
+		{9e5, 9e5},
+		{"fast", 0},
+		{"NaN", 0},
+		{"-5", 0},
+		{"1e300", 0},
+		{true, 0},
+		{map[string]any{}, 0},
+	} {
+		f := fleet{workspaces: workspaces{workspace("ws", set(tt.value, pathPeak...))}}
+		if got := f.replicas()[0].PeakTokensPerMinute; got != tt.want {
+			t.Errorf("%v: %v, want %v", tt.value, got, tt.want)
+		}
+	}
+}

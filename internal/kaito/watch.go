@@ -36,13 +36,21 @@ type Fleets interface {
 	Forget(key types.NamespacedName)
 }
 
+// Asked is told by which triggers a fleet is scaled, those of ScaledObjects
+// first, each time that it is looked at; none once it isn't scaled any more.
+type Asked interface {
+	Ask(key types.NamespacedName, triggers []policy.Trigger)
+}
+
 // Watcher keeps Fleets up to date from the cache: with every InferenceSet that
 // asks for scaling, and every one that a ScaledObject's trigger names. It runs
 // on every process, leader or not, so that a standby knows as much. It outlives
 // the managers whose caches it reads, one after the other.
 type Watcher struct {
 	fleets Fleets
-	now    func() time.Time
+	// asked may be nil.
+	asked Asked
+	now   func() time.Time
 	// primed is set once every InferenceSet of the start has been looked at.
 	primed atomic.Bool
 
@@ -53,9 +61,9 @@ type Watcher struct {
 	served map[types.NamespacedName]map[types.UID]bool
 }
 
-// NewWatcher makes a Watcher, which watches nothing yet.
-func NewWatcher(fleets Fleets) *Watcher {
-	return &Watcher{fleets: fleets, now: time.Now, served: map[types.NamespacedName]map[types.UID]bool{}}
+// NewWatcher makes a Watcher, which watches nothing yet. Asked may be nil.
+func NewWatcher(fleets Fleets, asked Asked) *Watcher {
+	return &Watcher{fleets: fleets, asked: asked, now: time.Now, served: map[types.NamespacedName]map[types.UID]bool{}}
 }
 
 // AddToManager lets the Watcher read KAITO's API in that version from the
@@ -183,9 +191,14 @@ func triggersOf(obj client.Object) []policy.Trigger {
 		if t.Type != "external" && t.Type != "external-push" {
 			continue
 		}
-		if trigger, err := policy.ParseTrigger(so.Namespace, t.Metadata); err == nil {
-			triggers = append(triggers, trigger)
+		trigger, err := policy.ParseTrigger(so.Namespace, t.Metadata)
+		if err != nil {
+			continue
 		}
+		if trigger.Bounds == (policy.Bounds{}) {
+			trigger.Bounds = policy.Bounds{Min: *so.GetHPAMinReplicas(), Max: so.GetHPAMaxReplicas()}
+		}
+		triggers = append(triggers, trigger)
 	}
 	return triggers
 }
@@ -203,11 +216,11 @@ func (w view) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.R
 		return reconcile.Result{}, fmt.Errorf("read InferenceSet %s: %w", req.NamespacedName, err)
 	}
 	is := ReadInferenceSet(u)
-	want, err := w.wanted(ctx, is)
+	triggers, err := w.triggers(ctx, is)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if len(want) == 0 {
+	if len(triggers) == 0 {
 		w.forget(req.NamespacedName)
 		return reconcile.Result{}, nil
 	}
@@ -222,7 +235,10 @@ func (w view) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.R
 	}
 	now := w.now()
 	replicas := w.remember(req.NamespacedName, Replicas(workspaces, pods.Items, now))
-	w.fleets.Set(req.NamespacedName, is.Replicas, replicas, want)
+	w.fleets.Set(req.NamespacedName, is.Replicas, replicas, policy.Readings(triggers))
+	if w.asked != nil {
+		w.asked.Ask(req.NamespacedName, triggers)
+	}
 	return reconcile.Result{RequeueAfter: nextDoubt(replicas, now)}, nil
 }
 
@@ -248,16 +264,10 @@ func Workspaces(ctx context.Context, c client.Reader, version string, key types.
 	return list.Items, nil
 }
 
-// wanted is what anybody asks of the fleet, one Reading for each page.
-func (w view) wanted(ctx context.Context, is InferenceSet) ([]policy.Reading, error) {
+// triggers are what anybody asks of the fleet: the ScaledObjects that are there,
+// and its annotations, for which there is one soon.
+func (w view) triggers(ctx context.Context, is InferenceSet) ([]policy.Trigger, error) {
 	var triggers []policy.Trigger
-	if wanted, err := policy.Wanted(is.Annotations); err == nil && wanted {
-		// Bounds don't matter to reading, but make the request whole.
-		p, _, err := policy.Parse(policy.Request{Annotations: is.Annotations, NodeCountLimit: is.NodeCountLimit})
-		if err == nil {
-			triggers = append(triggers, p.Trigger(is.Namespace, is.Name))
-		}
-	}
 	var objects kedav1alpha1.ScaledObjectList
 	if err := w.client.List(ctx, &objects, client.InNamespace(is.Namespace),
 		client.MatchingFields{indexTrigger: is.Name}); err != nil {
@@ -270,7 +280,14 @@ func (w view) wanted(ctx context.Context, is InferenceSet) ([]policy.Reading, er
 			}
 		}
 	}
-	return policy.Readings(triggers), nil
+	if wanted, err := policy.Wanted(is.Annotations); err == nil && wanted {
+		// With bounds for one node in each replica, until the ScaledObject has them.
+		p, _, err := policy.Parse(policy.Request{Annotations: is.Annotations, NodeCountLimit: is.NodeCountLimit})
+		if err == nil {
+			triggers = append(triggers, p.Trigger(is.Namespace, is.Name))
+		}
+	}
+	return triggers, nil
 }
 
 // remember puts right, from what this process has seen, who serves though its
@@ -305,4 +322,7 @@ func (w *Watcher) remember(key types.NamespacedName, replicas []Replica) []Repli
 func (w *Watcher) forget(key types.NamespacedName) {
 	delete(w.served, key)
 	w.fleets.Forget(key)
+	if w.asked != nil {
+		w.asked.Ask(key, nil)
+	}
 }

@@ -36,7 +36,11 @@ type fleets struct {
 	now map[types.NamespacedName]known
 	// forgotten counts by key.
 	forgotten map[types.NamespacedName]int
+	// asked is by what each is scaled.
+	asked map[types.NamespacedName][]policy.Trigger
 }
+
+func (f *fleets) Ask(key types.NamespacedName, triggers []policy.Trigger) { f.asked[key] = triggers }
 
 func (f *fleets) Set(key types.NamespacedName, desired int32, replicas []Replica, readings []policy.Reading) {
 	k := known{Desired: desired}
@@ -86,7 +90,7 @@ func tell(t *testing.T, objects ...client.Object) *story {
 		scheme.AddKnownTypeWithName(Object("v1beta1", kind).GroupVersionKind(), &unstructured.Unstructured{})
 		scheme.AddKnownTypeWithName(List("v1beta1", kind).GroupVersionKind(), &unstructured.UnstructuredList{})
 	}
-	s := &story{T: t, fleets: &fleets{map[types.NamespacedName]known{}, map[types.NamespacedName]int{}}}
+	s := &story{T: t, fleets: &fleets{map[types.NamespacedName]known{}, map[types.NamespacedName]int{}, map[types.NamespacedName][]policy.Trigger{}}}
 	b := builder{fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 			if s.broken == "Get" {
@@ -105,7 +109,7 @@ func tell(t *testing.T, objects ...client.Object) *story {
 		t.Fatal(err)
 	}
 	s.cache = b.Build()
-	s.watcher = view{NewWatcher(s.fleets), s.cache, "v1beta1"}
+	s.watcher = view{NewWatcher(s.fleets, s.fleets), s.cache, "v1beta1"}
 	return s
 }
 
@@ -486,5 +490,23 @@ func TestAChangeLeadsToItsInferenceSet(t *testing.T) {
 				t.Errorf("requests (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A ScaledObject has the bounds that are in force, and so comes first.
+func TestWhoLearnsIsToldByWhatAFleetIsScaled(t *testing.T) {
+	is := inferenceSet(map[string]string{"auto-provision": "true", "max-replicas": "8"})
+	mine := scaledObject("mine", "external", "", "phi-4")
+	mine.Spec.MinReplicaCount, mine.Spec.MaxReplicaCount = new(int32(2)), new(int32(7))
+	s := tell(t, is, mine, workspace("a"), pod("a", 0, ready))
+	s.reconcile()
+	asked := s.fleets.asked[phi4]
+	if len(asked) != 2 || asked[0].Bounds != (policy.Bounds{Min: 2, Max: 7}) || asked[1].Saturation == nil ||
+		asked[1].Bounds != (policy.Bounds{Min: 1, Max: 8}) {
+		t.Errorf("asked: %+v", asked)
+	}
+	s.ends(is)
+	if asked := s.fleets.asked[phi4]; len(asked) > 0 {
+		t.Errorf("asked of one that is gone: %+v", asked)
 	}
 }

@@ -29,12 +29,15 @@ const (
 	keyWindow            = "evaluationwindow"
 	keyScaleUpCooldown   = "scaleupcooldown"
 	keyScaleDownCooldown = "scaledowncooldown"
+	keyTTFT              = "ttft-slo"
+	keyITL               = "itl-slo"
+	keyDownGuard         = "downguard"
 )
 
 // known are the keys an InferenceSet may carry, in the order of documentation.
 var known = []string{
 	keyAutoProvision, keyThreshold, keyMetricName, keyMetrics, keyCombine, keyMin, keyMax,
-	keyWindow, keyScaleUpCooldown, keyScaleDownCooldown,
+	keyWindow, keyScaleUpCooldown, keyScaleDownCooldown, keyTTFT, keyITL, keyDownGuard,
 }
 
 // Limits of the HPA's API on behaviour: stabilizationWindowSeconds and
@@ -83,19 +86,22 @@ func Parse(req Request) (Policy, []string, error) {
 	p := parser{values: req.Annotations, prefix: Prefix}
 	p.unknownKeys()
 	policy := p.policy()
+	policy.Bounds = p.bounds(req)
+	if policy.Saturation != nil {
+		policy.Up, policy.Down = saturationUp(policy.Bounds), saturationDown(policy.Bounds)
+	}
 	if window, given := p.seconds(keyWindow, 0, maxWindow, ofTheHPA); given {
 		policy.Up.Window, policy.Down.Window = window, window
 	}
 	if cooldown, given := p.seconds(keyScaleUpCooldown, minCooldown, maxCooldown, ofTheHPA); given {
-		policy.Up.Cooldown = cooldown
+		policy.Up.Cooldown, policy.Up.Step = cooldown, 1
 	}
 	if cooldown, given := p.seconds(keyScaleDownCooldown, minCooldown, maxCooldown, ofTheHPA); given {
-		policy.Down.Cooldown = cooldown
+		policy.Down.Cooldown, policy.Down.Step = cooldown, 1
 	}
 	if policy.List != nil {
 		policy.List.UpCooldown, policy.List.DownCooldown = policy.Up.Cooldown, policy.Down.Cooldown
 	}
-	policy.Bounds = p.bounds(req)
 	if len(req.Name) > MaxName {
 		p.problems = append(p.problems, Problem{
 			Key: "metadata.name", Value: req.Name,
@@ -108,15 +114,27 @@ func Parse(req Request) (Policy, []string, error) {
 	return policy, p.notes, nil
 }
 
-// policy reads what is asked for, in either of KAITO's dialects, with the pace
-// that is the dialect's own.
+// policy reads what is asked for, in either of KAITO's dialects or in neither,
+// with the pace that is the dialect's own.
 func (p *parser) policy() Policy {
-	if _, given := p.get(keyMetrics); given {
-		p.ignored(keyMetrics+" is given", keyThreshold, keyMetricName)
+	switch {
+	case p.any(keyMetrics):
+		p.ignored(keyMetrics+" is given", keyThreshold, keyMetricName, keyTTFT, keyITL, keyDownGuard)
 		return Policy{List: p.list(keyMetrics, keyCombine), Up: listPace(), Down: listPace()}
+	case !p.any(keyThreshold, keyMetricName, keyCombine):
+		p.ignored("there is no "+keyThreshold, keyDownGuard)
+		return Policy{Saturation: p.promise(keyTTFT, keyITL)}
 	}
+	// A metric without a threshold, or the rule for a list without the list, is
+	// half of what its author meant: what is missing is refused.
 	p.ignored("there is no "+keyMetrics, keyCombine)
-	return Policy{Queue: p.queue(keyMetricName, keyThreshold), Up: defaultUp(), Down: defaultDown()}
+	queue := p.queue(keyMetricName, keyThreshold)
+	if p.yes(keyDownGuard, GuardQueues) {
+		queue.Guard = p.promise(keyTTFT, keyITL)
+	} else {
+		p.ignored(keyThreshold+" is given without "+keyDownGuard, keyTTFT, keyITL)
+	}
+	return Policy{Queue: queue, Up: defaultUp(), Down: defaultDown()}
 }
 
 // ignored notes which keys are given in vain, and why.

@@ -33,8 +33,8 @@ func TestTheQuickStartMeansWhatKAITODocuments(t *testing.T) {
 	want := Policy{
 		Bounds: Bounds{Min: 1, Max: 5},
 		Queue:  Queue{Metric: "vllm:num_requests_waiting", Target: 10},
-		Up:     Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Tolerance: 0.1},
-		Down:   Pace{Window: 5 * time.Minute, Cooldown: 10 * time.Minute, Tolerance: 0.5},
+		Up:     Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Step: 1, Tolerance: 0.1},
+		Down:   Pace{Window: 5 * time.Minute, Cooldown: 10 * time.Minute, Step: 1, Tolerance: 0.5},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("policy (-want +got):\n%s", diff)
@@ -55,8 +55,8 @@ func TestEveryAnnotationHasItsEffect(t *testing.T) {
 	want := Policy{
 		Bounds: Bounds{Min: 2, Max: 7},
 		Queue:  Queue{Metric: "vllm:num_requests_running", Target: 2.5},
-		Up:     Pace{Window: 0, Cooldown: 15 * time.Second, Tolerance: 0.1},
-		Down:   Pace{Window: 0, Cooldown: 30 * time.Minute, Tolerance: 0.5},
+		Up:     Pace{Window: 0, Cooldown: 15 * time.Second, Step: 1, Tolerance: 0.1},
+		Down:   Pace{Window: 0, Cooldown: 30 * time.Minute, Step: 1, Tolerance: 0.5},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("policy (-want +got):\n%s", diff)
@@ -88,6 +88,10 @@ func TestWhatIsUnderstoodOtherwiseIsNoted(t *testing.T) {
 		{"a ratio", []string{"metricName", "vllm:kv_cache_usage_perc", "threshold", "0.7"}, ""},
 		{"a ratio taken for per cent", []string{"metricName", "vllm:kv_cache_usage_perc", "threshold", "70"}, "vllm:kv_cache_usage_perc goes from 0 to 1: it is never above 70"},
 		{"an old name", []string{"metricName", "vllm:gpu_cache_usage_perc", "threshold", "0.7"}, "vllm:gpu_cache_usage_perc is vllm:kv_cache_usage_perc since vLLM 0.10: whichever a page has is read"},
+		{"a promise beside a threshold", []string{"threshold", "10", "ttft-slo", "2s"}, `ttft-slo "2s" is ignored, because threshold is given without downguard`},
+		{"a promise of a guard", []string{"threshold", "10", "downguard", "true", "ttft-slo", "2s"}, ""},
+		{"a promise beside a list", []string{"metrics", listText, "itl-slo", "50ms", "downguard", "true"}, `itl-slo "50ms" is ignored, because metrics is given; downguard "true" is ignored, because metrics is given`},
+		{"a guard of nothing", []string{"downguard", "true"}, `downguard "true" is ignored, because there is no threshold`},
 		{"half a list", []string{"threshold", "10", "combinepolicy", "OR"}, `combinepolicy "OR" is ignored, because there is no metrics`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -147,7 +151,14 @@ func TestARefusalNamesKeyValueAndRule(t *testing.T) {
 		{"threshold NaN", []string{"threshold", "NaN", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "NaN": must be a number`},
 		{"threshold infinite", []string{"threshold", "+Inf", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "+Inf": must be a number`},
 		{"threshold that KEDA would round to zero", []string{"threshold", "0.0004", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "0.0004": must be a number`},
-		{"threshold missing", []string{"max-replicas", "5"}, `scaledobject.kaito.sh/threshold: required`},
+		{"threshold missing", []string{"metricName", "vllm:num_requests_running", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold: required`},
+		{"a rule for a list that isn't there", []string{"combinepolicy", "OR", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold: required`},
+		{"a promise too quick", []string{"max-replicas", "5", "ttft-slo", "50ms"}, `scaledobject.kaito.sh/ttft-slo "50ms": must be from 100ms to 1m, such as 2s`},
+		{"a promise of hours", []string{"max-replicas", "5", "ttft-slo", "1h"}, `scaledobject.kaito.sh/ttft-slo "1h": must be from 100ms to 1m, such as 2s`},
+		{"a promise without a unit, taken for seconds", []string{"max-replicas", "5", "itl-slo", "60"}, `scaledobject.kaito.sh/itl-slo "60": must be from 5ms to 1s, such as 60ms`},
+		{"a promise in words", []string{"max-replicas", "5", "itl-slo", "fast"}, `scaledobject.kaito.sh/itl-slo "fast": must be from 5ms to 1s`},
+		{"saturation without a bound", nil, `scaledobject.kaito.sh/max-replicas: required unless spec.nodeCountLimit is given`},
+		{"a guard that is neither", []string{"threshold", "10", "max-replicas", "5", "downguard", "maybe"}, `scaledobject.kaito.sh/downguard "maybe": must be "true" or "false"`},
 		{"max zero", []string{"threshold", "10", "max-replicas", "0"}, `scaledobject.kaito.sh/max-replicas "0": must be a whole number of at least 1`},
 		{"max fractional", []string{"threshold", "10", "max-replicas", "2.5"}, `scaledobject.kaito.sh/max-replicas "2.5": must be a whole number`},
 		{"max beyond int32", []string{"threshold", "10", "max-replicas", "4294967297"}, `scaledobject.kaito.sh/max-replicas "4294967297": must be a whole number`},

@@ -18,10 +18,17 @@ func Explain(p Policy) []string {
 	if p.Bounds.Min == p.Bounds.Max {
 		return lines
 	}
-	if p.List != nil {
+	switch {
+	case p.List != nil:
 		return append(lines, p.List.explain(p)...)
+	case p.Saturation != nil:
+		return append(lines, p.Saturation.explain(p)...)
 	}
-	return append(lines, p.Queue.explain(p)...)
+	lines = append(lines, p.Queue.explain(p)...)
+	if p.Queue.Guard != nil {
+		lines = append(lines, p.Queue.Guard.guarded())
+	}
+	return lines
 }
 
 func between(b Bounds) string {
@@ -111,7 +118,7 @@ func (m Metric) stat() string {
 	return fmt.Sprintf("the %s quantile of %s", number(m.Quantile), m.Name)
 }
 
-func (p Pace) step() string { return "one replica at most every " + span(p.Cooldown) }
+func (p Pace) step() string { return stepOf(p.Step) + " at most every " + span(p.Cooldown) }
 
 // seen is for how long the HPA has to see it.
 func (p Pace) seen() string {

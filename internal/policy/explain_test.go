@@ -62,6 +62,15 @@ Measured: the mean of b, of all that the serving replicas observed within 1 h.
 Up: one replica at most every 1 min, when a is above 3 or the mean of b above 3, and no replica is on its way.
 Down: one replica at most every 5 min, and no sooner after a step up, when a is below 1 and the mean of b below 1.
 Between these it stays, and also while a metric is unknown that could make the difference.`},
+		{"nothing but a bound", []string{"max-replicas", "8"}, `
+Between 1 and 8 replicas.
+Promised: 2s until the first token and 60ms between tokens, in the mean of an answer.
+Learned from the pods: what a replica can do while that is kept, what a request costs, how the load grows, how long a replica takes to start.
+Measured: arriving requests × their cost, as replicas that are filled as far as is safe, and those who wait.
+Up: straight to what the load needs, with what it is expected to grow until a new replica serves. Replicas that are starting count.
+Down: one replica at most every 1 min, when the need of the last two cold starts, of 10 min at least, has fitted on one replica less for 30 s.
+Until a replica has been seen at work it is taken for what KAITO's benchmark measured; nothing is released before the first such window is over.
+Nothing is released while a replica can't be read.`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, _, err := Parse(Request{Annotations: ask(tt.pairs...)})
@@ -79,7 +88,7 @@ Between these it stays, and also while a metric is unknown that could make the d
 func TestTheExplanationMindsThatTheHPARoundsUp(t *testing.T) {
 	p := Policy{
 		Bounds: Bounds{Min: 2, Max: 4}, Queue: Queue{Metric: "a", Target: 10},
-		Up: Pace{Cooldown: time.Minute, Tolerance: 0.1}, Down: Pace{Cooldown: time.Minute, Tolerance: 0.1},
+		Up: Pace{Cooldown: time.Minute, Step: 1, Tolerance: 0.1}, Down: Pace{Cooldown: time.Minute, Step: 1, Tolerance: 0.1},
 	}
 	if got := Explain(p)[5]; got != "At 3 replicas: up above 33, down at 20 or less." {
 		t.Errorf("at three: %s", got)

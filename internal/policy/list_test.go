@@ -32,7 +32,7 @@ var listMetrics = []Metric{
 }
 
 func TestAMetricListMeansWhatKAITODocuments(t *testing.T) {
-	pace := Pace{Window: time.Minute, Cooldown: 5 * time.Minute}
+	pace := Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Step: 1}
 	want := Policy{
 		Bounds: Bounds{Min: 1, Max: 5},
 		List:   &List{Metrics: listMetrics, Combine: And, UpCooldown: 5 * time.Minute, DownCooldown: 5 * time.Minute},
@@ -75,8 +75,8 @@ func TestEveryAnnotationOfAListHasItsEffect(t *testing.T) {
 	want := Policy{
 		Bounds: Bounds{Min: 2, Max: 4},
 		List:   &List{Metrics: listMetrics, Combine: Or, UpCooldown: 2 * time.Minute, DownCooldown: 30 * time.Minute},
-		Up:     Pace{Window: 30 * time.Second, Cooldown: 2 * time.Minute},
-		Down:   Pace{Window: 30 * time.Second, Cooldown: 30 * time.Minute},
+		Up:     Pace{Window: 30 * time.Second, Cooldown: 2 * time.Minute, Step: 1},
+		Down:   Pace{Window: 30 * time.Second, Cooldown: 30 * time.Minute, Step: 1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("policy (-want +got):\n%s", diff)

@@ -18,6 +18,10 @@ type Queue struct {
 	Aggregation Aggregation
 	// Window is how far back WindowedAvg and Gate look; 0 for the others.
 	Window time.Duration
+	// Guard, if not nil, keeps the fleet from shrinking below what keeps these
+	// promises, by what was learned: an empty queue doesn't tell a fleet that
+	// idles from one that is just full.
+	Guard *Saturation
 }
 
 // Aggregation is how the values of a fleet's replicas become one.
@@ -111,14 +115,20 @@ func (t Trigger) Reading() Reading {
 	// Over a window a histogram may have nothing to say, with two reasons that
 	// only these tell apart. A queue doesn't tell whether its metric is one.
 	busy := t.Queue.Window > 0
-	if t.List == nil {
+	switch {
+	case t.Saturation != nil:
+	case t.List == nil:
 		metrics = append(metrics, t.Queue.Metric)
-	} else {
+	default:
 		for _, m := range t.List.Metrics {
 			metrics = append(metrics, m.Name)
 			r.Window = max(r.Window, m.Window)
 			busy = busy || m.Kind == Histogram
 		}
+	}
+	if t.Learned() != nil {
+		metrics = append(metrics, saturationFamilies...)
+		r.Window = max(r.Window, saturationWindow)
 	}
 	if busy {
 		metrics = append(metrics, FamilyRunning, FamilyWaiting, FamilyFinished)
@@ -156,7 +166,7 @@ const metricDesired = "desired-replicas"
 // its total with for each replica.
 func (t Trigger) Published() (metric string, target float64) {
 	switch {
-	case t.List != nil:
+	case t.List != nil, t.Saturation != nil:
 		return metricDesired, 1
 	case t.Queue.Aggregation == Gate:
 		return t.Queue.Metric, 1

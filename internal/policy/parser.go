@@ -32,6 +32,29 @@ func (p *parser) get(key string) (string, bool) {
 	return strings.TrimSpace(value), given
 }
 
+// any tells whether any of the keys is given.
+func (p *parser) any(keys ...string) bool {
+	for _, key := range keys {
+		if _, given := p.get(key); given {
+			return true
+		}
+	}
+	return false
+}
+
+// yes reads "true" or "false".
+func (p *parser) yes(key string, usual bool) bool {
+	value, given := p.get(key)
+	if !given {
+		return usual
+	}
+	yes, err := strconv.ParseBool(value)
+	if err != nil {
+		p.refuse(key, value, `must be "true" or "false"`)
+	}
+	return yes
+}
+
 // oneOf reads a word, case aside; the first is the default.
 func (p *parser) oneOf(key string, words ...string) string {
 	value, given := p.get(key)

@@ -9,10 +9,12 @@ import "time"
 // Policy is a checked and complete request for scaling.
 type Policy struct {
 	Bounds Bounds
-	// Queue is what is asked for unless there is a List.
+	// Queue is what is asked for unless there is a List or Saturation.
 	Queue Queue
 	// List is nil unless the InferenceSet has a metric list.
 	List *List
+	// Saturation is nil if there is a threshold or a metric list.
+	Saturation *Saturation
 	// Up and Down are the guard rails that the HPA enforces on each direction.
 	Up, Down Pace
 }
@@ -36,9 +38,11 @@ type Pace struct {
 	// Window is the HPA's stabilisation window, 0 s to 1 h: upwards the lowest
 	// recommendation within it counts, downwards the highest.
 	Window time.Duration
-	// Cooldown is how long the HPA waits after a step of one replica, 1 s to
-	// 30 min.
+	// Cooldown is the time in which the HPA goes by Step replicas at most, 1 s
+	// to 30 min.
 	Cooldown time.Duration
+	// Step is ≥ 1, and 1 for all but saturation.
+	Step int32
 	// Tolerance is how far total ÷ (Target × replicas) may be off 1 without a
 	// step, as a fraction of 1.
 	Tolerance float64
@@ -62,11 +66,11 @@ const (
 )
 
 func defaultUp() Pace {
-	return Pace{Window: 60 * time.Second, Cooldown: 300 * time.Second, Tolerance: UpTolerance}
+	return Pace{Window: 60 * time.Second, Cooldown: 300 * time.Second, Step: 1, Tolerance: UpTolerance}
 }
 
 func defaultDown() Pace {
-	return Pace{Window: 300 * time.Second, Cooldown: 600 * time.Second, Tolerance: DownTolerance}
+	return Pace{Window: 300 * time.Second, Cooldown: 600 * time.Second, Step: 1, Tolerance: DownTolerance}
 }
 
 // listPace is KAITO's for a metric list, in both directions. The HPA wants to
@@ -74,5 +78,5 @@ func defaultDown() Pace {
 // has of its own: it is what evaluationwindow always meant. It tolerates
 // nothing, because what is published is a number of replicas.
 func listPace() Pace {
-	return Pace{Window: 60 * time.Second, Cooldown: 300 * time.Second}
+	return Pace{Window: 60 * time.Second, Cooldown: 300 * time.Second, Step: 1}
 }

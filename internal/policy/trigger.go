@@ -30,6 +30,11 @@ const (
 	metaCombine      = "combinePolicy"
 	metaUpCooldown   = "scaleUpCooldown"
 	metaDownCooldown = "scaleDownCooldown"
+
+	metaSaturation = "saturation"
+	metaTTFT       = "ttftSLO"
+	metaITL        = "itlSLO"
+	metaDownGuard  = "downGuard"
 )
 
 // aggregations are the words of Aggregation, in its order.
@@ -42,10 +47,11 @@ type Trigger struct {
 	// Namespace and InferenceSet name whose replicas are read.
 	Namespace    string
 	InferenceSet string
-	// Queue is what is asked for unless there is a List.
-	Queue Queue
-	List  *List
-	Page  Page
+	// Queue is what is asked for unless there is a List or Saturation.
+	Queue      Queue
+	List       *List
+	Saturation *Saturation
+	Page       Page
 	// Bounds are the ScaledObject's, so that a verdict can be explained: KEDA
 	// doesn't tell them to a scaler.
 	Bounds Bounds
@@ -55,7 +61,7 @@ type Trigger struct {
 
 // Trigger is the one trigger that the policy comes to for an InferenceSet.
 func (p Policy) Trigger(namespace, name string) Trigger {
-	return Trigger{Namespace: namespace, InferenceSet: name, Queue: p.Queue, List: p.List, Bounds: p.Bounds}
+	return Trigger{Namespace: namespace, InferenceSet: name, Queue: p.Queue, List: p.List, Saturation: p.Saturation, Bounds: p.Bounds}
 }
 
 // Metadata writes the trigger for KEDA, which is to reach the scaler at
@@ -70,12 +76,16 @@ func (t Trigger) Metadata(address string) map[string]string {
 		metaInferenceSet: t.InferenceSet,
 		metaNamespace:    t.Namespace,
 	}
-	if t.List != nil {
+	switch {
+	case t.List != nil:
 		metadata[metaMetrics] = t.List.text()
 		metadata[metaCombine] = t.List.Combine.String()
 		metadata[metaUpCooldown] = wholeSeconds(t.List.UpCooldown)
 		metadata[metaDownCooldown] = wholeSeconds(t.List.DownCooldown)
-	} else {
+	case t.Saturation != nil:
+		metadata[metaSaturation] = "true"
+		t.Saturation.write(metadata)
+	default:
 		t.Queue.write(metadata)
 	}
 	t.Page.write(metadata)
@@ -95,6 +105,10 @@ func (q Queue) write(metadata map[string]string) {
 	}
 	if q.Window != 0 {
 		metadata[metaWindow] = wholeSeconds(q.Window)
+	}
+	if q.Guard != nil {
+		metadata[metaDownGuard] = "true"
+		q.Guard.write(metadata)
 	}
 }
 
@@ -119,11 +133,17 @@ func ParseTrigger(namespace string, metadata map[string]string) (Trigger, error)
 	if t.Namespace != namespace {
 		p.refuse(metaNamespace, t.Namespace, fmt.Sprintf("must be the ScaledObject's own namespace %q", namespace))
 	}
-	if _, given := p.get(metaMetrics); given {
+	switch {
+	case p.any(metaMetrics):
 		t.List = p.list(metaMetrics, metaCombine)
 		t.List.UpCooldown = p.cooldown(metaUpCooldown)
 		t.List.DownCooldown = p.cooldown(metaDownCooldown)
-	} else {
+	case p.yes(metaSaturation, false):
+		if value, given := p.get(metaThreshold); given {
+			p.refuse(metaThreshold, value, "must not be given with "+metaSaturation)
+		}
+		t.Saturation = p.promise(metaTTFT, metaITL)
+	default:
 		t.Queue = p.measured()
 	}
 	if len(p.problems) > 0 {
@@ -155,6 +175,13 @@ func (p *parser) measured() Queue {
 		queue.Window = DefaultMetricWindow
 		if given {
 			queue.Window = window
+		}
+	}
+	// A mean or a gate isn't what the HPA holds on.
+	if p.yes(metaDownGuard, false) {
+		queue.Guard = p.promise(metaTTFT, metaITL)
+		if queue.Aggregation != Sum {
+			p.refuse(metaDownGuard, "true", "must not be given with an "+metaAggregation+" but "+Sum.String())
 		}
 	}
 	return queue

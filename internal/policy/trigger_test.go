@@ -30,7 +30,19 @@ func queues() *rapid.Generator[Queue] {
 		if queue.Aggregation == WindowedAvg || queue.Aggregation == Gate {
 			queue.Window = seconds(time.Hour).Draw(t, "window")
 		}
+		if queue.Aggregation == Sum && rapid.Bool().Draw(t, "guarded") {
+			queue.Guard = promises().Draw(t, "promise")
+		}
 		return queue
+	})
+}
+
+func promises() *rapid.Generator[*Saturation] {
+	return rapid.Custom(func(t *rapid.T) *Saturation {
+		return &Saturation{
+			TTFT: time.Duration(rapid.Int64Range(int64(minTTFT), int64(maxTTFT)).Draw(t, "ttft")),
+			ITL:  time.Duration(rapid.Int64Range(int64(minITL), int64(maxITL)).Draw(t, "itl")),
+		}
 	})
 }
 
@@ -78,9 +90,12 @@ func triggers() *rapid.Generator[Trigger] {
 			InferenceSet: rapid.StringMatching(`[a-z]([a-z0-9-]{0,20}[a-z0-9])?`).Draw(t, "name"),
 			Page:         pages().Draw(t, "page"),
 		}
-		if rapid.Bool().Draw(t, "list") {
+		switch rapid.SampledFrom([]string{"list", "saturation", "queue"}).Draw(t, "kind") {
+		case "list":
 			trigger.List = lists().Draw(t, "list")
-		} else {
+		case "saturation":
+			trigger.Saturation = promises().Draw(t, "promise")
+		default:
 			trigger.Queue = queues().Draw(t, "queue")
 		}
 		if rapid.Bool().Draw(t, "bounded") {
@@ -150,6 +165,19 @@ func TestAHandWrittenTriggerIsUnderstood(t *testing.T) {
 			[]string{"metrics", listText, "combinePolicy", "or", "scaleUpCooldown", "1m"},
 			Trigger{List: &List{Metrics: listMetrics, Combine: Or, UpCooldown: time.Minute, DownCooldown: 5 * time.Minute}},
 		},
+		{
+			"saturation, by its key alone",
+			[]string{"threshold", "", "saturation", "true", "itlSLO", "50ms"},
+			Trigger{Saturation: &Saturation{TTFT: 2 * time.Second, ITL: 50 * time.Millisecond}},
+		},
+		{
+			"a guarded queue",
+			[]string{"downGuard", "true", "ttftSLO", "1500ms"},
+			Trigger{Queue: Queue{
+				Metric: "vllm:num_requests_waiting", Target: 10,
+				Guard: &Saturation{TTFT: 1500 * time.Millisecond, ITL: 60 * time.Millisecond},
+			}},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			metadata := maps.Clone(own)
@@ -199,6 +227,9 @@ func TestATriggerIsRefusedInWords(t *testing.T) {
 		{"another aggregation", "aggregation", "max", `aggregation "max": must be sum, service-avg, windowed-avg or gate`},
 		{"no window", "metricCacheWindow", "0", `metricCacheWindow "0": must be whole seconds from 1 to 3600`},
 		{"a list that is none", "metrics", "10", `metrics "10": must be a list of metrics in YAML or JSON`},
+		{"saturation and a threshold", "saturation", "true", `threshold "10": must not be given with saturation`},
+		{"saturation, or not", "saturation", "perhaps", `saturation "perhaps": must be "true" or "false"`},
+		{"a guard, or not", "downGuard", "perhaps", `downGuard "perhaps": must be "true" or "false"`},
 		{"a metric without a name", "metrics", "[{type: gauge, upthreshold: 2, downthreshold: 1}]", `metrics[0].name: required`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -214,6 +245,9 @@ func TestATriggerIsRefusedInWords(t *testing.T) {
 
 func TestWhatATriggerReads(t *testing.T) {
 	queue := func(q Queue) Trigger { return Trigger{Queue: q} }
+	const learned = "kaito_ratelimit_rejected_total vllm:generation_tokens_total vllm:gpu_cache_usage_perc vllm:inter_token_latency_seconds " +
+		"vllm:iteration_tokens_total vllm:kv_cache_usage_perc vllm:num_requests_running vllm:num_requests_waiting vllm:prompt_tokens_total " +
+		"vllm:request_success_total vllm:request_time_per_output_token_seconds vllm:time_per_output_token_seconds vllm:time_to_first_token_seconds"
 	const busy = "vllm:num_requests_running vllm:num_requests_waiting "
 	for _, tt := range []struct {
 		name    string
@@ -233,6 +267,8 @@ func TestWhatATriggerReads(t *testing.T) {
 		{"a list with a histogram", Trigger{List: &List{Metrics: []Metric{
 			{Name: "vllm:time_per_output_token_seconds", Kind: Histogram, Window: time.Minute},
 		}}}, "vllm:inter_token_latency_seconds " + busy + "vllm:request_success_total vllm:time_per_output_token_seconds", time.Minute},
+		{"saturation", Trigger{Saturation: &Saturation{}}, learned, 2 * time.Minute},
+		{"a guarded queue of another metric", queue(Queue{Metric: "a:b", Guard: &Saturation{}}), "a:b " + learned, 2 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.trigger.Page = Page{Port: 5001}
@@ -260,6 +296,8 @@ func FuzzTrigger(f *testing.F) {
 	f.Add("metricPath", "/metrics", "metricPort", "80")
 	f.Add("metrics", listText, "combinePolicy", "OR")
 	f.Add("aggregation", "gate", "metricCacheWindow", "5m")
+	f.Add("saturation", "true", "threshold", "")
+	f.Add("downGuard", "true", "itlSLO", "50ms")
 	f.Add("scrapeTimeout", "3s", "metricProtocol", "https")
 	f.Fuzz(func(t *testing.T, key1, value1, key2, value2 string) {
 		metadata := map[string]string{"inferenceSetName": "phi-4", "threshold": "10", key1: value1, key2: value2}

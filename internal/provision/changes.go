@@ -107,6 +107,10 @@ var spoken = []struct{ path, name string }{
 	{"triggers.metadata.threshold", "threshold"},
 	{pathMetrics, "metrics"},
 	{"triggers.metadata.combinePolicy", "combinepolicy"},
+	{"triggers.metadata.saturation", "saturation"},
+	{"triggers.metadata.downGuard", "downguard"},
+	{"triggers.metadata.ttftSLO", "ttft-slo"},
+	{"triggers.metadata.itlSLO", "itl-slo"},
 	{behavior + "scaleUp.stabilizationWindowSeconds", "window upwards"},
 	{behavior + "scaleDown.stabilizationWindowSeconds", "window downwards"},
 	{behavior + "scaleUp.policies", "scaleupcooldown"},
@@ -115,6 +119,9 @@ var spoken = []struct{ path, name string }{
 	{behavior + "scaleDown.tolerance", "tolerance downwards"},
 	{"scaleTargetRef.apiVersion", "KAITO's API"},
 }
+
+// novel are told as added where they were not: "unset" is no value of theirs.
+var novel = []string{pathMetrics, "triggers.metadata.combinePolicy", "triggers.metadata.saturation", "triggers.metadata.downGuard"}
 
 const pathMetrics = "triggers.metadata.metrics"
 
@@ -250,7 +257,7 @@ func diff(turns map[string]string, path string, before, after any) {
 	case reflect.DeepEqual(before, after):
 	case after == nil:
 		turns[path] = "removed"
-	case before == nil && (ok2 || path == pathMetrics || path == "triggers.metadata.combinePolicy"):
+	case before == nil && (ok2 || slices.Contains(novel, path)):
 		turns[path] = "added"
 	default:
 		turns[path] = say(before) + " → " + say(after)
@@ -264,8 +271,11 @@ const maxSaid = 120
 // thing in them that is asked for.
 func say(value any) string {
 	if policies, ok := value.([]any); ok && len(policies) == 1 {
-		if p, ok := policies[0].(map[string]any); ok && p["value"] == int64(1) && p["type"] == "Pods" {
+		if p, ok := policies[0].(map[string]any); ok && p["type"] == "Pods" {
 			value = p["periodSeconds"]
+			if p["value"] != int64(1) {
+				value = fmt.Sprintf("%v replicas in %v", p["value"], p["periodSeconds"])
+			}
 		}
 	}
 	if value == nil {

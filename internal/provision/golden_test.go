@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // with is an InferenceSet with more annotations, given without their prefix.
@@ -43,6 +44,10 @@ func TestTheScaledObjectIsAsInTheGoldenFile(t *testing.T) {
 		{"list.yaml", example(t, "metric-list.yaml"), settings},
 		{"list-or.yaml", with(inferenceSet("metrics", either, "combinepolicy", "OR", "evaluationwindow", "5m"), "max-replicas", "9"), settings},
 		{"mixed.yaml", with(example(t, "metric-list.yaml"), "threshold", "10", "metricName", "vllm:num_requests_running"), settings},
+		{"saturation.yaml", example(t, "saturation.yaml"), settings},
+		{"saturation-other.yaml", with(example(t, "saturation.yaml"), "ttft-slo", "1500ms", "itl-slo", "100ms",
+			"evaluationwindow", "2m", "scaleupcooldown", "60", "scaledowncooldown", "10m"), settings},
+		{"guarded.yaml", with(quickStart(t), "downguard", "true"), settings},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
 			w := newWorld(t)
@@ -75,6 +80,22 @@ func TestTheScaledObjectIsAsInTheGoldenFile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A change from a threshold to saturation is told as what it comes to.
+func TestAChangeToSaturationIsToldInWords(t *testing.T) {
+	w := newWorld(t, inferenceSet())
+	w.reconcile()
+	w.wantEvents("Normal ScaledObjectCreated")
+	change(w, "phi-4", kaito.Object("v1beta1", kaito.KindInferenceSet), func(u *unstructured.Unstructured) {
+		annotations := u.GetAnnotations()
+		delete(annotations, policy.Prefix+"threshold")
+		u.SetAnnotations(annotations)
+	})
+	w.reconcile()
+	w.wantEvents("Normal ScaledObjectUpdated: metricName removed; threshold removed; saturation added; ttft-slo unset → 2s; itl-slo unset → 60ms; " +
+		"window upwards 60 → 0; window downwards 300 → 30; scaleupcooldown 300 → 5 replicas in 15; scaledowncooldown 600 → 60; " +
+		"tolerance upwards 100m → 0; tolerance downwards 500m → 0; now scaling between 1 and 5 replicas by saturation: 2s to the first token, 60ms between tokens")
 }
 
 // A change of a metric list is told metric by metric, and a change from one

@@ -109,8 +109,19 @@ func summary(so *kedav1alpha1.ScaledObject) string {
 		return text
 	case trigger.List != nil:
 		return text + ": " + listed(trigger.List)
+	case trigger.Saturation != nil:
+		return text + " by saturation: " + promised(trigger.Saturation)
 	}
-	return text + fmt.Sprintf(" on %s, %s for each replica", trigger.Queue.Metric, number(trigger.Queue.Target))
+	text += fmt.Sprintf(" on %s, %s for each replica", trigger.Queue.Metric, number(trigger.Queue.Target))
+	if trigger.Queue.Guard != nil {
+		text += ", guarded on the way down: " + promised(trigger.Queue.Guard)
+	}
+	return text
+}
+
+// promised is what users are promised.
+func promised(s *policy.Saturation) string {
+	return fmt.Sprintf("%s to the first token, %s between tokens", s.TTFT, s.ITL)
 }
 
 // count is a bound of a ScaledObject; one of an earlier version may have none.

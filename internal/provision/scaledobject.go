@@ -95,13 +95,13 @@ func ScaledObject(is kaito.InferenceSet, p policy.Policy, s Settings) *kedav1alp
 	}
 }
 
-// rules are a pace in the HPA's words: one replica a cooldown.
+// rules are a pace in the HPA's words: so many replicas a cooldown.
 func rules(pace policy.Pace) *autoscalingv2.HPAScalingRules {
 	return &autoscalingv2.HPAScalingRules{
 		StabilizationWindowSeconds: new(seconds(pace.Window)),
 		SelectPolicy:               new(autoscalingv2.MaxChangePolicySelect),
 		Policies: []autoscalingv2.HPAScalingPolicy{{
-			Type: autoscalingv2.PodsScalingPolicy, Value: 1, PeriodSeconds: seconds(pace.Cooldown),
+			Type: autoscalingv2.PodsScalingPolicy, Value: pace.Step, PeriodSeconds: seconds(pace.Cooldown),
 		}},
 		Tolerance: new(resource.MustParse(fmt.Sprintf("%g", pace.Tolerance))),
 	}

@@ -159,6 +159,16 @@ var (
 		"Serving replicas whose engine sleeps.")
 	missingMetrics = describe("keda_kaito_scaler_missing_metrics",
 		"Metrics asked for that no serving replica's page has.")
+	demandReplicas = describe("keda_kaito_scaler_demand_replicas",
+		"The load in replicas that are filled as far as is safe; for saturation and guarded queues.")
+	neededReplicas = describe("keda_kaito_scaler_needed_replicas",
+		"The demand with what waits and what it is expected to grow, before rounding and bounds.")
+	safeLoad = describe("keda_kaito_scaler_safe_load_ratio",
+		"The share of its time that a replica can give to tokens while latencies are as promised, as learned.")
+	coldStart = describe("keda_kaito_scaler_cold_start_seconds",
+		"How long a replica takes from its order to serving, as learned.")
+	learning = describe("keda_kaito_scaler_learning",
+		"1 until enough was seen to go by more than the prior.")
 	lastAnswer = describe("keda_kaito_scaler_last_answer_timestamp_seconds",
 		"When KEDA asked last, in seconds since the epoch.")
 )
@@ -168,6 +178,7 @@ func (*Metrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		publishedValue, targetValue, desiredReplicas, wantedReplicas, verdictAnswer, verdictDirection,
 		replicasByState, stuckReplicas, asleepReplicas, missingMetrics, lastAnswer,
+		demandReplicas, neededReplicas, safeLoad, coldStart, learning,
 	} {
 		descs <- d
 	}
@@ -241,6 +252,13 @@ func collect(out chan<- prometheus.Metric, subject Subject, a answered) {
 	send(stuckReplicas, float64(stuck))
 	send(asleepReplicas, float64(asleep))
 	send(missingMetrics, float64(len(v.Missing)))
+	if load := v.Load; load != nil {
+		send(demandReplicas, load.Demand)
+		send(neededReplicas, load.Need)
+		send(safeLoad, load.Safe)
+		send(coldStart, load.ColdStart.Seconds())
+		send(learning, one(load.Learning))
+	}
 	send(lastAnswer, float64(a.at.UnixMilli())/1000)
 }
 

@@ -111,7 +111,7 @@ func TestAVerdictIsMeasured(t *testing.T) {
 // trimmed has a last answer of just now told as 0.
 func trimmed(lines []string) []string {
 	for i, line := range lines {
-		if name, value, _ := strings.Cut(line, " "); strings.HasPrefix(name, "last_answer") && strings.Contains(value, "e-") {
+		if name, value, _ := strings.Cut(line, " "); strings.HasPrefix(name, "last_answer") && (strings.Contains(value, "e-") || strings.HasPrefix(value, "0.")) {
 			lines[i] = name + " 0"
 		}
 	}
@@ -240,5 +240,26 @@ func TestNoMetricsCountNothing(t *testing.T) {
 	}
 	if err := m.stream(nil, nil, nil, func(any, grpc.ServerStream) error { return wanted }); !errors.Is(err, wanted) {
 		t.Error(err)
+	}
+}
+
+func TestWhatWasLearnedIsMeasured(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m := NewMetrics(registry, of(2))
+	subject := subjectOf(saturating)
+	load := &decision.Load{Demand: 1.25, Need: 1.5, Safe: .75, ColdStart: 4 * time.Minute, Learning: true}
+	m.heard(subject, decision.Verdict{Answer: decision.Measured, Value: 2, Desired: 2, Replicas: 2, Load: load})
+	got := strings.Join(gather(t, registry), "\n")
+	for _, want := range []string{
+		"demand_replicas{metric=desired-replicas} 1.25", "needed_replicas{metric=desired-replicas} 1.5",
+		"safe_load_ratio{metric=desired-replicas} 0.75", "cold_start_seconds{metric=desired-replicas} 240", "learning{metric=desired-replicas} 1",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s is not in\n%s", want, got)
+		}
+	}
+	m.heard(subject, decision.Verdict{Answer: decision.Held, Value: 2, Desired: 2, Replicas: 2})
+	if got := strings.Join(gather(t, registry), "\n"); strings.Contains(got, "demand_replicas") {
+		t.Errorf("a demand is told of a hold that knows none:\n%s", got)
 	}
 }

@@ -22,6 +22,11 @@ type Fleets interface {
 	Fleet(key types.NamespacedName, page policy.Page) (decision.Fleet, bool)
 }
 
+// Verdicts answers for fleets of which something is learned.
+type Verdicts interface {
+	Answer(trigger policy.Trigger, fleet decision.Fleet, now time.Time) decision.Verdict
+}
+
 // Subject is what a verdict is on: a trigger is known by what it asks for.
 type Subject struct {
 	InferenceSet types.NamespacedName
@@ -33,15 +38,21 @@ type Subject struct {
 	Aggregation policy.Aggregation
 	Threshold   float64
 	Page        policy.Page
+	// Promise is what users are promised, zero where nothing is learned.
+	Promise policy.Saturation
 }
 
 func subjectOf(trigger policy.Trigger) Subject {
 	metric, target := trigger.Published()
-	return Subject{
+	subject := Subject{
 		InferenceSet: types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet},
 		Metric:       metric, Target: target,
 		Aggregation: trigger.Queue.Aggregation, Threshold: trigger.Queue.Target, Page: trigger.Page,
 	}
+	if promise := trigger.Learned(); promise != nil {
+		subject.Promise = *promise
+	}
+	return subject
 }
 
 // Audience hears each verdict that KEDA is given. It must not block.
@@ -54,7 +65,9 @@ type Audience interface {
 type Service struct {
 	pb.UnimplementedExternalScalerServer
 
-	Fleets   Fleets
+	Fleets Fleets
+	// Verdicts may be nil: then nothing is learned.
+	Verdicts Verdicts
 	Audience Audience
 	// Metrics, if not nil, hears the verdicts too, and counts the calls.
 	Metrics *Metrics
@@ -93,7 +106,11 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 	}
 	ref := req.GetScaledObjectRef()
 	s.complete(ctx, &trigger, types.NamespacedName{Namespace: ref.GetNamespace(), Name: ref.GetName()}, ref.GetScalerMetadata())
-	verdict := decision.Evaluate(trigger, fleet, time.Now())
+	judge := decision.Evaluate
+	if s.Verdicts != nil {
+		judge = s.Verdicts.Answer
+	}
+	verdict := judge(trigger, fleet, time.Now())
 	subject := subjectOf(trigger)
 	s.Audience.Heard(subject, verdict)
 	s.Metrics.heard(subject, verdict)

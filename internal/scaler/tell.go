@@ -41,6 +41,8 @@ type told struct {
 	missing []string
 	// stuck and asleep are replicas.
 	stuck, asleep []string
+	// beyond is set while no policy can do what is asked for.
+	beyond bool
 }
 
 // unreadable finds what was said of a pod that couldn't be read.
@@ -65,6 +67,9 @@ func (t *Teller) Heard(s Subject, v decision.Verdict) {
 	t.pods(key, before, v)
 	t.metrics(key, before, now, v)
 	t.members(key, before, now, v)
+	if now.beyond && !before.beyond {
+		t.emit(key, notice{corev1.EventTypeWarning, "ScalingOutOfReach", "Advise", v.Advice, nobody})
+	}
 	if before.reason == now.reason && before.replicas == now.replicas && before.waiting == now.waiting {
 		return
 	}
@@ -83,7 +88,11 @@ func (t *Teller) Heard(s Subject, v decision.Verdict) {
 // as it was: a metric is there again only when somebody has read it, and a
 // replica isn't well for failing in another way.
 func (t told) after(v decision.Verdict) told {
-	now := told{at: time.Now(), reason: reason(v), replicas: v.Replicas, waiting: v.Waiting, unread: v.Unreadable}
+	now := told{at: time.Now(), reason: reason(v), replicas: v.Replicas, waiting: v.Waiting, unread: v.Unreadable, beyond: v.Advice != ""}
+	// A hold judges nothing, and takes nothing back.
+	if v.Load == nil {
+		now.beyond = now.beyond || t.beyond
+	}
 	for _, m := range v.Missing {
 		now.missing = append(now.missing, m.Metric)
 	}

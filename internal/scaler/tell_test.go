@@ -280,3 +280,21 @@ func TestSubjectsThatNobodyAsksAboutAreForgotten(t *testing.T) {
 		s.hears(up) // still known
 	})
 }
+
+// What no policy can do is told when that turns out, and not again for a hold in
+// between.
+func TestWhatIsOutOfReachIsToldOnce(t *testing.T) {
+	tale := newTale(t)
+	steady := decision.Verdict{Answer: decision.Measured, Desired: 2, Replicas: 2, Reason: "2 is right: demand 1.5 replicas", Load: &decision.Load{}}
+	beyond := steady
+	beyond.Advice = "the load doubles within a cold start of 6 min: keep min-replicas at 4"
+	const told = "Warning ScalingOutOfReach Advise: the load doubles within a cold start of 6 min: keep min-replicas at 4"
+	tale.hears(steady)
+	tale.hears(beyond, told)
+	tale.hears(beyond)
+	held := decision.Verdict{Answer: decision.Held, Waiting: true, Desired: 2, Replicas: 2, Reason: "holding at 2: no replica serves yet"}
+	tale.hears(held, "Normal ScalingHeld ScaleTo2: holding at 2: no replica serves yet")
+	tale.hears(beyond, "Normal ScalingSteady ScaleTo2: 2 is right: demand 1.5 replicas")
+	tale.hears(steady)
+	tale.hears(beyond, told)
+}

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
 
@@ -208,9 +209,22 @@ func TestFigures(t *testing.T) {
 	}
 	addr := benchPod(t)
 	bare, scrape := bareGET(newClient(), addr), scrapeOnce(New(Config{}), addr, []string{waiting})
+	ratio, extra := compared(t, "scrape", bare, scrape)
+	bareSeldom, scrapeSeldom := seldom(t, bare), seldom(t, scrape)
+	fmt.Printf("%v CPU per bare GET, %v per scrape, when the process sleeps for 50 ms before each: what a small fleet is like\n",
+		bareSeldom, scrapeSeldom)
+	learned := policy.Trigger{Saturation: &policy.Saturation{}}.Reading().Families
+	all, _ := compared(t, "scrape for saturation", bare, scrapeOnce(New(Config{}), addr, learned))
+	fmt.Printf("figure scrape_cpu_ratio %.3f\nfigure scrape_allocs_extra %.1f\nfigure scrape_saturation_cpu_ratio %.3f\n", ratio, extra, all)
+}
+
+// compared is the median of the ratios of two costs, and of the differences of
+// their allocations.
+func compared(t *testing.T, what string, bare, scrape func() error) (ratio, extra float64) {
+	t.Helper()
 	perOp(t, bare)
 	perOp(t, scrape)
-	var ratios, extra []float64
+	var ratios, extras []float64
 	var bareTotal, scrapeTotal time.Duration
 	const rounds = 60
 	for i := range rounds {
@@ -222,16 +236,13 @@ func TestFigures(t *testing.T) {
 		bareTotal += of[0].cpu
 		scrapeTotal += of[1].cpu
 		ratios = append(ratios, float64(of[1].cpu)/float64(of[0].cpu))
-		extra = append(extra, of[1].allocs-of[0].allocs)
+		extras = append(extras, of[1].allocs-of[0].allocs)
 	}
 	slices.Sort(ratios)
-	slices.Sort(extra)
-	fmt.Printf("%v CPU per bare GET, %v per scrape; half of the %d ratios are from %.3f to %.3f\n",
-		bareTotal/rounds, scrapeTotal/rounds, rounds, ratios[rounds/4], ratios[rounds*3/4])
-	bareSeldom, scrapeSeldom := seldom(t, bare), seldom(t, scrape)
-	fmt.Printf("%v CPU per bare GET, %v per scrape, when the process sleeps for 50 ms before each: what a small fleet is like\n",
-		bareSeldom, scrapeSeldom)
-	fmt.Printf("figure scrape_cpu_ratio %.3f\nfigure scrape_allocs_extra %.1f\n", ratios[rounds/2], extra[rounds/2])
+	slices.Sort(extras)
+	fmt.Printf("%v CPU per bare GET, %v per %s; half of the %d ratios are from %.3f to %.3f\n",
+		bareTotal/rounds, scrapeTotal/rounds, what, rounds, ratios[rounds/4], ratios[rounds*3/4])
+	return ratios[rounds/2], extras[rounds/2]
 }
 
 // seldom is the CPU time of f when cores and caches have forgotten it since the

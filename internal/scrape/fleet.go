@@ -72,7 +72,9 @@ func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.R
 	case desired < f.desired:
 		f.lowered = now
 	}
-	f.desired, f.replicas = desired, slices.Clone(replicas)
+	replicas = slices.Clone(replicas)
+	anchor(replicas, f.replicas, now)
+	f.desired, f.replicas = desired, replicas
 	before := f.pages
 	f.pages = make([]*pageSet, 0, len(readings))
 	earlier := false
@@ -241,6 +243,7 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 	}
 	r.mu.Unlock()
 
+	known.PeakTokensPerMinute = peak(replicas)
 	known.Replicas = make([]decision.Replica, len(replicas))
 	for i := range replicas {
 		from, to := &replicas[i], &known.Replicas[i]
@@ -260,4 +263,16 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 		}
 	}
 	return known, true
+}
+
+// peak is the mean of what the replicas' benchmarks measured, 0 if none tells.
+func peak(replicas []kaito.Replica) float64 {
+	sum, n := 0.0, 0.0
+	for i := range replicas {
+		if tokens := replicas[i].PeakTokensPerMinute; tokens > 0 {
+			sum += tokens
+			n++
+		}
+	}
+	return sum / max(1, n)
 }

@@ -3,6 +3,7 @@ package scrape
 import (
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,5 +204,40 @@ func TestAPagesTimeoutIsBoundedByTheInterval(t *testing.T) {
 		if got := r.newTarget(&pageSet{page: policy.Page{Timeout: asked}}, &rep).timeout; got != want {
 			t.Errorf("%v was asked for: %v, want %v", asked, got, want)
 		}
+	}
+}
+
+// A clock that jumps doesn't make a replica older: its times are the API
+// server's when they are first seen, and this process's from then on.
+func TestAReplicasAgeIsMeasuredOnOurOwnClock(t *testing.T) {
+	r := New(Config{})
+	ordered := time.Now().Add(-time.Minute).Truncate(time.Second) // as the API server has it
+	ready := ordered.Add(30 * time.Second)
+	known := func(since time.Time, workspaces ...string) decision.Replica {
+		t.Helper()
+		var replicas []kaito.Replica
+		for _, name := range workspaces {
+			replicas = append(replicas, kaito.Replica{Workspace: name, Phase: decision.Starting, Ordered: ordered, Since: since})
+		}
+		r.Set(phi, 1, replicas, wanting(waiting))
+		f, _ := r.Fleet(phi, policy.Page{})
+		return f.Replicas[len(workspaces)-1]
+	}
+	first := known(ready, "phi-4-a")
+	if !first.Ordered.Equal(ordered) || !first.ReadySince.Equal(ready) {
+		t.Fatalf("ordered at %s and ready at %s, want %s and %s", first.Ordered, first.ReadySince, ordered, ready)
+	}
+	if !strings.Contains(first.Ordered.String(), " m=") {
+		t.Errorf("%s has no reading of the monotonic clock", first.Ordered)
+	}
+	// Another replica before it, and the same one again.
+	if again := known(ready, "phi-4-0", "phi-4-a"); again.Ordered != first.Ordered || again.ReadySince != first.ReadySince {
+		t.Errorf("seen again: %s and %s, want %s and %s", again.Ordered, again.ReadySince, first.Ordered, first.ReadySince)
+	}
+	if again := known(ready.Add(time.Second), "phi-4-a"); !again.ReadySince.Equal(ready.Add(time.Second)) {
+		t.Errorf("ready anew at %s, and known since %s", ready.Add(time.Second), again.ReadySince)
+	}
+	if never := known(time.Time{}, "phi-4-a"); !never.ReadySince.IsZero() {
+		t.Errorf("never ready, and known since %s", never.ReadySince)
 	}
 }

@@ -49,14 +49,21 @@ var Engines = []Engine{
 
 // EngineNamed is the preset of that name.
 func EngineNamed(name string) (Engine, error) {
-	var names []string
 	for _, e := range Engines {
 		if e.Name == name {
 			return e, nil
 		}
-		names = append(names, e.Name)
 	}
-	return Engine{}, fmt.Errorf("engine %q is not known: it must be one of %q", name, names)
+	return Engine{}, fmt.Errorf("engine %q is not known: it must be one of %q", name, EngineNames())
+}
+
+// EngineNames are the presets' names.
+func EngineNames() []string {
+	names := make([]string, len(Engines))
+	for i := range Engines {
+		names[i] = Engines[i].Name
+	}
+	return names
 }
 
 // step is the time of an iteration with so many running and no prefill.
@@ -83,6 +90,16 @@ func (e *Engine) PeakTokensPerMinute() float64 {
 	full := float64(e.MaxSeqs)
 	itl := e.step(e.MaxSeqs) + e.Beta*full*2048/256
 	return full / itl * (2048 + 256) / 256 * 60
+}
+
+// Scaled is the engine made as fast as KAITO's benchmark found a replica to be,
+// in tokens a minute.
+func (e *Engine) Scaled(peakTokensPerMinute float64) Engine {
+	slower := e.PeakTokensPerMinute() / peakTokensPerMinute
+	scaled := *e
+	scaled.Alpha, scaled.Beta = e.Alpha*slower, e.Beta*slower
+	scaled.Gamma, scaled.GammaKnee = e.Gamma*slower, e.GammaKnee*slower
+	return scaled
 }
 
 // running is a request in the batch that has had its first token.

@@ -190,14 +190,11 @@ func TestAFleetOfTheRightSizeKeepsThePromise(t *testing.T) {
 func TestTheQueueTargetOrdersOneReplicaInFiveMinutes(t *testing.T) {
 	var moves []int32
 	var at []time.Duration
-	_, err := Watch(context.Background(), world(), hour(3, 1), dialectA("8"), func(t time.Duration, _, to int32, reason string) {
-		if reason == "" {
-			moves = nil
+	for _, m := range play(t, world(), hour(3, 1), dialectA("8")).Moves {
+		if m.Reason == "" {
+			t.Errorf("%d replicas without a reason", m.To)
 		}
-		moves, at = append(moves, to), append(at, t)
-	})
-	if err != nil {
-		t.Fatal(err)
+		moves, at = append(moves, m.To), append(at, m.At)
 	}
 	if len(moves) < 3 || !cmp.Equal(moves[:3], []int32{2, 3, 4}) {
 		t.Fatalf("moves are %v at %v", moves, at)

@@ -22,7 +22,7 @@ type Behaviour struct {
 
 // Paced is the behaviour that the scaler writes for a policy's pace.
 func Paced(p policy.Pace) Behaviour {
-	return Behaviour{Window: p.Window, Pods: 1, Period: p.Cooldown, Tolerance: p.Tolerance}
+	return Behaviour{Window: p.Window, Pods: p.Step, Period: p.Cooldown, Tolerance: p.Tolerance}
 }
 
 // Free lets the recommendation through as it is.
@@ -53,15 +53,26 @@ func (h *HPA) Sync(total, target float64, current int32, now time.Time) int32 {
 	if len(h.recommendations) == 0 {
 		h.recommendations = append(h.recommendations, change{now, current})
 	}
+	// Outside of the bounds it looks at no metric: neither windows nor policies
+	// count, and nothing is recommended.
+	if bounded := h.Bounds.Clamp(current); bounded != current && current != 0 {
+		h.scaled(current, bounded, now)
+		return bounded
+	}
 	wanted := decision.HPA(total, target, current, h.Up.Tolerance, h.Down.Tolerance)
 	desired := h.limit(h.stabilise(wanted, current, now), current, now)
+	h.scaled(current, desired, now)
+	return desired
+}
+
+// scaled notes a change for the policies to count.
+func (h *HPA) scaled(current, desired int32, now time.Time) {
 	switch {
 	case desired > current:
 		h.ups = store(h.ups, change{now, desired - current}, h.Up.Period)
 	case desired < current:
 		h.downs = store(h.downs, change{now, current - desired}, h.Down.Period)
 	}
-	return desired
 }
 
 // stabilise takes the lowest recommendation of the upward window and the

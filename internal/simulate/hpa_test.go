@@ -66,6 +66,14 @@ func TestTheHPA(t *testing.T) {
 			5, repeat(10, 6),
 			[]int32{4, 4, 4, 4, 3, 3},
 		},
+		"beyond its bounds it goes back at once, whatever the windows": {
+			HPA{
+				Up: Free(), Down: Behaviour{Pods: 1, Period: time.Minute, Window: time.Minute},
+				Bounds: bounds,
+			},
+			14, repeat(140, 2),
+			[]int32{10, 10},
+		},
 		"what was removed may be added again": {
 			HPA{Up: Behaviour{Pods: 1, Period: time.Minute}, Down: Behaviour{Pods: 2, Period: time.Minute}, Bounds: bounds},
 			5,

@@ -3,6 +3,7 @@ package simulate
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -243,26 +244,37 @@ func Copies(trace *Load, e *Engine, replicas float64, slo SLO) float64 {
 	return replicas * e.Capacity(in, out, slo.ITL) / trace.Peak()
 }
 
-// LoadNamed makes one of the loads that the simulate command offers.
-func LoadNamed(name string, kind *Kind, e *Engine, replicas float64, slo SLO, length time.Duration, seed uint64) (*Load, error) {
-	shapes := map[string]Shape{
-		"steady":   Steady(),
-		"diurnal":  Days(.3),
-		"week":     Week(.3),
-		"step":     Step(.25, length/4),
-		"spike":    Spikes(.125, time.Hour, 3*time.Minute),
-		"on-off":   Spikes(.05, 20*time.Minute, 10*time.Minute),
-		"sawtooth": Sawtooth(.2, 10*time.Minute),
-	}
+// shapes are the generated loads by name, over a length and for a cold start.
+var shapes = map[string]func(length, coldStart time.Duration) Shape{
+	"steady":  func(_, _ time.Duration) Shape { return Steady() },
+	"diurnal": func(_, _ time.Duration) Shape { return Days(.3) },
+	"week":    func(_, _ time.Duration) Shape { return Week(.3) },
+	"step":    func(length, _ time.Duration) Shape { return Step(.25, length/2) },
+	"spike":   func(_, _ time.Duration) Shape { return Spikes(.125, time.Hour, 3*time.Minute) },
+	"on-off":  func(_, _ time.Duration) Shape { return Spikes(.05, 20*time.Minute, 10*time.Minute) },
+	// With the period of the cold start each replica comes too late for the
+	// peak that it was ordered for.
+	"sawtooth": func(_, coldStart time.Duration) Shape { return Sawtooth(.2, coldStart) },
+}
+
+// LoadNames are the loads that can be generated.
+func LoadNames() []string { return slices.Sorted(maps.Keys(shapes)) }
+
+// ShapeNamed is the shape of one of them.
+func ShapeNamed(name string, length, coldStart time.Duration) (Shape, error) {
 	shape, found := shapes[name]
 	if !found {
-		names := make([]string, 0, len(shapes))
-		for n := range shapes {
-			names = append(names, n)
-		}
-		slices.Sort(names)
-		return nil, fmt.Errorf("load %q is not known: it must be one of %q", name, names)
+		return nil, fmt.Errorf("load %q is not known: it must be one of %q", name, LoadNames())
 	}
-	peak := replicas * e.Capacity(kind.In.mean(), kind.Out.mean(), slo.ITL)
-	return Generate(name, kind, shape, peak, length, seed), nil
+	return shape(length, coldStart), nil
+}
+
+// KindNamed is what users of that kind ask for.
+func KindNamed(name string) (*Kind, error) {
+	for _, kind := range []*Kind{&Conversation, &Code} {
+		if kind.Name == name {
+			return kind, nil
+		}
+	}
+	return nil, fmt.Errorf("kind %q is not known: it must be %s or %s", name, Conversation.Name, Code.Name)
 }

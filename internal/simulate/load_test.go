@@ -102,15 +102,22 @@ func TestReplicateKeepsTheRate(t *testing.T) {
 }
 
 func TestNamedLoads(t *testing.T) {
-	e := Engines[0]
-	for _, name := range []string{"steady", "diurnal", "week", "step", "spike", "on-off", "sawtooth"} {
-		load, err := LoadNamed(name, &Code, &e, 2, DefaultSLO, time.Hour, 1)
-		if err != nil || len(load.Requests) == 0 {
-			t.Errorf("%s: %v", name, err)
+	for _, name := range LoadNames() {
+		shape, err := ShapeNamed(name, time.Hour, 5*time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := time.Duration(0); at < time.Hour; at += time.Minute {
+			if rate := shape(at); rate <= 0 || rate > 1 {
+				t.Errorf("%s is at %v of its peak after %v", name, rate, at)
+			}
 		}
 	}
-	if _, err := LoadNamed("flat", &Code, &e, 2, DefaultSLO, time.Hour, 1); err == nil {
+	if _, err := ShapeNamed("flat", time.Hour, time.Minute); err == nil {
 		t.Error("a load that nobody knows was made")
+	}
+	if _, err := KindNamed("poetry"); err == nil {
+		t.Error("a kind that nobody knows was found")
 	}
 }
 

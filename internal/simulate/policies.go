@@ -1,7 +1,9 @@
 package simulate
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
@@ -26,13 +28,57 @@ func Annotated(name string, annotations map[string]string) Policy {
 		trigger := p.Trigger("default", "simulated")
 		reading := trigger.Reading()
 		_, target := trigger.Published()
+		mind := new(decision.Mind)
 		return Scaler{
 			Families: reading.Families, Window: reading.Window, Up: Paced(p.Up), Down: Paced(p.Down),
 			Judge: func(fleet decision.Fleet, now time.Time) Call {
-				v := decision.Evaluate(trigger, fleet, now)
+				v := mind.Evaluate(trigger, fleet, now)
 				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: target, Reason: v.Reason}
 			},
 		}, nil
+	}}
+}
+
+// Saturation is what annotations without a threshold ask for.
+func Saturation(name string) Policy { return bounded(name, nil) }
+
+// GuardedQueue is QueueTarget that releases no replica which the load needs.
+func GuardedQueue(name string, threshold int) Policy {
+	return bounded(name, map[string]string{"threshold": strconv.Itoa(threshold), "downguard": "true"})
+}
+
+// QueueTarget is KAITO's documented annotation for one metric, with a threshold.
+func QueueTarget(name string, threshold int) Policy {
+	return bounded(name, map[string]string{"threshold": strconv.Itoa(threshold)})
+}
+
+// MetricList is KAITO's documented default for a list: one replica more when
+// more requests wait on each than up says and the mean of their time in the
+// queue is over seconds, one less when both are at 1 at most.
+func MetricList(name string, up, seconds float64) Policy {
+	const list = `
+- {name: "vllm:num_requests_waiting", type: gauge, upthreshold: %g, downthreshold: 1}
+- {name: "vllm:request_queue_time_seconds", type: histogram, upthreshold: %g, downthreshold: 1}`
+	return bounded(name, map[string]string{"metrics": fmt.Sprintf(list, up, seconds), "combinepolicy": "AND"})
+}
+
+// bounded are annotations with the world's bounds.
+func bounded(name string, keys map[string]string) Policy {
+	return Policy{Name: name, New: func(s Setting) (Scaler, error) {
+		annotations := map[string]string{
+			policy.Prefix + "auto-provision": "true",
+			policy.Prefix + "min-replicas":   strconv.Itoa(int(s.Bounds.Min)),
+			policy.Prefix + "max-replicas":   strconv.Itoa(int(s.Bounds.Max)),
+		}
+		// What needs no threshold, and the guard, go by what is promised.
+		if len(keys) == 0 || keys["downguard"] != "" {
+			annotations[policy.Prefix+"ttft-slo"] = seconds(s.SLO.TTFT).String()
+			annotations[policy.Prefix+"itl-slo"] = seconds(s.SLO.ITL).String()
+		}
+		for key, value := range keys {
+			annotations[policy.Prefix+key] = value
+		}
+		return Annotated(name, annotations).New(s)
 	}}
 }
 
@@ -153,35 +199,45 @@ func unsaturated(fleet decision.Fleet, now time.Time, kv, queue float64) (servin
 	return serving, open, usedKV, waits
 }
 
-// Oracle knows the load: replicas serve exactly while the work of the next and
-// the last minute needs them, each started in time, and are kept over a pause
-// that is shorter than a cold start. Aim is the share of the SLO's capacity that
-// it fills them to.
-func Oracle(name string, load *Load, aim float64) Policy {
+// Oracle knows the load: replicas serve exactly while the work of the minutes
+// around needs them, each started in time, and are kept over a pause that is
+// shorter than a cold start.
+type Oracle struct {
+	// Aim is the share of the SLO's capacity that it fills them to.
+	Aim float64
+	// Mean is the time over which work is averaged, Reach how far to both sides
+	// the greatest such mean counts. Short ones follow a load closely, long ones
+	// break fewer requests by releasing replicas.
+	Mean, Reach time.Duration
+}
+
+// Policy is the oracle of one load.
+func (o Oracle) Policy(name string, load *Load) Policy {
 	return Policy{Name: name, New: func(s Setting) (Scaler, error) {
-		plan := plan(load, s, aim)
+		plan := o.plan(load, s)
 		return Scaler{Plan: func(t time.Duration) int32 { return plan[min(int(t/syncPeriod), len(plan)-1)] }}, nil
 	}}
 }
 
-func plan(load *Load, s Setting, aim float64) []int32 {
+func (o Oracle) plan(load *Load, s Setting) []int32 {
 	slots := int(load.Length/syncPeriod) + 1
-	work := make([]float64, slots)
+	// sums[i] is the work of all slots before i.
+	sums := make([]float64, slots+1)
 	for _, r := range load.Requests {
-		work[min(int(r.At/syncPeriod.Seconds()), slots-1)] += s.Engine.Cost(float64(r.In), float64(r.Out))
+		sums[min(int(r.At/syncPeriod.Seconds()), slots-1)+1] += s.Engine.Cost(float64(r.In), float64(r.Out))
 	}
-	limit := (1 - s.Engine.Alpha/s.SLO.ITL) * aim * syncPeriod.Seconds()
+	for i := range slots {
+		sums[i+1] += sums[i]
+	}
+	span, reach := max(1, int(o.Mean/syncPeriod)), int(o.Reach/syncPeriod)
+	limit := (1 - s.Engine.Alpha/s.SLO.ITL) * o.Aim * syncPeriod.Seconds()
 	need := make([]int32, slots)
 	for i := range need {
-		// The mean of a minute, and the greatest such within reach.
 		most := 0.0
-		for j := max(0, i-4); j <= min(slots-1, i+4); j++ {
-			lo, hi := max(0, j-1), min(slots, j+3)
-			sum := 0.0
-			for _, w := range work[lo:hi] {
-				sum += w
-			}
-			most = max(most, sum/float64(hi-lo))
+		for j := max(0, i-reach); j <= min(slots-1, i+reach); j++ {
+			lo := max(0, j-span/2)
+			hi := min(slots, lo+span)
+			most = max(most, (sums[hi]-sums[lo])/float64(hi-lo))
 		}
 		need[i] = min(max(s.Bounds.Min, int32(most/limit)+1), s.Bounds.Max)
 	}
@@ -214,7 +270,7 @@ func Saturated(name string, tuning decision.Tuning) Policy {
 	return Policy{Name: name, New: func(s Setting) (Scaler, error) {
 		saturation := decision.Saturation{
 			Bounds: s.Bounds, TTFT: seconds(s.SLO.TTFT), ITL: seconds(s.SLO.ITL),
-			PeakTokensPerMinute: s.Engine.PeakTokensPerMinute(), ColdStart: defaultColdStart, Tuning: tuning,
+			PeakTokensPerMinute: s.Engine.PeakTokensPerMinute(), ColdStart: decision.UsualColdStart, Tuning: tuning,
 		}
 		var learned decision.Learned
 		reading := decision.SaturationReading()
@@ -228,9 +284,5 @@ func Saturated(name string, tuning decision.Tuning) Policy {
 		}, nil
 	}}
 }
-
-// defaultColdStart is what a replica is taken to need before one was seen.
-
-const defaultColdStart = 6 * time.Minute
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -104,8 +104,8 @@ type run struct {
 	turn     int
 	gpu      time.Duration
 	moves    []change
+	told     []Move
 	peak     int32
-	events   func(at time.Duration, from, to int32, reason string)
 	raised   time.Time
 	lowered  time.Time
 	// histogram is set if the scaler reads any.
@@ -114,20 +114,13 @@ type run struct {
 
 // Run plays the load under the policy. It ends early, with the context's error,
 // once the context does.
-func Run(ctx context.Context, setting Setting, load *Load, p Policy) (*Result, error) {
-	return Watch(ctx, setting, load, p, nil)
-}
-
-// Watch is Run that tells each change of the desired replicas with its reason.
-func Watch(ctx context.Context, s Setting, load *Load, p Policy,
-	moved func(at time.Duration, from, to int32, reason string),
-) (*Result, error) {
+func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) {
 	scaler, err := p.New(s)
 	if err != nil {
 		return nil, fmt.Errorf("policy %s: %w", p.Name, err)
 	}
 	r := &run{
-		Setting: s, load: load, scaler: scaler, events: moved,
+		Setting: s, load: load, scaler: scaler,
 		hpa:     HPA{Up: scaler.Up, Down: scaler.Down, Bounds: s.Bounds},
 		rand:    random(s.Seed + 1),
 		desired: s.Initial, peak: s.Initial,
@@ -140,6 +133,7 @@ func Watch(ctx context.Context, s Setting, load *Load, p Policy,
 	}
 	if scaler.Plan != nil {
 		r.desired = max(1, scaler.Plan(0))
+		r.peak = r.desired
 	}
 	r.moves = []change{{start, r.desired}}
 	for range r.desired {
@@ -320,10 +314,8 @@ func (r *run) sync(now time.Time) {
 	if to == r.desired {
 		return
 	}
-	if r.events != nil {
-		r.events(now.Sub(start), r.desired, to, reason)
-	}
 	r.moves = append(r.moves, change{now, to})
+	r.told = append(r.told, Move{At: now.Sub(start), From: r.desired, To: to, Reason: reason})
 	if to > r.desired {
 		r.raised = now
 	} else {
@@ -346,7 +338,8 @@ func (r *run) fleet() decision.Fleet {
 	fleet := decision.Fleet{
 		Desired: r.desired, Freshness: 3 * scrapeInterval, Interval: scrapeInterval,
 		Grace: 10 * time.Minute, Raised: r.raised, Lowered: r.lowered,
-		Replicas: make([]decision.Replica, 0, len(r.replicas)),
+		PeakTokensPerMinute: r.Engine.PeakTokensPerMinute(),
+		Replicas:            make([]decision.Replica, 0, len(r.replicas)),
 	}
 	for _, replica := range r.replicas {
 		known := decision.Replica{Pod: replica.name, Ordered: replica.ordered, Phase: decision.Starting}
@@ -370,7 +363,7 @@ func (r *run) result(name string) *Result {
 		Refused: t.refused, Broken: t.broken,
 		TTFT50: t.quantile(.5), TTFT99: t.quantile(.99),
 		GPUHours: r.gpu.Hours(), Reversals: reversals(r.moves, 2*r.ColdStart),
-		Peak: r.peak, Minutes: t.minutes,
+		Peak: r.peak, Moves: r.told, Minutes: t.minutes,
 	}
 	if r.scaler.Plan != nil {
 		// Its replicas came ready: their cold starts are paid for all the same.

@@ -1,7 +1,6 @@
 package simulate
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -49,16 +48,12 @@ func TestABurstIsOrderedForAtOnce(t *testing.T) {
 	s.Initial = 2
 	var first time.Duration
 	var from, to int32
-	_, err := Watch(context.Background(), s, loadOf(&Conversation, Step(.2, time.Hour), 5, 90*time.Minute), saturation(),
-		func(at time.Duration, _, now int32, _ string) {
-			if at < time.Hour {
-				from = now
-			} else if to = max(to, now); now >= 5 && first == 0 {
-				first = at - time.Hour
-			}
-		})
-	if err != nil {
-		t.Fatal(err)
+	for _, m := range play(t, s, loadOf(&Conversation, Step(.2, time.Hour), 5, 90*time.Minute), saturation()).Moves {
+		if m.At < time.Hour {
+			from = m.To
+		} else if to = max(to, m.To); m.To >= 5 && first == 0 {
+			first = m.At - time.Hour
+		}
 	}
 	if first == 0 || first > 2*time.Minute || to > 8 {
 		t.Errorf("from %d to five replicas %v after the step, at most %d", from, first, to)
@@ -71,8 +66,9 @@ func TestStuckReplicasAreNotOrderedAgain(t *testing.T) {
 	s.Stuck, s.Initial = 1, 1
 	s.Bounds = policy.Bounds{Min: 1, Max: 30}
 	r := play(t, s, loadOf(&Conversation, Steady(), 3, 2*time.Hour), saturation())
-	// One replica that refuses most of it tells of a little more than three.
-	if r.Peak > 8 {
+	// One replica that refuses most of it tells of more than three, and in the
+	// first hour half as much again may come.
+	if r.Peak > 9 {
 		t.Errorf("%d were ordered for a load of three", r.Peak)
 	}
 }

@@ -40,8 +40,18 @@ type Result struct {
 	Reversals int
 	// Peak is the most replicas that were desired at a time.
 	Peak int32
+	// Moves are the changes of the desired replicas, the warm-up's included.
+	Moves []Move
 	// Minutes is the course of it.
 	Minutes []Minute
+}
+
+// Move is a change of the desired replicas.
+type Move struct {
+	At       time.Duration
+	From, To int32
+	// Reason is the policy's, in words; "" if it gave none.
+	Reason string
 }
 
 // Attainment is the share of requests that met the SLO.

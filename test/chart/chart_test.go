@@ -42,6 +42,9 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"a typo", "replicaCuont=2", "'replicaCuont'"},
 		{"a typo inside", "image.tagg=1", "'tagg'"},
 		{"a typo of a monitor", "serviceMonitor.enable=true", "'enable'"},
+		{"a typo two deep", "scrape.caConfigMap.nmae=ca", "'nmae'"},
+		{"a typo in a list", "env[0].name=A,env[0].vaule=1", "'vaule'"},
+		{"a typo of Kubernetes' words", "affinity.podAntiAffinity.prefered=1", "'prefered'"},
 		{"text for a number", "replicaCount=two", "got string, want integer"},
 		{"a number for text", "image.tag=7", "got number, want string"},
 		{"text for a boolean", "networkPolicy.enabled=maybe", "got string, want boolean"},
@@ -53,6 +56,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"no port to monitor", "podMonitor.enabled=true,ports.metrics=0", "need ports.metrics"},
 		{"both monitors", "podMonitor.enabled=true,serviceMonitor.enabled=true", "would read each pod twice"},
 		{"a token that a PodMonitor can't send", "podMonitor.enabled=true,metricsSecure=true", "use the serviceMonitor"},
+		{"a CA for pods, and any certificate will do", "scrape.caConfigMap.name=ca,scrape.insecureSkipVerify=true", "set one"},
 		{"an account from nowhere", "serviceAccount.create=false", "give serviceAccount.name"},
 		{"an issuer without a name", "certManager.enabled=true,certManager.issuerRef.kind=Issuer", "certManager.issuerRef needs a name"},
 	} {

@@ -39,8 +39,9 @@ type pinned struct {
 	takes string
 	// stamp gives the linker's -X values for a version and its date (RFC 3339).
 	stamp func(version, date string) []string
-	// config is set when the module's config/ is kept beside the programs.
-	config bool
+	// keeps is a folder of the module's that is kept beside the programs, under
+	// its last name; "" for none.
+	keeps string
 }
 
 var (
@@ -65,10 +66,19 @@ var (
 			"adapter":  "github.com/kedacore/keda/v2/cmd/adapter",
 			"webhooks": "github.com/kedacore/keda/v2/cmd/webhooks",
 		},
-		takes: "5 to 9 minutes", config: true,
+		takes: "5 to 9 minutes", keeps: "config",
 		stamp: func(version, _ string) []string {
 			return []string{"github.com/kedacore/keda/v2/version.Version=" + strings.TrimPrefix(version, "v")}
 		},
+	}
+	// cert-manager's own program can't be had by name: its module is called
+	// otherwise than its folder. So the folder has a program of ours, made of
+	// cert-manager's controllers.
+	certManagerModule = pinned{
+		folder: "certmanager", title: "cert-manager", module: "github.com/cert-manager/cert-manager",
+		commands: map[string]string{"cert-manager": clusterModule + "/certmanager"},
+		takes:    "2 to 4 minutes", keeps: "deploy/crds",
+		stamp: func(_, _ string) []string { return nil },
 	}
 )
 
@@ -117,14 +127,33 @@ func Build(ctx context.Context, out io.Writer) (Programs, error) {
 		for name := range m.commands {
 			programs.set(name, filepath.Join(dir, name))
 		}
-		if m.config {
-			programs.KEDAConfig = filepath.Join(dir, "config")
+		if m.keeps != "" {
+			programs.KEDAConfig = filepath.Join(dir, filepath.Base(m.keeps))
 		}
 	}
 	for name, path := range assets {
 		programs.set(name, path)
 	}
 	return programs, nil
+}
+
+// BuildCertManager does the same for cert-manager, which only tests of the
+// chart's certManager.enabled want. crds is the folder with its CRDs.
+func BuildCertManager(ctx context.Context, out io.Writer) (program, crds string, err error) {
+	cluster, err := clusterDir()
+	if err != nil {
+		return "", "", err
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", "", err
+	}
+	m := certManagerModule
+	dir, err := m.entry(ctx, newProgress(out), filepath.Join(cluster, m.folder), cache)
+	if err != nil {
+		return "", "", fmt.Errorf("building %s: %w", m.title, err)
+	}
+	return filepath.Join(dir, "cert-manager"), filepath.Join(dir, filepath.Base(m.keeps)), nil
 }
 
 func (p *Programs) set(name, path string) {
@@ -227,9 +256,13 @@ func (m pinned) key(ctx context.Context, source string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	files, err := filepath.Glob(filepath.Join(source, "*.go"))
+	if err != nil {
+		return "", err
+	}
 	hash := sha256.New()
-	for _, file := range []string{"go.mod", "go.sum"} {
-		content, err := os.ReadFile(filepath.Join(source, file)) //nolint:gosec // Reading our own go.mod.
+	for _, file := range append([]string{filepath.Join(source, "go.mod"), filepath.Join(source, "go.sum")}, files...) {
+		content, err := os.ReadFile(file) //nolint:gosec // Reading our own go.mod and sources.
 		if err != nil {
 			return "", err
 		}
@@ -277,8 +310,8 @@ func (m pinned) build(ctx context.Context, p *progress, source, into string) err
 	if err := goBuild(ctx, p, source, []string{"CGO_ENABLED=0"}, args...); err != nil {
 		return err
 	}
-	if m.config {
-		if err := os.CopyFS(filepath.Join(into, "config"), os.DirFS(filepath.Join(dir, "config"))); err != nil {
+	if m.keeps != "" {
+		if err := os.CopyFS(filepath.Join(into, filepath.Base(m.keeps)), os.DirFS(filepath.Join(dir, filepath.FromSlash(m.keeps)))); err != nil {
 			return fmt.Errorf("keeping the manifests of %s: %w", m.title, err)
 		}
 	}

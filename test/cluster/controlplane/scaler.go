@@ -14,22 +14,16 @@ import (
 // Each checkout has its own, so that two of them don't swap programs. race adds
 // the race detector, which needs a C compiler.
 func BuildScaler(ctx context.Context, out io.Writer, race bool) (string, error) {
-	root, err := Root()
-	if err != nil {
-		return "", err
-	}
-	cache, err := cacheDir()
-	if err != nil {
-		return "", err
-	}
-	checkout := sha256.Sum256([]byte(root))
-	dir := filepath.Join(cache, "scaler-"+hex.EncodeToString(checkout[:])[:12])
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // A program built from public source.
-		return "", err
-	}
-	name, cgo, flags := "keda-kaito-scaler", "CGO_ENABLED=0", []string{"-trimpath", "-buildvcs=false"}
 	if race {
-		name, cgo, flags = name+"-race", "CGO_ENABLED=1", append(flags, "-race")
+		return buildScaler(ctx, out, "keda-kaito-scaler-race", "CGO_ENABLED=1", "-race")
+	}
+	return buildScaler(ctx, out, "keda-kaito-scaler", "CGO_ENABLED=0")
+}
+
+func buildScaler(ctx context.Context, out io.Writer, name, cgo string, flags ...string) (string, error) {
+	root, dir, err := scalerDir()
+	if err != nil {
+		return "", err
 	}
 	// Built beside and moved: another test may be running the one that is there.
 	unfinished, err := os.MkdirTemp(dir, name+unfinishedMark)
@@ -38,12 +32,26 @@ func BuildScaler(ctx context.Context, out io.Writer, race bool) (string, error) 
 	}
 	defer func() { _ = os.RemoveAll(unfinished) }()
 	fresh := filepath.Join(unfinished, name)
-	flags = append(flags, "-o", fresh, "./cmd/keda-kaito-scaler")
-	if err := goBuild(ctx, newProgress(out), root, []string{cgo}, flags...); err != nil {
+	flags = append([]string{"-trimpath", "-buildvcs=false", "-o", fresh}, flags...)
+	if err := goBuild(ctx, newProgress(out), root, []string{cgo}, append(flags, "./cmd/keda-kaito-scaler")...); err != nil {
 		return "", fmt.Errorf("building keda-kaito-scaler: %w", err)
 	}
 	path := filepath.Join(dir, name)
 	return path, os.Rename(fresh, path)
+}
+
+// scalerDir is where this checkout is, and where its programs are kept.
+func scalerDir() (root, dir string, err error) {
+	if root, err = Root(); err != nil {
+		return "", "", err
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", "", err
+	}
+	checkout := sha256.Sum256([]byte(root))
+	dir = filepath.Join(cache, "scaler-"+hex.EncodeToString(checkout[:])[:12])
+	return root, dir, os.MkdirAll(dir, 0o755) //nolint:gosec // A program built from public source.
 }
 
 // ScalerOptions say how to run keda-kaito-scaler.
@@ -73,4 +81,11 @@ func (c *Cluster) StartScaler(ctx context.Context, o ScalerOptions) (*Process, e
 		name = "scaler"
 	}
 	return c.run(name, o.Binary, o.Env, append([]string{"--kubeconfig=" + o.Kubeconfig}, o.Args...)...)
+}
+
+// StartCertManager runs the cert-manager that BuildCertManager returned, as an
+// administrator: its own rights are none of our business. Its CRDs must be
+// there.
+func (c *Cluster) StartCertManager(program string) (*Process, error) {
+	return c.run("cert-manager", program, nil, "--kubeconfig="+c.Kubeconfig())
 }

@@ -48,7 +48,7 @@ func manyAtOnce() error {
 }
 
 func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Minute)
 	defer cancel()
 	var err error
 	shared, err = stack.Start(ctx, stack.Options{

@@ -26,16 +26,6 @@ var (
 	audit string
 )
 
-// auditPolicy records every request of the scalers' account, reads too.
-const auditPolicy = `apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-- level: Metadata
-  users: ["system:serviceaccount:keda:keda-kaito-scaler"]
-- level: None
-`
-
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if testing.Short() {
@@ -64,7 +54,7 @@ func run(m *testing.M) int {
 		ScalerArgs: []string{"--scrape-interval=1s", "--scrape-timeout=900ms", "--v=1"},
 		NoScaler:   true,
 		Race:       raceDetector,
-		AuditLog:   audit, AuditPolicy: auditPolicy,
+		AuditLog:   audit, AuditPolicy: stack.AuditPolicy,
 		Out: os.Stderr,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/vllm"
 )
@@ -108,9 +110,12 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := newFleet(t, provided())
+	guarded := provided()
+	guarded["downguard"] = "true" // so that something is learned
+	f := newFleet(t, guarded)
 	s.ready("a", "b")
 	f.scaled()
+	known := time.Now()
 	// Somebody spoils a Secret and the ClusterTriggerAuthentication.
 	write(t, certs.ServerSecret, certs.Data{"tls.crt": nil, "tls.key": nil})
 	s.eventually("the Secret is right again", s.whole)
@@ -136,6 +141,16 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 		}
 		return nil
 	})
+	// Who leads writes down what it learned of the fleet in its end: of one that
+	// was judged, and of which a page of ten seconds before was there.
+	eventually(t, patience, "the fleet is known", func() error {
+		if left := 3*decision.Pace - time.Since(known); left > 0 {
+			return fmt.Errorf("not for another %s", left)
+		}
+		return nil
+	})
+	s.stop(s.leader())
+	s.leader()
 	f.annotate("auto-provision", "false")
 	eventually(t, patience, "the ScaledObject is withdrawn", func() error {
 		if err := shared.Client.Get(t.Context(), f.NamespacedName, f.scaledObject()); !apierrors.IsNotFound(err) {
@@ -143,8 +158,6 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 		}
 		return nil
 	})
-	s.stop(s.leader())
-	s.leader()
 
 	granted := may(t, stack.Namespace)
 	elsewhere := may(t, f.Namespace)

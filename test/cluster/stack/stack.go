@@ -4,6 +4,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,6 +151,11 @@ func (s *Stack) Stop() error {
 // StartScaler starts a scaler process with the chart's ServiceAccount, on ports
 // of its own. It isn't ready yet when this returns.
 func (s *Stack) StartScaler(ctx context.Context, name string, args ...string) (*Scaler, error) {
+	return s.StartScalerOf(ctx, "", name, args...)
+}
+
+// StartScalerOf does so with another build of the program; "" is the usual one.
+func (s *Stack) StartScalerOf(ctx context.Context, binary, name string, args ...string) (*Scaler, error) {
 	kubeconfig, err := s.ServiceAccountKubeconfig(ctx, Namespace, account)
 	if err != nil {
 		return nil, err
@@ -170,7 +176,7 @@ func (s *Stack) StartScaler(ctx context.Context, name string, args ...string) (*
 	}
 	all = append(append(all, s.args...), args...)
 	scaler.Process, err = s.Cluster.StartScaler(ctx, controlplane.ScalerOptions{
-		Name: name, Binary: s.binary, Kubeconfig: kubeconfig, Args: all,
+		Name: name, Binary: cmp.Or(binary, s.binary), Kubeconfig: kubeconfig, Args: all,
 	})
 	if err != nil {
 		return nil, err

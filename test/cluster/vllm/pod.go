@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -67,6 +68,8 @@ type Options struct {
 // Pod is a simulated vLLM pod with an address of its own.
 type Pod struct {
 	ip string
+	// visits counts the connections that were ever made to it.
+	visits atomic.Int64
 
 	// mu guards what follows. It is never held across network I/O.
 	mu       sync.Mutex
@@ -115,6 +118,9 @@ func (p *Pod) boot(engines int, now time.Time) {
 
 // IP is the pod's loopback address, its own until Close.
 func (p *Pod) IP() string { return p.ip }
+
+// Visits is how many connections were made to the pod, by whomever.
+func (p *Pod) Visits() int64 { return p.visits.Load() }
 
 // Addr is host:port.
 func (p *Pod) Addr() string { return net.JoinHostPort(p.ip, strconv.Itoa(Port)) }

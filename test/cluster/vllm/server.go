@@ -68,6 +68,7 @@ func serve(l net.Listener, p *Pod) *server {
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
+				p.visits.Add(1)
 				s.running.Add(1)
 			case http.StateClosed, http.StateHijacked:
 				s.running.Done()

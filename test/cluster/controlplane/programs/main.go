@@ -21,8 +21,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	_, err := controlplane.Build(ctx, os.Stderr)
-	if err == nil && *node {
+	switch {
+	case err != nil:
+	case *node:
 		_, err = controlplane.BuildNode(ctx, os.Stderr)
+	default:
+		_, _, err = controlplane.BuildCertManager(ctx, os.Stderr)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -1,0 +1,327 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
+	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/report"
+)
+
+// simulator plays InferenceSets' annotations and other policies against a load.
+type simulator struct {
+	renderer
+
+	policies []string
+	engine   string
+	rate     float64
+	cold     time.Duration
+	warmUp   time.Duration
+	slo      simulate.SLO
+	ttft     time.Duration
+	itl      time.Duration
+
+	trace  string
+	jitter time.Duration
+	copies float64
+	load   string
+	kind   string
+	length time.Duration
+	peak   float64
+
+	seeds      int
+	loss       float64
+	stuck      float64
+	roundRobin bool
+	workers    int
+	json, html string
+	// contenders are of the InferenceSets.
+	contenders []report.Contender
+}
+
+// simulateCommand is the sub-command that plays policies against loads, without
+// a cluster.
+func simulateCommand() *cobra.Command {
+	s := &simulator{slo: simulate.DefaultSLO}
+	s.each = s.annotated
+	cmd := &cobra.Command{
+		Use:   "simulate [-f FILE]",
+		Short: "Play annotations and other scaling policies against a load, without a cluster",
+		Long: `simulate plays a load against simulated replicas that a scaling policy sizes: what
+the annotations of InferenceSets in files ask for, and other policies to compare
+with. The code that decides is the one that answers KEDA. The load is a trace, as
+a CSV file with a line TIMESTAMP,ContextTokens,GeneratedTokens and then a request
+a line, or is generated.
+
+It tells the share of requests that were served as promised, the time to the
+first token, GPU-hours from ordering a replica to releasing it, and how often the
+fleet turned. The first hour, or quarter of a shorter load, isn't scored.`,
+		Example: `  keda-kaito-scaler simulate -f examples/phi-4.yaml --trace trace.csv --cold-start 5m
+  keda-kaito-scaler simulate -f examples/phi-4.yaml --load diurnal --kind code --html day.html
+  keda-kaito-scaler simulate --policies saturation,knative,static,oracle --load spike --seeds 5`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s.stdin, s.stdout, s.stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+			study, err := s.study()
+			if err != nil {
+				return err
+			}
+			return s.play(cmd.Context(), study)
+		},
+	}
+	s.flags(cmd)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	cmd.SetUsageFunc(usage)
+	cmd.AddCommand(studyCommand())
+	return cmd
+}
+
+// usage is render's form of it.
+func usage(cmd *cobra.Command) error {
+	_, err := fmt.Fprintf(cmd.OutOrStderr(), "Usage:\n  %s\n\nExamples:\n%s\n\nFlags:\n%s",
+		cmd.UseLine(), cmd.Example, cmd.Flags().FlagUsagesWrapped(100))
+	return err
+}
+
+func (s *simulator) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringArrayVarP(&s.files, "filename", "f", nil, "`file` with InferenceSets in YAML or JSON, - for stdin; may be given several times")
+	f.StringVarP(&s.namespace, "namespace", "n", "default", "`namespace` of an InferenceSet that names none")
+	f.Int32Var(&s.nodes, "nodes-per-replica", 0, "`nodes` that a replica takes, which counts against nodeCountLimit; 0 if KAITO has not told yet")
+	f.StringSliceVar(&s.policies, "policies", nil, "`names` of policies to compare with: "+strings.Join(names(report.Contenders()), ", ")+
+		" (default "+strings.Join(usualPolicies, ",")+")")
+	f.StringVar(&s.trace, "trace", "", "`file` with a load, such as one of Azure's public traces")
+	f.DurationVar(&s.jitter, "jitter", 0, "how far a copy of a request in the trace may be from the original's time")
+	f.Float64Var(&s.copies, "copies", 0, "how often the trace is played at once, which may be a fraction (default as --replicas-at-peak asks for)")
+	f.StringVar(&s.load, "load", "", "generated load: "+strings.Join(simulate.LoadNames(), ", ")+" (default diurnal without --trace)")
+	f.StringVar(&s.kind, "kind", "conversation", "what users of a generated load ask for: conversation or code")
+	f.Float64Var(&s.peak, "replicas-at-peak", 0, "how many replicas the load's busiest five minutes fill (default 6, or what the trace needs as it is)")
+	f.DurationVar(&s.length, "length", 0, "how long is played; a trace begins anew until then (default 24h, or the trace's own length)")
+	f.StringVar(&s.engine, "engine", simulate.Engines[0].Name, "replica: "+strings.Join(simulate.EngineNames(), ", "))
+	f.Float64Var(&s.rate, "peak-tokens-per-minute", 0, "speed of a replica as KAITO's benchmark measured it (default as the engine)")
+	f.DurationVar(&s.cold, "cold-start", 5*time.Minute, "mean time from ordering a replica to its serving")
+	f.DurationVar(&s.ttft, "ttft", 2*time.Second, "promised time to the first token, up to 4096 tokens; a second more for each 4096 more")
+	f.DurationVar(&s.itl, "itl", 60*time.Millisecond, "promised mean time between tokens")
+	f.IntVar(&s.seeds, "seeds", 1, "how many seeds, from 1 on; with two or more there are confidence intervals")
+	f.DurationVar(&s.warmUp, "warm-up", -1, "how much of the beginning isn't scored (default 1h, at most a quarter of the length)")
+	f.Float64Var(&s.loss, "loss", .02, "share of scrapes that fail")
+	f.Float64Var(&s.stuck, "stuck", 0, "share of new replicas that never serve")
+	f.BoolVar(&s.roundRobin, "round-robin", false, "send requests to replicas in turn instead of to the one with the fewest")
+	f.IntVar(&s.workers, "workers", runtime.GOMAXPROCS(0), "loads played at a time; each takes up to 16 bytes a request")
+	f.StringVar(&s.json, "json", "", "`file` to write the result to, in JSON")
+	f.StringVar(&s.html, "html", "", "`file` to write a page of plots to")
+}
+
+// usualPolicies are compared with where none are named.
+var usualPolicies = []string{report.NameSaturation, report.NameStatic, report.NameOracle}
+
+func names(contenders []report.Contender) []string {
+	all := make([]string, len(contenders))
+	for i := range contenders {
+		all[i] = contenders[i].Name
+	}
+	return all
+}
+
+// annotated takes an InferenceSet in.
+func (s *simulator) annotated(is kaito.InferenceSet, p policy.Policy) error {
+	name := is.Name
+	for _, c := range s.contenders {
+		if c.Name == name {
+			name = is.Namespace + "/" + is.Name
+		}
+	}
+	s.contenders = append(s.contenders, report.Annotated(name, is.Annotations, p.Bounds))
+	s.written++
+	return nil
+}
+
+// study is what the flags and files ask for.
+func (s *simulator) study() (*report.Study, error) {
+	if err := s.checkNumbers(); err != nil {
+		return nil, err
+	}
+	engine, err := simulate.EngineNamed(s.engine)
+	if err != nil {
+		return nil, fmt.Errorf("--engine: %w", err)
+	}
+	if s.rate > 0 {
+		engine = engine.Scaled(s.rate)
+	}
+	s.slo = simulate.SLO{TTFT: s.ttft.Seconds(), ITL: s.itl.Seconds()}
+	if s.slo.ITL <= engine.Alpha {
+		return nil, fmt.Errorf("--itl %v: an empty iteration of %s takes %.1f ms already", s.itl, engine.Name, 1000*engine.Alpha)
+	}
+	scenario, err := s.scenario(&engine)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.files) > 0 {
+		if err := s.run(); err != nil {
+			return nil, err
+		}
+		if s.written == 0 {
+			return nil, errors.New("no InferenceSet of the files asks for scaling")
+		}
+	}
+	if len(s.policies) == 0 {
+		s.policies = usualPolicies
+	}
+	others, err := report.ContendersNamed(s.policies)
+	if err != nil {
+		return nil, fmt.Errorf("--policies: %w", err)
+	}
+	warmUp := s.warmUp
+	if warmUp < 0 {
+		warmUp = min(time.Hour, scenario.Length/4).Truncate(time.Minute)
+	}
+	study := &report.Study{
+		Title: "Scaling policies on " + scenario.Name, Engine: engine, SLO: s.slo,
+		Scenarios: []simulate.Scenario{*scenario}, ColdStarts: []time.Duration{s.cold},
+		Contenders: append(s.contenders, others...), Workers: s.workers, Clock: time.Now,
+		World: func(world *simulate.Setting) {
+			world.WarmUp, world.Loss, world.Stuck, world.RoundRobin = warmUp, s.loss, s.stuck, s.roundRobin
+			world.Bounds.Max = max(world.Bounds.Max, int32(4*scenario.Replicas)+1)
+		},
+	}
+	for seed := range s.seeds {
+		study.Seeds = append(study.Seeds, uint64(seed)+1) //nolint:gosec // ≥ 0
+	}
+	return study, nil
+}
+
+// checkNumbers refuses flags that can't be right, all of them at once.
+func (s *simulator) checkNumbers() error {
+	var errs []error
+	refuse := func(wrong bool, format string, args ...any) {
+		if wrong {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	refuse(s.nodes < 0, "--nodes-per-replica %d: must not be negative", s.nodes)
+	refuse(s.trace != "" && s.load != "", "--trace and --load: only one of them may be given")
+	refuse(s.copies != 0 && s.trace == "", "--copies: is of a --trace")
+	refuse(s.copies != 0 && s.peak != 0, "--copies and --replicas-at-peak: only one of them may be given")
+	refuse(s.copies < 0 || s.copies > 10_000, "--copies %g: must be above 0, at most 10000", s.copies)
+	refuse(s.peak < 0 || s.peak > 200, "--replicas-at-peak %g: must be above 0, at most 200", s.peak)
+	refuse(s.length != 0 && (s.length < 10*time.Minute || s.length > 31*24*time.Hour), "--length %v: must be from 10m to 744h", s.length)
+	refuse(s.jitter < 0 || s.jitter > time.Hour, "--jitter %v: must be from 0 to 1h", s.jitter)
+	refuse(s.rate < 0, "--peak-tokens-per-minute %g: must be above 0", s.rate)
+	refuse(s.cold < 15*time.Second || s.cold > 2*time.Hour, "--cold-start %v: must be from 15s to 2h", s.cold)
+	refuse(s.ttft <= 0, "--ttft %v: must be above 0", s.ttft)
+	refuse(s.itl <= 0, "--itl %v: must be above 0", s.itl)
+	refuse(s.seeds < 1 || s.seeds > 100, "--seeds %d: must be from 1 to 100", s.seeds)
+	refuse(s.loss < 0 || s.loss >= 1, "--loss %g: must be from 0 to below 1", s.loss)
+	refuse(s.stuck < 0 || s.stuck > 1, "--stuck %g: must be from 0 to 1", s.stuck)
+	refuse(s.workers < 1, "--workers %d: must be at least 1", s.workers)
+	return errors.Join(errs...)
+}
+
+// scenario is the load.
+func (s *simulator) scenario(e *simulate.Engine) (*simulate.Scenario, error) {
+	if s.trace == "" {
+		kind, err := simulate.KindNamed(s.kind)
+		if err != nil {
+			return nil, fmt.Errorf("--kind: %w", err)
+		}
+		name, length := cmp.Or(s.load, "diurnal"), cmp.Or(s.length, 24*time.Hour)
+		shape, err := simulate.ShapeNamed(name, length, s.cold)
+		if err != nil {
+			return nil, fmt.Errorf("--load: %w", err)
+		}
+		return &simulate.Scenario{
+			Name: name + "-" + kind.Name, Kind: kind, Shape: shape, Length: length, Replicas: cmp.Or(s.peak, 6.),
+		}, nil
+	}
+	trace, err := readTrace(s.trace)
+	if err != nil {
+		return nil, err
+	}
+	scenario := &simulate.Scenario{
+		Name: trace.Name, Trace: trace, Jitter: s.jitter, Copies: s.copies, Replicas: s.peak,
+		Length: cmp.Or(s.length, max(trace.Length.Round(time.Minute), 10*time.Minute)),
+	}
+	if s.peak == 0 {
+		scenario.Copies = cmp.Or(s.copies, 1.)
+		scenario.Replicas = scenario.Copies / simulate.Copies(trace, e, 1, s.slo)
+	}
+	if scenario.Replicas > 500 {
+		return nil, fmt.Errorf("%s needs %.0f replicas of %s at its peak: at most 500 are simulated, --copies takes a share",
+			s.trace, math.Ceil(scenario.Replicas), e.Name)
+	}
+	return scenario, nil
+}
+
+func readTrace(file string) (*simulate.Load, error) {
+	f, err := os.Open(file) //nolint:gosec // the user's own file, read with the user's own rights
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	trace, err := simulate.ReadTrace(file, f)
+	if err != nil {
+		return nil, err
+	}
+	trace.Name = strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+	return trace, nil
+}
+
+// play runs the study and writes what came of it.
+func (s *simulator) play(ctx context.Context, study *report.Study) error {
+	result, err := played(ctx, study, s.stderr)
+	if err != nil {
+		return err
+	}
+	if err := result.Table(s.stdout); err != nil {
+		return err
+	}
+	return written(result, s.json, s.html)
+}
+
+// played runs a study with its progress on stderr.
+func played(ctx context.Context, study *report.Study, stderr io.Writer) (*report.Report, error) {
+	b := newBar(stderr)
+	study.Progress = b.show
+	result, err := study.Run(ctx)
+	b.done()
+	if errors.Is(err, context.Canceled) {
+		return nil, errors.New("interrupted")
+	}
+	return result, err
+}
+
+// written writes the report's files, those that have a name.
+func written(r *report.Report, json, html string) error {
+	for _, file := range []struct {
+		name  string
+		write func(io.Writer) error
+	}{{json, r.JSON}, {html, r.HTML}} {
+		if file.name == "" {
+			continue
+		}
+		f, err := os.Create(file.name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(file.write(f), f.Close()); err != nil {
+			return fmt.Errorf("write %s: %w", file.name, err)
+		}
+	}
+	return nil
+}

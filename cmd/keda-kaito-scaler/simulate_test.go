@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/report"
+)
+
+// simulated runs the sub-command.
+func simulated(t *testing.T, ctx context.Context, args ...string) outcome { //nolint:revive // t comes first in tests
+	t.Helper()
+	cmd := command(defaults(), func(context.Context, *options) error {
+		t.Error("the scaler itself was started")
+		return nil
+	})
+	var stdout, stderr bytes.Buffer
+	cmd.SetOut(&stdout)
+	cmd.SetErr(&stderr)
+	cmd.SetArgs(append([]string{"simulate"}, args...))
+	err := cmd.ExecuteContext(ctx)
+	return outcome{err: err, stdout: stdout.String(), stderr: stderr.String()}
+}
+
+// little is a load that takes no time to play.
+var little = []string{"--replicas-at-peak", "0.5", "--length", "20m", "--load", "steady"}
+
+func TestAnnotationsAreSimulated(t *testing.T) {
+	folder := t.TempDir()
+	jsonFile, htmlFile := filepath.Join(folder, "r.json"), filepath.Join(folder, "r.html")
+	example := filepath.Join("..", "..", "examples", "phi-4.yaml")
+	out := simulated(t, t.Context(), append(little, "-f", example, "--policies", "static-mean,saturation", "--seeds", "2",
+		"--json", jsonFile, "--html", htmlFile)...)
+	if out.err != nil {
+		t.Fatal(out.err)
+	}
+	for _, word := range []string{"steady-conversation", "phi-4 ", "static-mean", "saturation", "attained, %", " ±", "GPU-hours"} {
+		if !strings.Contains(out.stdout, word) {
+			t.Errorf("there is no %q in\n%s", word, out.stdout)
+		}
+	}
+	// Not a terminal: plain lines.
+	if !strings.Contains(out.stderr, "100 %: ") || strings.ContainsAny(out.stderr, "\r\x1b") {
+		t.Errorf("progress is told as %q", out.stderr)
+	}
+	data, err := os.ReadFile(jsonFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report.Report
+	if err := json.Unmarshal(data, &r); err != nil || len(r.Loads) != 1 || len(r.Loads[0].Worlds[0].Scores) != 3 {
+		t.Errorf("the JSON holds %+v, %v", r, err)
+	}
+	if page, err := os.ReadFile(htmlFile); err != nil || !bytes.Contains(page, []byte("<svg")) {
+		t.Errorf("the page has no picture: %v", err)
+	}
+}
+
+func TestATraceIsSimulated(t *testing.T) {
+	trace := filepath.Join(t.TempDir(), "mine.csv")
+	text := "TIMESTAMP,ContextTokens,GeneratedTokens\n" + strings.Repeat("2023-11-16 18:17:03.9799600,400,100\n", 3) + "2023-11-16 18:40:00.0000000,500,100\n"
+	if err := os.WriteFile(trace, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := simulated(t, t.Context(), "--trace", trace, "--policies", "static-mean", "--copies", "2.5")
+	if out.err != nil || !strings.Contains(out.stdout, "mine (") {
+		t.Errorf("%v\n%s", out.err, out.stdout)
+	}
+}
+
+func TestASimulationIsRefusedInWords(t *testing.T) {
+	folder := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	broken := file("broken.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,ten\n")
+	none := file("none.yaml", "kind: Service\n")
+	for name, tt := range map[string]struct {
+		args []string
+		why  string
+	}{
+		"a trace with a wrong line": {[]string{"--trace", broken}, "line 2: tokens \"ten\""},
+		"a trace that isn't there":  {[]string{"--trace", filepath.Join(folder, "x.csv")}, "no such file"},
+		"a load nobody knows":       {[]string{"--load", "flat"}, "--load: load \"flat\" is not known"},
+		"a policy nobody knows":     {[]string{"--policies", "hope"}, "--policies: policy \"hope\" is not known"},
+		"an engine nobody knows":    {[]string{"--engine", "abacus"}, "--engine: engine \"abacus\" is not known"},
+		"too much at once":          {[]string{"--trace", broken, "--load", "steady"}, "--trace and --load"},
+		"a promise no engine keeps": {[]string{"--itl", "5ms"}, "an empty iteration of phi-4-mini-a100 takes 7.8 ms"},
+		"no seed and no workers":    {[]string{"--seeds", "0", "--workers", "0"}, "--workers 0"},
+		"a file without any":        {[]string{"-f", none}, "no InferenceSet"},
+		"a report without traces":   {[]string{"report", "--traces", folder}, "there is no AzureLLMInferenceTrace_conv.csv"},
+		"a report on no load":       {[]string{"report", "--scenarios", "flat"}, "--scenarios: \"flat\" is not one of"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := simulated(t, t.Context(), tt.args...)
+			if out.err == nil || !strings.Contains(out.err.Error(), tt.why) {
+				t.Errorf("got %v, want an error with %q", out.err, tt.why)
+			}
+		})
+	}
+}
+
+func TestASimulationEndsWhenItIsTold(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if out := simulated(t, ctx, little...); out.err == nil || out.err.Error() != "interrupted" {
+		t.Errorf("got %v", out.err)
+	}
+}

@@ -1,0 +1,124 @@
+// Package archive keeps what was learned of InferenceSets in a few ConfigMaps of
+// the scaler's own namespace: some bytes for each, which it doesn't look into.
+// The leader writes, every replica reads.
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// Shards is how many ConfigMaps there are. RBAC names each of them.
+	Shards = 8
+	// prefix of their names, before the number.
+	prefix = "keda-kaito-scaler-learned-"
+	// MaxEntry bounds what is kept of one InferenceSet, in bytes.
+	MaxEntry = 8 << 10
+	// maxShard bounds a ConfigMap's data. The API server takes 1 MiB.
+	maxShard = 900 << 10
+	// fieldOwner is who owns the data in the API server's books.
+	fieldOwner = client.FieldOwner("keda-kaito-scaler")
+)
+
+// Archive is the ConfigMaps. It is for one goroutine at a time.
+type Archive struct {
+	// Reader reads from the API server itself: a cache would need the rights to
+	// list and to watch.
+	Reader client.Reader
+	Writer client.Writer
+	// Namespace is the scaler's own.
+	Namespace string
+	// there is what each shard had when this process read or wrote it last, so
+	// that nothing is written that is there already.
+	there [Shards]map[string][]byte
+}
+
+// maxKey is the longest key that a ConfigMap takes.
+const maxKey = 253
+
+// name is a shard's.
+func name(shard int) string { return prefix + strconv.Itoa(shard) }
+
+// shardOf is where an entry is kept.
+func shardOf(key string) int {
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(key))
+	return int(hash.Sum32() % Shards)
+}
+
+// Load reads all entries. What is too long to be ours is left out. A ConfigMap
+// that isn't there has none; the error is of those that can't be read.
+func (a *Archive) Load(ctx context.Context) (map[string][]byte, error) {
+	entries := map[string][]byte{}
+	var errs []error
+	for shard := range Shards {
+		var object corev1.ConfigMap
+		err := a.Reader.Get(ctx, client.ObjectKey{Namespace: a.Namespace, Name: name(shard)}, &object)
+		if client.IgnoreNotFound(err) != nil {
+			errs = append(errs, fmt.Errorf("read ConfigMap %s/%s: %w", a.Namespace, name(shard), err))
+			continue
+		}
+		a.there[shard] = object.BinaryData
+		for key, data := range object.BinaryData {
+			if len(data) <= MaxEntry && shardOf(key) == shard {
+				entries[key] = data
+			}
+		}
+	}
+	return entries, errors.Join(errs...)
+}
+
+// Save makes the entries all that is kept. It writes the ConfigMaps that would
+// have other data than when they were read or written last; one without entries
+// isn't made. An entry that is too long is left out.
+func (a *Archive) Save(ctx context.Context, entries map[string][]byte) error {
+	var shards [Shards]map[string][]byte
+	for key, data := range entries {
+		if len(data) > MaxEntry || len(key) > maxKey {
+			continue
+		}
+		shard := shardOf(key)
+		if shards[shard] == nil {
+			shards[shard] = map[string][]byte{}
+		}
+		shards[shard][key] = data
+	}
+	var errs []error
+	for shard, data := range shards {
+		bound(data)
+		if maps.EqualFunc(data, a.there[shard], slices.Equal) {
+			continue
+		}
+		// An apply, because RBAC can hold a patch to a name, and a POST it can't.
+		object := corev1apply.ConfigMap(name(shard), a.Namespace).WithBinaryData(data).
+			WithLabels(map[string]string{"app.kubernetes.io/managed-by": string(fieldOwner)})
+		if err := a.Writer.Apply(ctx, object, fieldOwner, client.ForceOwnership); err != nil {
+			errs = append(errs, fmt.Errorf("write ConfigMap %s/%s: %w", a.Namespace, name(shard), err))
+			continue
+		}
+		a.there[shard] = data
+	}
+	return errors.Join(errs...)
+}
+
+// bound drops entries of a shard until it is short enough: more than 100 in each
+// of the eight, in the order of their keys, so that the others stay.
+func bound(data map[string][]byte) {
+	total := 0
+	for _, key := range slices.SortedFunc(maps.Keys(data), strings.Compare) {
+		if total += len(key) + len(data[key]); total > maxShard {
+			delete(data, key)
+		}
+	}
+}

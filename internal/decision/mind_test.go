@@ -1,0 +1,408 @@
+package decision
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// saturates is the trigger of an InferenceSet with nothing but a bound.
+func saturates() policy.Trigger {
+	return policy.Trigger{
+		Saturation: &policy.Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond},
+		Bounds:     policy.Bounds{Min: 1, Max: 50},
+	}
+}
+
+// thinks lets a mind watch a fleet of workers for so long, and returns it with
+// the fleet as it is at the end.
+func thinks(m *Mind, trigger policy.Trigger, from, until time.Duration, desired int32, workers ...*worker) Fleet {
+	var f Fleet
+	for at := from; at <= until; at += 5 * time.Second {
+		now := t0.Add(at)
+		for _, w := range workers {
+			if w.Phase == Serving && !w.silent {
+				w.Expected = t0.Add(-time.Hour)
+				w.History.Add(w.page(now, at.Seconds()), 2*time.Minute)
+				w.Last = w.History.Newest()
+			}
+		}
+		all := make([]Replica, len(workers))
+		for i, w := range workers {
+			all[i] = w.Replica
+		}
+		f = fleet(desired, all...)
+		m.Evaluate(trigger, f, now)
+	}
+	return f
+}
+
+func TestAnAnswerBetweenJudgements(t *testing.T) {
+	var m Mind
+	f := thinks(&m, saturates(), 0, 3*time.Minute, 1, worksAt(15), worksAt(15))
+	judged := t0.Add(3 * time.Minute)
+	to := m.verdict.Replicas
+	if to < 3 || to > 5 {
+		t.Fatalf("three replicas' worth on one: %s", m.verdict.Reason)
+	}
+	for _, tt := range []struct {
+		story   string
+		desired int32
+		later   time.Duration
+		answer  Answer
+		want    int32
+		reason  string
+	}{
+		{"a moment later", 1, 4 * time.Second, Measured, to, fmt.Sprintf("1 → %d: demand ", to)},
+		{"the HPA is on its way", 2, 5 * time.Second, Measured, to, fmt.Sprintf("2 → %d: demand ", to)},
+		{"the HPA has got there", to, 6 * time.Second, Measured, to, fmt.Sprintf("%d is right, as judged at 1: demand ", to)},
+		{"somebody asked for more", 7, 7 * time.Second, Measured, 7, "7 until it is judged anew, last at 1: demand "},
+		{"the process was asleep", 1, time.Minute, Held, 1, "holding at 1: the fleet was judged last 1 min ago"},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			f.Desired = tt.desired
+			v := m.Answer(saturates(), f, judged.Add(tt.later))
+			if v.Answer != tt.answer || v.Value != float64(tt.want) || v.Desired != tt.desired || !strings.HasPrefix(v.Reason, tt.reason) {
+				t.Errorf("%v %v of %d: %s\nwant %v %v: %s…", v.Answer, v.Value, v.Desired, v.Reason, tt.answer, tt.want, tt.reason)
+			}
+			if len(v.Members) != 2 {
+				t.Errorf("%d members", len(v.Members))
+			}
+		})
+	}
+}
+
+func TestAMindThatHasNotJudgedHolds(t *testing.T) {
+	v := new(Mind).Answer(saturates(), fleet(4), t0)
+	if v.Answer != Held || v.Value != 4 || v.Replicas != 4 || v.Reason != "holding at 4: the fleet has not been judged yet" {
+		t.Errorf("%+v", v)
+	}
+}
+
+// What several calls of KEDA's cost in between teaches nothing.
+func TestAMindIsJudgedAtItsPaceHoweverOftenItIsAsked(t *testing.T) {
+	var often, seldom Mind
+	thinks(&often, saturates(), 0, 5*time.Minute, 1, worksAt(8))
+	w := worksAt(8)
+	for at := time.Duration(0); at <= 5*time.Minute; at += Pace {
+		for read := max(0, at-Pace+5*time.Second); read <= at; read += 5 * time.Second {
+			w.Expected = t0.Add(-time.Hour)
+			w.History.Add(w.page(t0.Add(read), read.Seconds()), 2*time.Minute)
+		}
+		w.Last = w.History.Newest()
+		seldom.Evaluate(saturates(), fleet(1, w.Replica), t0.Add(at))
+	}
+	if often.learned != seldom.learned {
+		t.Error("asked every 5 s it learned otherwise than asked every 15 s")
+	}
+}
+
+// A mind that remembers a day, and hasn't seen the last hour of it, releases
+// nothing before it has seen a whole window.
+func TestAGapIsNoIdleness(t *testing.T) {
+	var m Mind
+	workers := []*worker{worksAt(1), worksAt(1), worksAt(1), worksAt(1)}
+	f := thinks(&m, saturates(), 0, 20*time.Minute, 4, workers...)
+	if v := m.Answer(saturates(), f, t0.Add(20*time.Minute)); v.Value != 3 {
+		t.Fatalf("before the gap: %s", v.Reason)
+	}
+	m.watched = time.Time{}
+	for _, w := range workers {
+		w.History = History{}
+	}
+	window := DefaultTuning.DownFloor
+	if starts := time.Duration(DefaultTuning.DownStarts * float64(UsualColdStart)); starts > window {
+		window = starts
+	}
+	before, end := time.Hour+window-time.Minute, time.Hour+window
+	f = thinks(&m, saturates(), time.Hour, before, 4, workers...)
+	v := m.Answer(saturates(), f, t0.Add(before))
+	if v.Value != 4 || v.Answer != Held || !v.Waiting || !strings.Contains(v.Reason, "a step down not before it has been watched for another 1 min") {
+		t.Errorf("a minute before the window has been watched: %v %s", v.Value, v.Reason)
+	}
+	f = thinks(&m, saturates(), before, end, 4, workers...)
+	if v := m.Answer(saturates(), f, t0.Add(end)); v.Value != 3 {
+		t.Errorf("when it has been watched: %s", v.Reason)
+	}
+}
+
+// Kubernetes before 1.35 stays within a tenth, so what is published goes past
+// that.
+func TestAFixedToleranceIsGonePast(t *testing.T) {
+	for _, tt := range []struct {
+		desired, wanted int32
+		value           float64
+		replicas        int32
+		hpa             int32
+	}{
+		{2, 3, 3, 3, 3},
+		{10, 11, 12, 12, 12},
+		{20, 21, 23, 23, 23},
+		{20, 30, 30, 30, 30},
+		{12, 12, 12, 12, 12},
+		{5, 4, 4, 4, 4},
+		{12, 11, 10.79, 11, 11},
+	} {
+		f := fleet(tt.desired)
+		f.NoTolerance = true
+		v := Verdict{Answer: Measured, Replicas: tt.wanted, Reason: "x"}
+		v.publish(saturates(), f)
+		if v.Value != tt.value || v.Replicas != tt.replicas {
+			t.Errorf("%d → %d: published %v, said %d, want %v, %d", tt.desired, tt.wanted, v.Value, v.Replicas, tt.value, tt.replicas)
+		}
+		if got := HPA(v.Value, 1, tt.desired, fixedTolerance, fixedTolerance); got != tt.hpa {
+			t.Errorf("%d → %d: the HPA goes to %d, want %d", tt.desired, tt.wanted, got, tt.hpa)
+		}
+		if told := strings.Contains(v.Reason, "is published"); told != (tt.replicas > tt.wanted) {
+			t.Errorf("%d → %d: %s", tt.desired, tt.wanted, v.Reason)
+		}
+	}
+}
+
+func TestAValueIsDividedForTheHPAThatMultiplies(t *testing.T) {
+	trigger := saturates()
+	trigger.Use = policy.Value
+	v := Verdict{Answer: Measured, Replicas: 6}
+	v.publish(trigger, fleet(4))
+	if v.Value != 1.5 {
+		t.Errorf("%v published", v.Value)
+	}
+}
+
+// Nothing can be said of a page that lacks what saturation goes by, and its
+// owner is told what is missing.
+func TestMissingFamiliesAreTold(t *testing.T) {
+	var m Mind
+	w := worksAt(5)
+	f := thinks(&m, saturates(), 0, time.Minute, 2, w)
+	w.Last.Names = []string{"vllm:generation_tokens"}
+	w.Last.Families = w.Last.Families[:5]
+	m.Judge(saturates(), f, t0.Add(time.Minute))
+	v := m.Answer(saturates(), f, t0.Add(time.Minute))
+	if len(v.Missing) == 0 || v.Missing[0] != (Missing{Metric: familyGenerated, Nearest: "vllm:generation_tokens"}) {
+		t.Errorf("missing: %+v", v.Missing)
+	}
+}
+
+// guards is a queue's trigger with a guard.
+func guards() policy.Trigger {
+	return policy.Trigger{
+		Queue:  policy.Queue{Metric: familyWaiting, Target: 10, Guard: &policy.Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}},
+		Bounds: policy.Bounds{Min: 1, Max: 10},
+	}
+}
+
+func TestAFullFleetWithoutAQueueIsGuarded(t *testing.T) {
+	for _, tt := range []struct {
+		story  string
+		rps    float64
+		answer Answer
+		want   float64
+		reason string
+	}{
+		{"each is full: the HPA holds", 9, Held, 40, "holding at 4: vllm:num_requests_waiting is 0 in total on 4 replicas, 10 wanted on each, but the load needs "},
+		{"each idles: the queue has its way", 1, Measured, 0, "4 → 1: vllm:num_requests_waiting is 0"},
+	} {
+		var m Mind
+		f := thinks(&m, guards(), 0, 2*time.Minute, 4, worksAt(tt.rps), worksAt(tt.rps), worksAt(tt.rps), worksAt(tt.rps))
+		v := m.Answer(guards(), f, t0.Add(2*time.Minute))
+		if v.Answer != tt.answer || v.Value != tt.want || !strings.HasPrefix(v.Reason, tt.reason) {
+			t.Errorf("%s: %v %v: %s", tt.story, v.Answer, v.Value, v.Reason)
+		}
+	}
+	v := new(Mind).Answer(guards(), thinks(new(Mind), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1)), t0.Add(time.Minute))
+	if v.Value != 20 || !strings.HasSuffix(v.Reason, "but what the load needs is not known yet") {
+		t.Errorf("nothing known yet: %v %s", v.Value, v.Reason)
+	}
+}
+
+// The guard never makes the answer greater than the one on which the HPA holds,
+// and never stands in the way of more.
+func TestAGuardOnlyEverHolds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := fleet(rapid.Int32Range(1, 40).Draw(t, "desired"))
+		trigger := guards()
+		trigger.Queue.Target = rapid.Float64Range(.5, 50).Draw(t, "target")
+		queued := Verdict{
+			Answer: Measured, Desired: f.Desired, Reason: "so",
+			Value: rapid.Float64Range(0, 3000).Draw(t, "total"),
+		}
+		queued.Replicas = trigger.Bounds.Clamp(HPA(queued.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance))
+		var load *Load
+		if rapid.Bool().Draw(t, "known") {
+			load = &Load{Need: rapid.Float64Range(0, 60).Draw(t, "need")}
+		}
+		v := Guarded(queued, load, trigger, f)
+		hold := trigger.Queue.Target * float64(f.Desired)
+		switch {
+		case queued.Replicas >= f.Desired && (v.Value != queued.Value || v.Answer != queued.Answer):
+			t.Fatalf("%v became %v", queued, v)
+		case queued.Replicas < f.Desired && v.Value != queued.Value && v.Value != hold:
+			t.Fatalf("%v is neither the queue's %v nor the %v on which the HPA holds", v.Value, queued.Value, hold)
+		case load != nil && load.Need <= float64(f.Desired-1) && v.Value != queued.Value:
+			t.Fatalf("a need of %v keeps %d replicas", load.Need, f.Desired)
+		}
+		if got := HPA(v.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance); v.Answer == Held && got != f.Desired {
+			t.Fatalf("the HPA goes to %d on what should hold %d", got, f.Desired)
+		}
+	})
+}
+
+// What a mind answers is a whole number of replicas within the bounds, or, where
+// nothing is known, none.
+func TestWhatAMindAnswersIsWithinTheBounds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		trigger := saturates()
+		trigger.Bounds.Max = rapid.Int32Range(1, 12).Draw(t, "max")
+		var m Mind
+		var workers []*worker
+		for range rapid.IntRange(1, 4).Draw(t, "pods") {
+			w := worksAt(rapid.Float64Range(0, 14).Draw(t, "rps"))
+			w.waiting = float64(rapid.IntRange(0, 300).Draw(t, "waiting"))
+			w.silent = rapid.IntRange(0, 5).Draw(t, "silent") == 0
+			workers = append(workers, w)
+		}
+		desired := rapid.Int32Range(1, trigger.Bounds.Max).Draw(t, "desired")
+		f := thinks(&m, trigger, 0, 90*time.Second, desired, workers...)
+		v := m.Answer(trigger, f, t0.Add(90*time.Second))
+		if v.Answer == Unknown {
+			return
+		}
+		if v.Value != math.Trunc(v.Value) || v.Value < 1 || v.Value > float64(trigger.Bounds.Max) || v.Value != float64(v.Replicas) {
+			t.Fatalf("%v published, %d said: %s", v.Value, v.Replicas, v.Reason)
+		}
+		if len(v.Unreadable) > 0 && v.Replicas < desired {
+			t.Fatalf("released with pods unreadable: %s", v.Reason)
+		}
+	})
+}
+
+// A reading that is lost never turns a move back, and a longer queue never asks
+// for fewer replicas. (Of a greater throughput the mind also learns, so there is
+// no such rule for that.)
+func TestALostReadingNeverReversesAMind(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 5).Draw(t, "pods")
+		rates := make([]float64, n)
+		for i := range rates {
+			rates[i] = rapid.Float64Range(0, 14).Draw(t, "rps")
+		}
+		desired := rapid.Int32Range(1, 8).Draw(t, "desired")
+		silent := rapid.IntRange(0, n-1).Draw(t, "silent")
+		lacks := rapid.Bool().Draw(t, "lacks a family")
+		judged := func(waiting float64, lose bool) Verdict {
+			workers := make([]*worker, n)
+			for i, rps := range rates {
+				workers[i] = worksAt(rps)
+				workers[i].Pod = fmt.Sprintf("pod-%d", i)
+			}
+			var m Mind
+			const seen = 90 * time.Second
+			f := thinks(&m, saturates(), 0, seen, desired, workers...)
+			r := &f.Replicas[silent]
+			longer := workers[silent].page(t0.Add(seen+Pace), (seen + Pace).Seconds())
+			longer.Families[1].Sum = waiting
+			r.History.Add(longer, 2*time.Minute)
+			r.Last = longer
+			if lose {
+				if lacks {
+					r.Last = new(*r.Last)
+					r.Last.Families = slices.DeleteFunc(slices.Clone(r.Last.Families), func(f Family) bool { return f.Name == familySuccess })
+				} else {
+					r.Last, r.Failure, r.Expected = nil, "no answer within 2s", t0
+				}
+			}
+			m.watched = t0.Add(-time.Hour)
+			m.learned.Began = t0.Add(-time.Hour)
+			at := t0.Add(seen + Pace)
+			f.Freshness = time.Minute
+			m.Judge(saturates(), f, at)
+			return m.Answer(saturates(), f, at)
+		}
+		whole, lost := judged(0, false), judged(0, true)
+		if lost.Answer != Unknown && (whole.Replicas-desired)*(lost.Replicas-desired) < 0 {
+			t.Fatalf("whole: %s\nlost: %s", whole.Reason, lost.Reason)
+		}
+		if lost.Answer != Unknown && lost.Replicas < desired {
+			t.Fatalf("released on what can't be read: %s", lost.Reason)
+		}
+		if lost.Answer != Unknown && lost.Replicas > max(desired, whole.Replicas) {
+			t.Fatalf("ordered for what can't be read: whole: %s\nlost: %s", whole.Reason, lost.Reason)
+		}
+		more := rapid.Float64Range(0, 300).Draw(t, "more")
+		if longer := judged(more, false); longer.Replicas < whole.Replicas {
+			t.Fatalf("%s\nwith %v waiting: %s", whole.Reason, more, longer.Reason)
+		}
+	})
+}
+
+// One dead pod doesn't hold a fleet up for ever.
+func TestAPodThatWasGivenUpStandsForTheMostLoaded(t *testing.T) {
+	dead := worksAt(1)
+	dead.silent, dead.Failure = true, "no answer within 2s"
+	var m Mind
+	workers := []*worker{worksAt(1), worksAt(2), worksAt(1), dead}
+	for i, w := range workers {
+		w.Pod = fmt.Sprintf("pod-%d", i)
+	}
+	f := thinks(&m, saturates(), 0, 20*time.Minute, 4, workers...)
+	f.Replicas[3].Expected = t0
+	m.Judge(saturates(), f, t0.Add(20*time.Minute))
+	v := m.Answer(saturates(), f, t0.Add(20*time.Minute))
+	if v.Value != 3 || v.Answer != Bounded || len(v.Unreadable) != 1 || !v.Unreadable[0].Released || len(v.Read) != 3 {
+		t.Errorf("%v %v: %s, %+v, read %v", v.Answer, v.Value, v.Reason, v.Unreadable, v.Read)
+	}
+}
+
+// Six replicas that join a full one take over its load: they don't multiply it,
+// neither before they were seen for long enough nor when they have been.
+func TestWhoJoinsBringsNoLoad(t *testing.T) {
+	var m Mind
+	old := worksAt(14)
+	const before = 5 * time.Minute
+	thinks(&m, saturates(), 0, before, 7, old)
+	was := m.verdict.Load.Demand
+	workers := []*worker{old}
+	for range 6 {
+		w := worksAt(2)
+		w.ReadySince = t0.Add(before + time.Second)
+		workers = append(workers, w)
+	}
+	old.rps = 2
+	done := 14 * before.Seconds()
+	for at := before + 5*time.Second; at <= before+45*time.Second; at += 5 * time.Second {
+		now := t0.Add(at)
+		f := fleet(7)
+		for i, w := range workers {
+			w.Expected = t0.Add(-time.Hour)
+			page := w.page(now, (at - before).Seconds())
+			if i == 0 { // its counters go on
+				for j := range page.Families {
+					switch name := page.Families[j].Name; name {
+					case familySuccess:
+						page.Families[j].Sum += done
+					case familyPrompt:
+						page.Families[j].Sum += 1000 * done
+					case familyGenerated:
+						page.Families[j].Sum += 100 * done
+					}
+				}
+			}
+			w.running = 7
+			w.History.Add(page, 2*time.Minute)
+			w.Last = w.History.Newest()
+			f.Replicas = append(f.Replicas, w.Replica)
+		}
+		m.Evaluate(saturates(), f, now)
+		if is := m.verdict.Load.Demand; is > 1.5*was {
+			t.Errorf("%v after they joined the demand is %.1f, and was %.1f before", at-before, is, was)
+		}
+	}
+}

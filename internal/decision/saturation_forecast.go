@@ -1,0 +1,318 @@
+package decision
+
+import (
+	"math"
+	"time"
+)
+
+// A forecaster looks back over some minutes of demand: their mean, the straight
+// line through them, or what was a day ago, scaled to the present.
+type forecaster struct {
+	minutes int64
+	line    bool
+	daily   bool
+	// half is the mean's weight beside that of two hours, to which a load
+	// without a trend comes back.
+	half bool
+}
+
+// The forecasters of which the one with the smallest errors is believed. The
+// first, which knows nothing but now, stands until that is known.
+var forecasters = [...]forecaster{
+	{minutes: 3}, {minutes: 10}, {minutes: 30}, {minutes: 120},
+	{minutes: 10, line: true}, {minutes: 40, line: true}, {minutes: 20, daily: true},
+	{minutes: 3, half: true}, {minutes: 10, half: true},
+}
+
+const (
+	// ratios are the bins of demand ÷ forecast, by their logarithm: each is 2 %
+	// wide, from an eighth to eight times.
+	ratios    = 211
+	ratioStep = .02
+	// tides are three: the load ebbs, stands or flows.
+	tides = 3
+)
+
+// Errors are how a forecaster has done: the decayed mean square of its errors,
+// in seconds of work a second, over so many minutes, and how the demand that
+// came divides by what it foretold.
+type Errors struct {
+	Square, Minutes float64
+	Ratio           [tides][ratios]float32
+}
+
+func ratioBin(ratio float64) int {
+	return min(max(int(math.Round(math.Log(max(ratio, 1e-9))/ratioStep))+ratios/2, 0), ratios-1)
+}
+
+var binRatio = func() (values [ratios]float64) {
+	for i := range values {
+		values[i] = math.Exp(float64(i-ratios/2) * ratioStep)
+	}
+	return values
+}()
+
+// demandAt is the demand of a minute, if it is known.
+func (l *Learned) demandAt(m int64) (float64, bool) {
+	if m < minute(l.Began) || m > minute(l.At) || m <= minute(l.At)-remembered {
+		return 0, false
+	}
+	d := l.Demand[slot(m)]
+	return float64(d), d >= 0
+}
+
+// foretell is the demand so many minutes after the minute now, from what was
+// known then.
+func (l *Learned) foretell(f forecaster, now, ahead int64) (float64, bool) {
+	if f.daily {
+		return l.yesterday(f.minutes, now, ahead)
+	}
+	var n, sumX, sumY, sumXX, sumXY float64
+	for i := range f.minutes {
+		y, known := l.demandAt(now - i)
+		if !known {
+			continue
+		}
+		x := -float64(i)
+		n++
+		sumX += x
+		sumY += y
+		sumXX += x * x
+		sumXY += x * y
+	}
+	if n == 0 || f.minutes > 3 && n < float64(f.minutes)/2 {
+		return 0, false
+	}
+	mean := sumY / n
+	if f.half {
+		long, known := l.foretell(forecaster{minutes: 120}, now, 0)
+		return (mean + long) / 2, known
+	}
+	if !f.line {
+		return mean, true
+	}
+	slope := (sumXY - sumX*mean) / (sumXX - sumX*sumX/n)
+	return max(0, mean+slope*(float64(ahead)-sumX/n)), true
+}
+
+// yesterday is the demand of a day before that time, scaled by how the last
+// minutes compare with those of a day before them.
+func (l *Learned) yesterday(minutes, now, ahead int64) (float64, bool) {
+	const day = 24 * 60
+	today, known1 := l.foretell(forecaster{minutes: minutes}, now, 0)
+	before, known2 := l.foretell(forecaster{minutes: minutes}, now-day, 0)
+	then, known3 := l.foretell(forecaster{minutes: 5}, now+ahead-day+2, 0)
+	if !known1 || !known2 || !known3 || before <= 0 {
+		return 0, false
+	}
+	return then * min(today/before, 4), true
+}
+
+// check compares what was foretold for the minute that has just ended with
+// what it brought.
+func (l *Learned) check(s Saturation, ended int64) {
+	came, known := l.demandAt(ended)
+	if !known {
+		return
+	}
+	reach := l.reach(s)
+	keep := math.Exp2(-1 / s.Tuning.Remember.Minutes())
+	for i, f := range forecasters {
+		told, known := l.foretell(f, ended-reach, reach)
+		if !known {
+			continue
+		}
+		e := &l.Errors[i]
+		off := came - told
+		e.Square = e.Square*keep + off*off
+		e.Minutes = e.Minutes*keep + 1
+		for tide := range e.Ratio {
+			for j := range e.Ratio[tide] {
+				e.Ratio[tide][j] *= float32(keep)
+			}
+		}
+		if came > 0 || told > 0 {
+			e.Ratio[l.tide(told, ended-reach)][ratioBin(came/max(told, 1e-9))]++
+		}
+	}
+}
+
+// tide tells by what is foretold whether the load is lower, as high or higher
+// than over two hours: one that has swung away may come back.
+func (l *Learned) tide(told float64, now int64) int {
+	long, known := l.foretell(forecaster{minutes: 120}, now, 0)
+	switch {
+	case known && told < .8*long:
+		return 0
+	case known && told > 1.25*long:
+		return 2
+	}
+	return 1
+}
+
+// fewest minutes of errors say something of a forecaster.
+const fewest = 15
+
+// best is the forecaster with the smallest errors.
+func (l *Learned) best() int {
+	best, least := 0, math.Inf(1)
+	for i := range l.Errors {
+		e := &l.Errors[i]
+		if e.Minutes < fewest {
+			continue
+		}
+		if square := e.Square / e.Minutes; square < least {
+			best, least = i, square
+		}
+	}
+	return best
+}
+
+// outlook is what is to be expected of the demand.
+type outlook struct {
+	// now is the demand as it is, soon what it is taken to be when a replica
+	// that is ordered now serves, most what it is at most, all in seconds of
+	// work a second; swings are the weights of the bins of what comes ÷ what is
+	// foretold.
+	now, soon, most float64
+	swings          [ratios]float64
+}
+
+// outlook believes the best forecaster, unless the load is beyond anything that
+// it was ever wrong by: then the load is what the last minutes say.
+func (l *Learned) outlook(s Saturation, now time.Time) outlook {
+	var o outlook
+	at := minute(now)
+	latest, _ := l.foretell(forecasters[0], at, 0)
+	which := l.best()
+	// In the first hour the peak may be still to come.
+	o.most = max(l.Highest, latest) * (s.Tuning.Cap + max(0, .4*(1-now.Sub(l.Began).Hours())))
+	level, known1 := l.foretell(forecasters[which], at, 0)
+	soon, known2 := l.foretell(forecasters[which], at, l.reach(s))
+	o.weigh(&l.Errors[which], l.tide(soon, at))
+	if !known1 || !known2 || latest > level*o.quantile(s.Tuning.Surprise) {
+		level, soon = latest, latest
+	}
+	o.now, o.soon = level, min(soon, o.most)
+	return o
+}
+
+// weigh takes a forecaster's errors in the same tide for the swings, beside
+// those in all of them with the weight of half an hour, and a prior that fades
+// within an hour: a standard deviation of 15 %.
+func (o *outlook) weigh(e *Errors, tide int) {
+	const pooled = 30
+	prior := max(0, 30-e.Minutes/2)
+	share := pooled / max(pooled, e.Minutes)
+	for i := range o.swings {
+		if prior > 0 {
+			x := float64(i-ratios/2) * ratioStep / .15
+			o.swings[i] = prior * math.Exp(-x*x/2) * ratioStep / .15 / math.Sqrt(2*math.Pi)
+		}
+		for t := range e.Ratio {
+			if t == tide {
+				o.swings[i] += float64(e.Ratio[t][i])
+			} else {
+				o.swings[i] += share * float64(e.Ratio[t][i])
+			}
+		}
+	}
+}
+
+func (o *outlook) quantile(q float64) float64 {
+	total := 0.0
+	for _, w := range o.swings {
+		total += w
+	}
+	sum := 0.0
+	for i, w := range o.swings {
+		sum += w
+		if sum >= q*total {
+			return binRatio[i]
+		}
+	}
+	return binRatio[ratios-1]
+}
+
+// mixture are the n demands that a minute may bring, in seconds of work a
+// second, with the requests that each stands for.
+type mixture struct {
+	demand, requests [ratios]float64
+	n                int
+	all              float64
+}
+
+// around are the swings around a level of demand.
+func (o *outlook) around(level float64) *mixture {
+	m := &mixture{}
+	most := max(o.most, level)
+	for i, weight := range o.swings {
+		if weight < 1e-3 {
+			continue
+		}
+		d := min(level*binRatio[i], most)
+		m.demand[m.n], m.requests[m.n] = d, weight*d
+		m.all += weight * d
+		m.n++
+	}
+	return m
+}
+
+// misses is the share of requests that would be late with so much capacity, in
+// seconds of work a second.
+func (m *mixture) misses(capacity float64, late *curve) float64 {
+	if m.all == 0 {
+		return 0
+	}
+	missed, per := 0.0, 1/capacity
+	for i := range m.n {
+		missed += m.requests[i] * late.at(m.demand[i]*per)
+	}
+	return missed / m.all
+}
+
+// budget are the shares of requests that may miss: on average over what
+// rounding up to a whole replica adds, and at worst, where it adds nothing.
+type budget struct{ mean, worst, replica float64 }
+
+// capacity is the least that keeps to the budget.
+func (o *outlook) capacity(level float64, b budget, late *curve) float64 {
+	if level <= 0 {
+		return 0
+	}
+	swings := o.around(level)
+	enough := func(capacity float64) bool {
+		if swings.misses(capacity, late) > b.worst {
+			return false
+		}
+		sum := 0.0
+		for s := .125; s < 1 && sum <= 4*b.mean; s += .25 {
+			sum += swings.misses(capacity+s*b.replica, late)
+		}
+		return sum <= 4*b.mean
+	}
+	low, high := level*.5, level*16
+	for range 12 {
+		if middle := math.Sqrt(low * high); enough(middle) {
+			high = middle
+		} else {
+			low = middle
+		}
+	}
+	return high
+}
+
+// reach is how many minutes lie between a load's first sign and a replica that
+// serves because of it: a cold start, the minute over which a load is seen, and
+// one for deciding.
+func (l *Learned) reach(s Saturation) int64 { return int64(l.coldStart(s)/time.Minute) + 2 }
+
+// highest is the greatest demand of a minute within a day.
+func (l *Learned) highest(now time.Time) float64 {
+	most := 0.0
+	for m := max(minute(l.Began), minute(now)-remembered+1); m < minute(now); m++ {
+		d, _ := l.demandAt(m)
+		most = max(most, d)
+	}
+	return most
+}

@@ -1,0 +1,150 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+)
+
+// Saturation asks for as many replicas as the load needs while users are served
+// as promised. What a replica can do is learned from the pods.
+type Saturation struct {
+	// TTFT is what users are promised until the first token, 100 ms to 1 min.
+	TTFT time.Duration
+	// ITL is the mean time between tokens that they are promised, 5 ms to 1 s.
+	ITL time.Duration
+}
+
+// The promises unless others are given: as fast as people read on, and begin to
+// wonder.
+const (
+	DefaultTTFT = 2 * time.Second
+	DefaultITL  = 60 * time.Millisecond
+)
+
+const (
+	minTTFT = 100 * time.Millisecond
+	maxTTFT = time.Minute
+	minITL  = 5 * time.Millisecond
+	maxITL  = time.Second
+)
+
+// GuardQueues is whether a queue has a Guard unless its owner says otherwise.
+const GuardQueues = false
+
+// The families that saturation is judged by, beside FamilyRunning,
+// FamilyWaiting and FamilyFinished.
+const (
+	FamilyKV        = usagePerc
+	FamilyPrompt    = "vllm:prompt_tokens_total"
+	FamilyGenerated = "vllm:generation_tokens_total"
+	FamilyTTFT      = "vllm:time_to_first_token_seconds"
+	FamilyITL       = "vllm:inter_token_latency_seconds"
+	// FamilySteps counts the engine's iterations, FamilyTPOT answers by the mean
+	// time between their tokens.
+	FamilySteps = "vllm:iteration_tokens_total"
+	FamilyTPOT  = "vllm:request_time_per_output_token_seconds"
+	// FamilyRejected counts requests that KAITO's guard turned away, and is on no
+	// page without it.
+	FamilyRejected = "kaito_ratelimit_rejected_total"
+)
+
+// saturationWindow is how far back saturation looks: a minute, after one that a
+// pod may have been silent for.
+const saturationWindow = 2 * time.Minute
+
+var saturationFamilies = []string{
+	FamilyRunning, FamilyWaiting, FamilyFinished, FamilyKV, FamilyPrompt, FamilyGenerated,
+	FamilyTTFT, FamilyITL, FamilySteps, FamilyTPOT, FamilyRejected,
+}
+
+// Learned is what is promised where a verdict rests on what was learned, nil for
+// a trigger that learns nothing.
+func (t Trigger) Learned() *Saturation {
+	switch {
+	case t.List != nil:
+		return nil
+	case t.Saturation != nil:
+		return t.Saturation
+	}
+	return t.Queue.Guard
+}
+
+// saturationUp is no brake: the decision has one of its own. A replica may be
+// ordered for each that there may be.
+func saturationUp(bounds Bounds) Pace {
+	return Pace{Cooldown: 15 * time.Second, Step: max(1, bounds.Max)}
+}
+
+// saturationDown has the HPA see a step down twice, perhaps from two replicas of
+// the scaler. One is of a tenth of the fleet, one replica at least.
+func saturationDown(bounds Bounds) Pace {
+	return Pace{Window: 30 * time.Second, Cooldown: time.Minute, Step: max(1, bounds.Max/10)}
+}
+
+// promise reads what users are promised.
+func (p *parser) promise(ttft, itl string) *Saturation {
+	return &Saturation{
+		TTFT: p.within(ttft, minTTFT, maxTTFT, DefaultTTFT),
+		ITL:  p.within(itl, minITL, maxITL, DefaultITL),
+	}
+}
+
+// within reads a duration within [low, high], or takes the usual one.
+func (p *parser) within(key string, low, high, usual time.Duration) time.Duration {
+	value, given := p.get(key)
+	if !given {
+		return usual
+	}
+	d, err := duration(value)
+	if err != nil || d < low || d > high {
+		p.refuse(key, value, fmt.Sprintf("must be from %s to %s, such as %s", told(low), told(high), told(usual)))
+		return usual
+	}
+	return d
+}
+
+// told is a promise as people write it: 1m, not 1m0s.
+func told(d time.Duration) string {
+	if d%time.Minute == 0 {
+		return fmt.Sprintf("%dm", d/time.Minute)
+	}
+	return d.String()
+}
+
+// write adds what is promised to a trigger's metadata.
+func (s *Saturation) write(metadata map[string]string) {
+	metadata[metaTTFT], metadata[metaITL] = told(s.TTFT), told(s.ITL)
+}
+
+// explain says what the policy will do. Its constants are those of the
+// decision, which docs/saturation.md explains.
+func (s *Saturation) explain(p Policy) []string {
+	up := "Up: straight to what the load needs"
+	if p.Up.Step < p.Bounds.Max-p.Bounds.Min {
+		up = "Up: towards what the load needs, " + p.Up.step()
+	}
+	return []string{
+		fmt.Sprintf("Promised: %s until the first token and %s between tokens, in the mean of an answer.", told(s.TTFT), told(s.ITL)),
+		"Learned from the pods: what a replica can do while that is kept, what a request costs, how the load grows, how long a replica takes to start.",
+		"Measured: arriving requests × their cost, as replicas that are filled as far as is safe, and those who wait.",
+		up + ", with what it is expected to grow until a new replica serves" + p.Up.seen() + ". Replicas that are starting count.",
+		fmt.Sprintf("Down: %s, when the need of the last two cold starts, of 10 min at least, has fitted on one replica less%s.",
+			p.Down.step(), p.Down.seen()),
+		"Until a replica has been seen at work it is taken for what KAITO's benchmark measured; nothing is released before the first such window is over.",
+		"Nothing is released while a replica can't be read.",
+	}
+}
+
+// guarded says what a queue's guard does.
+func (s *Saturation) guarded() string {
+	return fmt.Sprintf("Guarded: it doesn't go down while what was learned says that one replica less can't keep %s until the first token and %s between tokens.",
+		told(s.TTFT), told(s.ITL))
+}
+
+// stepOf is a number of replicas at a time.
+func stepOf(n int32) string {
+	if n <= 1 {
+		return "one replica"
+	}
+	return replicas(n)
+}

@@ -1,0 +1,156 @@
+package scaler
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// Judges judges every fleet of which something is learned, at decision.Pace of
+// wall time and whether or not KEDA asks: every replica of the scaler learns
+// alike, and whichever KEDA comes to answers from memory.
+type Judges struct {
+	fleets Fleets
+	// started tells whether the fleets have been looked at once.
+	started func() bool
+	log     logr.Logger
+
+	// mu guards minds and recalled, but not what the minds hold.
+	mu    sync.Mutex
+	minds map[charge]*mind
+	// recalled is what the archive had of fleets that nobody has asked for yet.
+	recalled map[string][]byte
+	// said is the archive's newest error, took whether anything was taken over.
+	said string
+	took bool
+}
+
+// charge is what one mind judges. Other promises are learned anew: which answers
+// were late is a part of what is learned.
+type charge struct {
+	key     types.NamespacedName
+	page    policy.Page
+	promise policy.Saturation
+}
+
+// mind is a decision.Mind that several use.
+type mind struct {
+	// mu guards what follows. It is held while a fleet is judged, which waits for
+	// nobody.
+	mu sync.Mutex
+	decision.Mind
+	// trigger is the newest of those that the mind is charged with.
+	trigger policy.Trigger
+}
+
+// NewJudges makes Judges, who begin with Run.
+func NewJudges(fleets Fleets, started func() bool, log logr.Logger) *Judges {
+	return &Judges{fleets: fleets, started: started, log: log, minds: map[charge]*mind{}}
+}
+
+// chargeOf is false for a trigger that learns nothing.
+func chargeOf(trigger policy.Trigger) (charge, bool) {
+	promise := trigger.Learned()
+	if promise == nil {
+		return charge{}, false
+	}
+	key := types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet}
+	return charge{key, trigger.Page, *promise}, true
+}
+
+// Ask tells by which triggers a fleet is scaled. What was learned for others is
+// forgotten.
+func (j *Judges) Ask(key types.NamespacedName, triggers []policy.Trigger) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var asked []charge
+	for _, trigger := range triggers {
+		c, learns := chargeOf(trigger)
+		// The first has the bounds that are in force.
+		if !learns || slices.Contains(asked, c) {
+			continue
+		}
+		asked = append(asked, c)
+		m := j.minds[c]
+		if m == nil {
+			m = &mind{}
+			j.minds[c] = m
+			j.begin(c, m)
+		}
+		m.mu.Lock()
+		m.trigger = trigger
+		m.mu.Unlock()
+	}
+	for c := range j.minds {
+		if c.key == key && !slices.Contains(asked, c) {
+			delete(j.minds, c)
+		}
+	}
+}
+
+// Run judges until ctx is done.
+func (j *Judges) Run(ctx context.Context) error {
+	for {
+		// On the quarter minute, as every other replica of the scaler does.
+		timer := time.NewTimer(untilNext(time.Now(), decision.Pace))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		if j.started() {
+			j.judge(time.Now())
+		}
+	}
+}
+
+// untilNext is how long it is until the next multiple of a pace.
+func untilNext(now time.Time, pace time.Duration) time.Duration {
+	return now.Truncate(pace).Add(pace).Sub(now)
+}
+
+// judge judges every fleet once.
+func (j *Judges) judge(now time.Time) {
+	for c, m := range j.all() {
+		fleet, known := j.fleets.Fleet(c.key, c.page)
+		if !known {
+			continue
+		}
+		m.mu.Lock()
+		m.Judge(m.trigger, fleet, now)
+		m.mu.Unlock()
+	}
+}
+
+// all are the minds of this moment.
+func (j *Judges) all() map[charge]*mind {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return maps.Clone(j.minds)
+}
+
+// Answer is the verdict on a fleet by a trigger of KEDA's.
+func (j *Judges) Answer(trigger policy.Trigger, fleet decision.Fleet, now time.Time) decision.Verdict {
+	c, learns := chargeOf(trigger)
+	if !learns {
+		return decision.Evaluate(trigger, fleet, now)
+	}
+	j.mu.Lock()
+	m := j.minds[c]
+	j.mu.Unlock()
+	if m == nil { // made a moment ago
+		m = &mind{}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.Mind.Answer(trigger, fleet, now)
+}

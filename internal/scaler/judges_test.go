@@ -1,0 +1,294 @@
+package scaler
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// loaded is a fleet of desired replicas, of which so many serve, each of them so
+// many requests a second since the beginning.
+type loaded struct {
+	mu      sync.Mutex
+	began   time.Time
+	desired int32
+	pods    []string
+	rps     float64
+	// asked are the times at which the fleet was looked at.
+	asked []time.Time
+}
+
+func (l *loaded) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	l.asked = append(l.asked, now)
+	fleet := decision.Fleet{Desired: l.desired, Freshness: 15 * time.Second, Interval: 5 * time.Second, Grace: 10 * time.Minute}
+	for _, pod := range l.pods {
+		r := decision.Replica{Pod: pod, Phase: decision.Serving, Expected: l.began}
+		for at := now.Add(-100 * time.Second); !at.After(now); at = at.Add(5 * time.Second) {
+			if !at.Before(l.began) {
+				r.History.Add(l.page(at), 2*time.Minute)
+			}
+		}
+		r.Last = r.History.Newest()
+		fleet.Replicas = append(fleet.Replicas, r)
+	}
+	return fleet, key == phi4
+}
+
+func (l *loaded) page(at time.Time) *decision.Sample {
+	done := l.rps * at.Sub(l.began).Seconds()
+	s := &decision.Sample{At: at, ProcessStart: 1}
+	for name, value := range map[string]float64{
+		policy.FamilyRunning: 5, policy.FamilyWaiting: 0, policy.FamilyKV: .2,
+		policy.FamilyFinished: done, policy.FamilyPrompt: 1000 * done, policy.FamilyGenerated: 100 * done,
+	} {
+		s.Families = append(s.Families, decision.Family{Name: name, Sum: value, Engines: 1})
+	}
+	return s
+}
+
+// saturating is default/phi-4's trigger with nothing but a bound.
+var saturating = policy.Trigger{
+	Namespace: "default", InferenceSet: "phi-4", Bounds: policy.Bounds{Min: 1, Max: 8},
+	Saturation: &policy.Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond},
+}
+
+// shelf is an archive in memory.
+type shelf struct {
+	mu      sync.Mutex
+	entries map[string][]byte
+	saves   int
+	broken  error
+}
+
+func (s *shelf) Load(context.Context) (map[string][]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.entries), s.broken
+}
+
+func (s *shelf) Save(ctx context.Context, entries map[string][]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken == nil && ctx.Err() == nil {
+		s.entries = entries
+		s.saves++
+	}
+	return errors.Join(s.broken, ctx.Err())
+}
+
+func ready() bool { return true }
+
+// learnsSince is when the mind on the one fleet learned first.
+func learnsSince(j *Judges) time.Time {
+	c, _ := chargeOf(saturating)
+	m := j.all()[c]
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	began, _ := m.Since()
+	return began
+}
+
+// at judges run for so long on a fleet.
+func at(t *testing.T, j *Judges, d time.Duration) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := j.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	time.Sleep(d)
+	stop()
+	running.Wait()
+}
+
+func TestFleetsAreJudgedOnTheQuarterMinuteWhoeverAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0", "b-0"}, rps: 14}
+		j := NewJudges(l, ready, logr.Discard())
+		j.Ask(phi4, []policy.Trigger{saturating})
+		time.Sleep(4 * time.Second) // not on the quarter
+		at(t, j, 2*time.Minute)
+		if len(l.asked) != 8 {
+			t.Errorf("judged %d times in two minutes", len(l.asked))
+		}
+		for _, when := range l.asked {
+			if !when.Truncate(decision.Pace).Equal(when) {
+				t.Errorf("judged at %v", when)
+			}
+		}
+		// Asked by KEDA a hundred times, it answers the same.
+		fleet, _ := l.Fleet(phi4, policy.Page{})
+		first := j.Answer(saturating, fleet, time.Now())
+		if first.Answer != decision.Measured || first.Replicas < 2 || !strings.Contains(first.Reason, ": demand ") {
+			t.Errorf("%v %d: %s", first.Answer, first.Replicas, first.Reason)
+		}
+		for range 100 {
+			if v := j.Answer(saturating, fleet, time.Now()); v.Value != first.Value || v.Reason != first.Reason {
+				t.Fatalf("%s, then %s", first.Reason, v.Reason)
+			}
+		}
+	})
+}
+
+func TestNobodyIsJudgedBeforeItWasRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &loaded{began: time.Now(), desired: 1, pods: []string{"a-0"}}
+		j := NewJudges(l, func() bool { return false }, logr.Discard())
+		j.Ask(phi4, []policy.Trigger{saturating})
+		at(t, j, time.Minute)
+		if len(l.asked) > 0 {
+			t.Errorf("judged %d times", len(l.asked))
+		}
+	})
+}
+
+func TestWhatWasLearnedForOthersIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0"}, rps: 3}
+		j := NewJudges(l, ready, logr.Discard())
+		hasty := saturating
+		hasty.Saturation = &policy.Saturation{TTFT: time.Second, ITL: 60 * time.Millisecond}
+		queue := policy.Trigger{Namespace: "default", InferenceSet: "phi-4", Queue: policy.Queue{Metric: waitingMetric, Target: 10}}
+		for _, tt := range []struct {
+			story    string
+			triggers []policy.Trigger
+			want     int
+		}{
+			{"one", []policy.Trigger{saturating}, 1},
+			{"its ScaledObject and its annotations", []policy.Trigger{saturating, saturating}, 1},
+			{"another promise beside it", []policy.Trigger{saturating, hasty}, 2},
+			{"another promise", []policy.Trigger{hasty}, 1},
+			{"a threshold", []policy.Trigger{queue}, 0},
+			{"nothing", nil, 0},
+		} {
+			j.Ask(phi4, tt.triggers)
+			if len(j.minds) != tt.want {
+				t.Errorf("%s: %d are judged, want %d", tt.story, len(j.minds), tt.want)
+			}
+		}
+		fleet, _ := l.Fleet(phi4, policy.Page{})
+		if v := j.Answer(saturating, fleet, time.Now()); v.Answer != decision.Held || v.Value != 1 {
+			t.Errorf("of one that is forgotten: %v %s", v.Answer, v.Reason)
+		}
+	})
+}
+
+func TestWhatIsLearnedOutlivesTheLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
+		kept := &shelf{entries: map[string][]byte{"default.gone_00000000": {1, 2, 3}}}
+		leads := make(chan struct{})
+		close(leads)
+		began := time.Now()
+
+		leader := NewJudges(l, ready, logr.Discard())
+		leader.Ask(phi4, []policy.Trigger{saturating})
+		ctx, stop := context.WithCancel(t.Context())
+		var keeping sync.WaitGroup
+		keeping.Go(func() { _ = leader.Keep(ctx, kept, leads) })
+		at(t, leader, 12*time.Minute)
+		if kept.saves != 2 {
+			t.Errorf("written %d times in 12 minutes", kept.saves)
+		}
+		stop()
+		keeping.Wait()
+		if kept.saves != 3 || len(kept.entries) != 1 {
+			t.Errorf("written %d times by its end, with %d entries", kept.saves, len(kept.entries))
+		}
+
+		var said []string
+		log := funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{})
+		next := NewJudges(l, ready, log)
+		next.Ask(phi4, []policy.Trigger{saturating})
+		ctx, stop = context.WithCancel(t.Context())
+		keeping.Go(func() { _ = next.Keep(ctx, kept, make(chan struct{})) })
+		synctest.Wait()
+		if since := learnsSince(next); since.Sub(began) > 30*time.Second {
+			t.Errorf("it has known the fleet since %v", since.Sub(began))
+		}
+		if len(said) != 1 || !strings.Contains(said[0], `"took over what was learned" "inferenceSets"=1`) {
+			t.Errorf("log: %q", said)
+		}
+		saves := kept.saves
+		time.Sleep(20 * time.Minute)
+		stop()
+		keeping.Wait()
+		if kept.saves != saves {
+			t.Error("one that doesn't lead has written")
+		}
+	})
+}
+
+// Nothing is written over what couldn't be read, and nothing is told twice.
+func TestAnArchiveThatIsAwayIsNotWrittenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0"}, rps: 5}
+		kept := &shelf{broken: errors.New("no route to host")}
+		leads := make(chan struct{})
+		close(leads)
+		var said []string
+		j := NewJudges(l, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
+		j.Ask(phi4, []policy.Trigger{saturating})
+		ctx, stop := context.WithCancel(t.Context())
+		var keeping sync.WaitGroup
+		keeping.Go(func() { _ = j.Keep(ctx, kept, leads) })
+		at(t, j, 10*time.Minute)
+		if kept.saves > 0 || len(said) != 1 {
+			t.Errorf("written %d times, log %q", kept.saves, said)
+		}
+		kept.mu.Lock()
+		kept.broken, kept.entries = nil, map[string][]byte{}
+		c, _ := chargeOf(saturating)
+		kept.entries[c.entry()] = []byte("whatever")
+		kept.mu.Unlock()
+		time.Sleep(6 * time.Minute)
+		stop()
+		keeping.Wait()
+		if kept.saves == 0 {
+			t.Error("never written once it was back")
+		}
+		if len(said) != 2 || !strings.Contains(said[1], "learning anew") {
+			t.Errorf("log %q", said)
+		}
+	})
+}
+
+func TestKEDAIsAnsweredByTheJudges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
+		j := NewJudges(l, ready, logr.Discard())
+		j.Ask(phi4, []policy.Trigger{saturating})
+		s, heard := service(l)
+		s.Verdicts = j
+		ref := trigger("threshold", "", "saturation", "true", "maxReplicas", "8", "minReplicas", "1")
+		if _, err := ask(t, s, ref); err != nil || heard.last.Answer != decision.Held || heard.last.Value != 2 {
+			t.Errorf("before anything was judged: %v, %+v", err, heard.last)
+		}
+		at(t, j, time.Minute)
+		if _, err := ask(t, s, ref); err != nil || heard.last.Answer != decision.Measured || heard.last.Load == nil {
+			t.Errorf("%v, %+v", err, heard.last)
+		}
+		if _, err := ask(t, s, trigger("threshold", "", "saturation", "yes")); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("a key that isn't understood: %v", err)
+		}
+	})
+}

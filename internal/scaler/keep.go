@@ -1,0 +1,169 @@
+package scaler
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+)
+
+// Archive keeps what was learned beyond the life of a process: some bytes for
+// each entry.
+type Archive interface {
+	Load(ctx context.Context) (map[string][]byte, error)
+	Save(ctx context.Context, entries map[string][]byte) error
+}
+
+const (
+	// keepEvery is how often the leader writes what was learned down, and the
+	// others read it: in five minutes a fleet teaches little that is new.
+	keepEvery = 5 * time.Minute
+	// askAgain is how soon an archive that couldn't be read is read again.
+	askAgain = 15 * time.Second
+	// atTheEnd bounds the last writing of a process that is told to stop.
+	atTheEnd = 2 * time.Second
+)
+
+// Keep takes over what the archive has, and keeps it in line with what is
+// learned: who leads writes, every so often and in the end, and the others take
+// over what the leader knows, so that all of them answer alike. Nobody writes
+// who hasn't read what is there. It ends with ctx.
+func (j *Judges) Keep(ctx context.Context, archive Archive, leads <-chan struct{}) error {
+	read := j.read(ctx, archive)
+	for {
+		wait := keepEvery
+		if !read {
+			wait = askAgain
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			if read && over(leads) {
+				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), atTheEnd)
+				defer cancel()
+				j.write(last, archive)
+			}
+			return nil
+		case <-timer.C:
+		}
+		if read && over(leads) {
+			j.write(ctx, archive)
+		} else if j.read(ctx, archive) {
+			read = true
+		}
+	}
+}
+
+func over(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+// entry is a charge's key in the archive. No name of Kubernetes' has an
+// underscore, and no namespace a dot.
+func (c charge) entry() string {
+	apart := fnv.New32a()
+	_, _ = fmt.Fprintf(apart, "%+v %+v", c.page, c.promise)
+	return fmt.Sprintf("%s.%s_%08x", c.key.Namespace, c.key.Name, apart.Sum32())
+}
+
+// read takes over what the archive has; false if it can't be read.
+func (j *Judges) read(ctx context.Context, archive Archive) bool {
+	entries, err := archive.Load(ctx)
+	if ctx.Err() == nil {
+		j.say("what was learned before can't be read, trying again", err)
+	}
+	if err != nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.recalled = entries
+	taken := 0
+	for c, m := range j.minds {
+		if j.begin(c, m) {
+			taken++
+		}
+	}
+	if taken > 0 {
+		j.log.V(j.quiet()).Info("took over what was learned", "inferenceSets", taken)
+	}
+	return true
+}
+
+// quiet is the level for what is only news the first time. It needs mu.
+func (j *Judges) quiet() int {
+	level := 0
+	if j.took {
+		level = 1
+	}
+	j.took = true
+	return level
+}
+
+// begin lets a mind take over what was recalled of its fleet, if anything was. It
+// needs mu.
+func (j *Judges) begin(c charge, m *mind) bool {
+	memory, found := j.recalled[c.entry()]
+	if !found {
+		return false
+	}
+	delete(j.recalled, c.entry())
+	recalled, err := decision.Recall(memory, time.Now())
+	if err != nil {
+		j.log.Info("what was learned before can't be used, learning anew", "inferenceSet", c.key, "why", err.Error())
+		return false
+	}
+	m.mu.Lock()
+	m.Adopt(recalled)
+	m.mu.Unlock()
+	began, at := recalled.Since()
+	j.log.V(1).Info("took over what was learned", "inferenceSet", c.key, "from", began, "until", at)
+	return true
+}
+
+// write puts all that is learned into the archive.
+func (j *Judges) write(ctx context.Context, archive Archive) {
+	entries := map[string][]byte{}
+	for c, m := range j.all() {
+		m.mu.Lock()
+		memory := m.Memory()
+		m.mu.Unlock()
+		if memory != nil {
+			entries[c.entry()] = memory
+		}
+	}
+	// What nobody has asked for yet is kept until everybody was looked at.
+	if !j.started() {
+		j.mu.Lock()
+		for key, memory := range j.recalled {
+			if _, learned := entries[key]; !learned {
+				entries[key] = memory
+			}
+		}
+		j.mu.Unlock()
+	}
+	j.say("what was learned can't be written down, trying again", archive.Save(ctx, entries))
+}
+
+// say logs an error that wasn't there the last time.
+func (j *Judges) say(what string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	j.mu.Lock()
+	news := text != j.said && text != ""
+	j.said = text
+	j.mu.Unlock()
+	if news {
+		j.log.Error(err, what)
+	}
+}

@@ -1,0 +1,207 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
+)
+
+// Outcome is what a contender came to, and the knob that it found for it.
+type Outcome struct {
+	Result *simulate.Result
+	Knob   string
+}
+
+// Contender is a policy in a comparison.
+type Contender struct {
+	Name string
+	// Words describe it.
+	Words string
+	// Standing is set if it comes to the same at any cold start.
+	Standing bool
+	// Runs is about how many runs one outcome takes.
+	Runs int
+	// New is called for each load; what it returns plays the load at one cold
+	// start after the other, and may remember what it found at the last.
+	New func() Player
+}
+
+// Player plays a load once, or as often as it takes to find its knob.
+type Player func(context.Context, simulate.Setting, *simulate.Load) (Outcome, error)
+
+// Plain is a contender that is played as it is.
+func Plain(words string, p simulate.Policy) Contender {
+	return Contender{Name: p.Name, Words: words, Runs: 1, New: func() Player {
+		return func(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
+			result, err := simulate.Run(ctx, s, load, p)
+			return Outcome{Result: result}, err
+		}
+	}}
+}
+
+// Annotated is an InferenceSet's own policy within its own bounds.
+func Annotated(name string, annotations map[string]string, bounds policy.Bounds) Contender {
+	p := simulate.Annotated(name, annotations)
+	c := Plain("the annotations of "+name, p)
+	c.New = func() Player {
+		return func(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
+			s.Bounds = bounds
+			s.Initial = bounds.Clamp(s.Initial)
+			result, err := simulate.Run(ctx, s, load, p)
+			return Outcome{Result: result}, err
+		}
+	}
+	return c
+}
+
+// The names of the policies that goals are about.
+const (
+	NameSaturation = "saturation"
+	NameStatic     = "static99"
+	NameOracle     = "oracle"
+)
+
+// Contenders are all policies to compare with, in the order of tables.
+func Contenders() []Contender {
+	return []Contender{
+		Plain("this project's policy without thresholds, as it is by default", simulate.Saturation(NameSaturation)),
+		Plain("KAITO's annotation for one metric, as documented: 10 waiting requests for each replica",
+			simulate.QueueTarget("kaito-queue", 10)),
+		Plain("the same with the annotation downguard: no replica goes that the load needs", simulate.GuardedQueue("kaito-queue-guarded", 10)),
+		Plain("KAITO's documented default for a list: waiting 10/1 AND time in the queue 30/1 s", simulate.MetricList("kaito-list", 10, 30)),
+		Plain("Knative's autoscaler: a target of 100 requests in flight, aimed at 70 %, windows of 60 and 6 s",
+			simulate.Concurrency("knative", 100)),
+		Plain("llm-d's rule: saturated at 80 % of the KV cache or 5 waiting, spare 10 % or 3", simulate.Spare("llm-d", .8, 5)),
+		{
+			Name: "static-mean", Words: "as many replicas as the mean of the load fills", Standing: true, Runs: 1,
+			New: func() Player { return static("static-mean", meanNeed) },
+		},
+		{
+			Name: "static-peak", Words: "as many replicas as the busiest five minutes fill", Standing: true, Runs: 1,
+			New: func() Player { return static("static-peak", peakNeed) },
+		},
+		{
+			Name: NameStatic, Words: "the smallest fixed fleet that attains 99 %", Standing: true, Runs: 4,
+			New: func() Player { return fewest },
+		},
+		{
+			Name: NameOracle, Words: "knows the future: the fewest GPU-hours that attain 99 %", Runs: 6,
+			New: func() Player { return new(foresight).play },
+		},
+	}
+}
+
+// ContendersNamed are those of that name, in the order given. "static" is short
+// for the smallest fixed fleet.
+func ContendersNamed(names []string) ([]Contender, error) {
+	all := Contenders()
+	var chosen []Contender
+	for _, name := range names {
+		if name == "static" {
+			name = NameStatic
+		}
+		i := slices.IndexFunc(all, func(c Contender) bool { return c.Name == name })
+		if i < 0 {
+			known := make([]string, len(all))
+			for i := range all {
+				known[i] = all[i].Name
+			}
+			return nil, fmt.Errorf("policy %q is not known: it must be one of %q", name, known)
+		}
+		if !slices.ContainsFunc(chosen, func(c Contender) bool { return c.Name == name }) {
+			chosen = append(chosen, all[i])
+		}
+	}
+	return chosen, nil
+}
+
+func static(name string, size func(simulate.Setting, *simulate.Load) float64) Player {
+	return func(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
+		n := max(1, int32(math.Ceil(size(s, load))))
+		result, err := simulate.Run(ctx, s, load, simulate.Static(name, n))
+		return Outcome{Result: result, Knob: fmt.Sprintf("%d replicas", n)}, err
+	}
+}
+
+// meanNeed and peakNeed are in replicas at the limit of the SLO.
+func meanNeed(s simulate.Setting, load *simulate.Load) float64 {
+	in, out := load.Mean()
+	return float64(len(load.Requests)) / load.Length.Seconds() / s.Engine.Capacity(in, out, s.SLO.ITL)
+}
+
+func peakNeed(s simulate.Setting, load *simulate.Load) float64 {
+	in, out := load.Mean()
+	return load.Peak() / s.Engine.Capacity(in, out, s.SLO.ITL)
+}
+
+// Sweep is a policy over its knob.
+type Sweep struct {
+	Policy string
+	Knobs  []Knob
+}
+
+// Knob is one setting of it.
+type Knob struct {
+	Words   string
+	Default bool
+	Policy  func(*simulate.Load, simulate.Setting) simulate.Policy
+}
+
+// Sweeps are the policies over their knobs: enough of each that a frontier
+// shows, from too few replicas to too many.
+func Sweeps() []Sweep {
+	return []Sweep{
+		sweep(NameSaturation, "misses %g", decision.DefaultTuning.Misses, []float64{.002, .004, .0075, .015, .03, .06}, func(x float64) simulate.Policy {
+			tuning := decision.DefaultTuning
+			tuning.Misses = x
+			return simulate.Saturated(NameSaturation, tuning)
+		}),
+		sweep("kaito-queue", "threshold %g", 10, []float64{1, 3, 10, 30}, func(x float64) simulate.Policy {
+			return simulate.QueueTarget("kaito-queue", int(x))
+		}),
+		sweep("kaito-queue-guarded", "threshold %g", 10, []float64{1, 10}, func(x float64) simulate.Policy {
+			return simulate.GuardedQueue("kaito-queue-guarded", int(x))
+		}),
+		sweep("kaito-list", "waiting %g", 10, []float64{1, 10}, func(x float64) simulate.Policy {
+			return simulate.MetricList("kaito-list", x, 3*x)
+		}),
+		sweep("knative", "target %g", 100, []float64{12, 25, 50, 75, 100, 150}, func(x float64) simulate.Policy {
+			return simulate.Concurrency("knative", x)
+		}),
+		sweep("llm-d", "KV %g", .8, []float64{.15, .2, .3, .5, .8}, func(x float64) simulate.Policy {
+			return simulate.Spare("llm-d", x, 5)
+		}),
+		{Policy: "static", Knobs: staticKnobs()},
+	}
+}
+
+func sweep(policy, words string, usual float64, values []float64, make func(float64) simulate.Policy) Sweep {
+	s := Sweep{Policy: policy}
+	for _, x := range values {
+		s.Knobs = append(s.Knobs, Knob{
+			Words: fmt.Sprintf(words, x), Default: x == usual,
+			Policy: func(*simulate.Load, simulate.Setting) simulate.Policy { return make(x) },
+		})
+	}
+	return s
+}
+
+// staticKnobs are fixed fleets by the share of the busiest minutes that they
+// serve.
+func staticKnobs() []Knob {
+	var knobs []Knob
+	for _, share := range []float64{.6, .8, .9, 1, 1.15} {
+		knobs = append(knobs, Knob{
+			Words: fmt.Sprintf("%g of the peak", share),
+			Policy: func(load *simulate.Load, s simulate.Setting) simulate.Policy {
+				return simulate.Static("static", max(1, int32(math.Round(share*peakNeed(s, load)))))
+			},
+		})
+	}
+	return knobs
+}

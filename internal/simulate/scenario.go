@@ -1,0 +1,98 @@
+package simulate
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// Scenario is a load that policies are compared on, at any cold start and seed.
+type Scenario struct {
+	// Name is a word for tables, such as days-code.
+	Name string
+	// Replicas is what the load needs at its peak, at the SLO's limit.
+	Replicas float64
+	Length   time.Duration
+	// Trace is played if it isn't nil, its requests' copies each within Jitter
+	// of the original's time; else Kind in Shape.
+	Trace  *Load
+	Jitter time.Duration
+	// Copies of the trace are played at once; 0 for as many as need Replicas.
+	Copies float64
+	Kind   *Kind
+	Shape  Shape
+	// OutOfReach is set where no policy that reacts can keep the SLO: demand
+	// grows beyond any headroom within a cold start.
+	OutOfReach bool
+}
+
+// peakReplicas is what every scenario needs at its peak: enough that a whole
+// replica is a small step, and few enough that a day is simulated in seconds.
+const peakReplicas = 12
+
+// Generated are the scenarios that need no trace.
+func Generated() []Scenario {
+	const day = 24 * time.Hour
+	scenarios := []Scenario{
+		{Name: "days-conversation", Kind: &Conversation, Shape: Days(.3), Length: day},
+		{Name: "days-code", Kind: &Code, Shape: Days(.1), Length: day},
+		{Name: "steady", Kind: &Conversation, Shape: Steady(), Length: 7 * time.Hour},
+		{Name: "step", Kind: &Conversation, Shape: Step(.25, 2*time.Hour), Length: 4 * time.Hour, OutOfReach: true},
+		{Name: "spike", Kind: &Conversation, Shape: Spikes(.125, time.Hour, 3*time.Minute), Length: 5 * time.Hour, OutOfReach: true},
+		{Name: "on-off", Kind: &Conversation, Shape: Spikes(.05, 20*time.Minute, 10*time.Minute), Length: 5 * time.Hour, OutOfReach: true},
+	}
+	for i := range scenarios {
+		scenarios[i].Replicas = peakReplicas
+	}
+	return scenarios
+}
+
+// Traced are the scenarios on Azure's public traces of 2023: conversation, whose
+// copies are spread by seconds, as other users of the same minute, and code,
+// whose bursts are one user's each and are spread by a minute.
+func Traced(conversation, code *Load) []Scenario {
+	return []Scenario{
+		{Name: "azure-conversation", Trace: conversation, Jitter: 10 * time.Second, Replicas: peakReplicas, Length: 7 * time.Hour},
+		{Name: "azure-code", Trace: code, Jitter: time.Minute, Replicas: peakReplicas, Length: 7 * time.Hour},
+	}
+}
+
+// Load makes the scenario's requests for one seed.
+func (s *Scenario) Load(e *Engine, slo SLO, seed uint64) *Load {
+	if s.Trace != nil {
+		copies := s.Copies
+		if copies == 0 {
+			copies = Copies(s.Trace, e, s.Replicas, slo)
+		}
+		load := Replicate(s.Trace, copies, s.Jitter, s.Length, seed)
+		load.Name = s.Name
+		return load
+	}
+	peak := s.Replicas * e.Capacity(s.Kind.In.mean(), s.Kind.Out.mean(), slo.ITL)
+	return Generate(s.Name, s.Kind, s.Shape, peak, s.Length, seed)
+}
+
+// Setting is the world that the scenario is played in: replicas that start as
+// slowly as told, a scrape in fifty lost, one hour to learn in that isn't
+// scored.
+func (s *Scenario) Setting(e *Engine, coldStart time.Duration, seed uint64) Setting {
+	return Setting{
+		Engine: *e, SLO: DefaultSLO, ColdStart: coldStart, Spread: .15, Loss: .02,
+		Bounds: policy.Bounds{Min: 1, Max: 4 * peakReplicas}, Initial: s.initial(), WarmUp: time.Hour, Seed: seed,
+	}
+}
+
+// initial replicas are what its first minutes need: nobody begins a comparison
+// with an outage.
+func (s *Scenario) initial() int32 {
+	if s.Shape == nil {
+		return max(1, int32(s.Replicas))
+	}
+	return max(1, int32(s.Replicas*s.Shape(0)*1.3)+1)
+}
+
+// String names it with what it needs.
+func (s *Scenario) String() string {
+	return fmt.Sprintf("%s (%.1f replicas at its peak, %.3g h)", s.Name, s.Replicas, s.Length.Hours())
+}
