@@ -55,7 +55,7 @@ func TestTheChartOnANode(t *testing.T) {
 		}
 		f.remove()
 		helm(t, "uninstall", release, "--namespace", "keda", "--wait")
-		wantNothingElse(t, before, slices.Sorted(slices.Values(append(leftovers("keda"), namespaces(t, before)...))))
+		wantNothingElse(t, before, slices.Sorted(slices.Values(slices.Concat(leftovers("keda"), learned(t, before), namespaces(t, before)))))
 		for _, args := range deletions(notes) {
 			shared.kubectl(t, args...)
 		}
@@ -72,6 +72,14 @@ func leftovers(namespace string) []string {
 		"Secret " + namespace + "/keda-kaito-scaler-client-certs",
 		"Secret " + namespace + "/keda-kaito-scaler-server-certs",
 	}
+}
+
+// learned are the ConfigMaps that the notes tell of: as many as were needed.
+func learned(t *testing.T, before []string) []string {
+	t.Helper()
+	return slices.DeleteFunc(added(before, inventory(t)), func(object string) bool {
+		return !strings.HasPrefix(object, "ConfigMap keda/keda-kaito-scaler-learned-")
+	})
 }
 
 // namespaces are those that the test made since, with what each has by itself.

@@ -116,6 +116,7 @@ func (w *world) forget(t *testing.T, namespace string) {
 	for _, args := range [][]string{
 		{"delete", "clustertriggerauthentication", "keda-kaito-scaler-creds"},
 		{"-n", namespace, "delete", "lease", release},
+		{"-n", namespace, "delete", "configmap", "--selector", "app.kubernetes.io/managed-by=keda-kaito-scaler"},
 		{"-n", namespace, "delete", "secret", "keda-kaito-scaler-ca", "keda-kaito-scaler-server-certs", "keda-kaito-scaler-client-certs"},
 	} {
 		w.kubectl(t, append(args, "--ignore-not-found")...)
