@@ -74,12 +74,12 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 }
 
 func (c *Cluster) startAPIServer(ctx context.Context) error {
-	port, reach, err := c.apiServerReach()
+	port, args, err := c.apiServerReach()
 	if err != nil {
 		return err
 	}
 	c.apiURL = "https://" + loopback + ":" + port
-	args := append(reach,
+	args = append(args,
 		"--etcd-servers="+c.etcdURL,
 		"--secure-port="+port,
 		"--tls-cert-file="+c.ca.file("apiserver.crt"), "--tls-private-key-file="+c.ca.file("apiserver.key"),

@@ -161,12 +161,12 @@ func wantProcesses(t *testing.T) {
 	}
 	found := 0
 	for _, file := range commands {
-		command, err := os.ReadFile(file) //nolint:gosec // the kernel's
+		command, err := os.ReadFile(file)
 		if err != nil || !bytes.HasPrefix(command, []byte("/keda-kaito-scaler\x00")) {
 			continue
 		}
 		found++
-		status, err := os.ReadFile(filepath.Join(filepath.Dir(file), "status")) //nolint:gosec // the kernel's
+		status, err := os.ReadFile(filepath.Join(filepath.Dir(file), "status"))
 		if err != nil {
 			t.Fatal(err)
 		}
