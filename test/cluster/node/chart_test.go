@@ -220,8 +220,7 @@ func scales(t *testing.T) {
 
 // upgrades replaces both replicas twice while KEDA and a client of ours ask.
 func upgrades(t *testing.T) {
-	f := newFleet(t, "upgrades", 2)
-	f.queue(10, 10) // at the target: a lost answer would be the only thing to move it
+	f := newFleet(t, "upgrades", 2, 10, 10) // at the target: nothing but a wrong answer would move it
 	f.awaitScaledObject()
 	p := f.poll(200*time.Millisecond, 20)
 	eventually(t, "polls succeed", func() error {
