@@ -29,7 +29,7 @@ const (
 )
 
 // GuardQueues is whether a queue has a Guard unless its owner says otherwise.
-const GuardQueues = false
+const GuardQueues = true
 
 // The families that saturation is judged by, beside FamilyRunning,
 // FamilyWaiting and FamilyFinished.
