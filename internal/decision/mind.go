@@ -30,6 +30,9 @@ type Load struct {
 	// replicas that it comes to with what waits and what is expected to come.
 	// Neither is rounded or within any bounds.
 	Demand, Need float64
+	// Latency is the part of Need that is asked for by nothing but latency or the
+	// KV cache.
+	Latency float64
 	// Safe is the share of its time that a replica can give to tokens while the
 	// promise is kept, in (0, 1).
 	Safe float64
@@ -37,14 +40,16 @@ type Load struct {
 	ColdStart time.Duration
 	// Learning is set until enough was seen to go by more than the prior.
 	Learning bool
+	// Vain is set while no number of replicas is known to keep the promise.
+	Vain bool
 }
 
 // load is what a verdict tells of the need that it rests on.
 func (l Learned) load(s Saturation, n need) *Load {
 	late := l.lateness()
 	return &Load{
-		Demand: n.demand, Need: n.whole, Safe: l.limit(s) * late.under(s.Tuning.Misses),
-		ColdStart: l.coldStart(s), Learning: n.learning,
+		Demand: n.demand, Need: n.whole, Latency: n.alarm, Safe: l.limit(s) * late.under(s.Tuning.Misses),
+		ColdStart: l.coldStart(s), Learning: n.learning, Vain: l.vain(s),
 	}
 }
 
@@ -182,7 +187,7 @@ func (m *Mind) Answer(trigger policy.Trigger, fleet Fleet, now time.Time) Verdic
 		v := evaluate(trigger, fleet, now)
 		if trigger.List == nil && trigger.Queue.Guard != nil {
 			v.Load = m.loadAt(now)
-			v = Guarded(v, v.Load, trigger, fleet)
+			v = Guarded(v, v.Load, trigger, fleet, now)
 		}
 		return v
 	}
@@ -260,23 +265,56 @@ func (v *Verdict) publish(trigger policy.Trigger, fleet Fleet) {
 // Guarded is a queue's verdict that doesn't make a fleet smaller than what the
 // load needs: requests that are worked on wait in no queue. Load is nil while
 // nothing is known of it. An answer upwards stays as it is, and one downwards
-// becomes the one on which the HPA holds.
-func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet) Verdict {
+// becomes the one on which the HPA holds. Where the need can't be known however
+// long one waits, or the promise can't be kept, the queue has its way.
+func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 	if v.Answer == Unknown || v.Replicas >= fleet.Desired {
 		return v
 	}
 	less := fleet.Desired - 1
-	switch {
+	why := ""
+	switch lacks := blank(fleet, now); {
+	case lacks != "":
+		v.Reason += "; not guarded, because no page tells what the load needs: " + lacks
+		return v
 	case load == nil:
-		v.Reason = fmt.Sprintf("holding at %d: %s, but what the load needs is not known yet", fleet.Desired, facts(v.Reason))
-	case load.Need > float64(less):
-		v.Reason = fmt.Sprintf("holding at %d: %s, but the load needs %.1f replicas, more than %d can serve as promised",
-			fleet.Desired, facts(v.Reason), load.Need, less)
+		why = "what the load needs is not known yet"
+	case load.Vain:
+		v.Reason += "; not guarded, because most answers are later than promised however little a replica has been seen to do"
+		return v
+	// Latency alone would keep a model for ever that is slower than the promise.
+	case load.Need-load.Latency > float64(less):
+		why = fmt.Sprintf("the load needs %.1f replicas, more than %d can serve as promised", load.Need-load.Latency, less)
 	default:
 		return v
 	}
+	v.Reason = fmt.Sprintf("holding at %d: %s, but %s", fleet.Desired, facts(v.Reason), why)
 	v.Answer, v.Waiting = Held, true
 	v.Replicas = fleet.Desired
 	v.Value = (&queue{Trigger: trigger, fleet: fleet, target: trigger.Queue.Target}).hold()
 	return v
+}
+
+// blank says what the first page lacks of the essential families, if every page
+// that was read lacks one: an old vLLM, another engine. It is "" before any was
+// read.
+func blank(fleet Fleet, now time.Time) string {
+	first := ""
+	for i := range fleet.Replicas {
+		r := &fleet.Replicas[i]
+		if r.Phase != Serving || r.Last == nil || now.Sub(r.Last.At) > fleet.Freshness {
+			continue
+		}
+		lacks := slices.IndexFunc(essential, func(metric string) bool {
+			_, found := find(r.Last, metric)
+			return !found
+		})
+		if lacks < 0 {
+			return ""
+		}
+		if first == "" {
+			first = r.Pod + " has no " + essential[lacks]
+		}
+	}
+	return first
 }

@@ -97,6 +97,25 @@ func (c *curve) under(share float64) float64 {
 	return low
 }
 
+// vain tells of a model that is slower than what is promised: an empty iteration
+// takes longer than the time between tokens, or most answers are late at the
+// least load that enough of them were seen at, if that is under half.
+func (l *Learned) vain(s Saturation) bool {
+	const enough = 200
+	if l.speed(s)[0] >= s.ITL.Seconds() {
+		return true
+	}
+	for bin := range bins {
+		switch {
+		case middle(bin) > .5:
+			return false
+		case l.Answered[bin] >= enough:
+			return l.Late[bin] > l.Answered[bin]/2
+		}
+	}
+	return false
+}
+
 // lately is the share of requests that were late or refused, half of them
 // forgotten in two hours. Until some are known it is taken for twice what is
 // bearable.

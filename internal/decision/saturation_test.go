@@ -25,7 +25,8 @@ type worker struct {
 	rps, running, waiting float64
 	// cached is the share of the prompts' tokens that the prefix cache has.
 	cached float64
-	silent bool
+	// slow is an engine whose every answer is later than promised.
+	silent, slow bool
 }
 
 func worksAt(rps float64) *worker {
@@ -38,6 +39,11 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 	prior := saturated().prior()
 	iterations := (1 - w.rps*(1000*(1-w.cached)*prior[1]+100*prior[2])) / prior[0] * seconds
 	latencies := &Buckets{Le: []float64{.025, .05, math.Inf(1)}, Cumulative: []float64{done, done, done}, Sum: .02 * done}
+	between := .02
+	if w.slow {
+		between = .08
+		latencies = &Buckets{Le: latencies.Le, Cumulative: []float64{0, 0, done}, Sum: .08 * done}
+	}
 	return &Sample{At: at, ProcessStart: 1, Families: []Family{
 		{Name: familyRunning, Kind: Gauge, Sum: w.running, Engines: 1},
 		{Name: familyWaiting, Kind: Gauge, Sum: w.waiting, Engines: 1},
@@ -52,7 +58,7 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 			Le: []float64{math.Inf(1)}, Cumulative: []float64{iterations}, Sum: 1100 * done,
 		}},
 		{Name: familyITL, Kind: Histogram, Engines: 1, Buckets: &Buckets{
-			Le: []float64{math.Inf(1)}, Cumulative: []float64{100 * done}, Sum: 2 * done,
+			Le: []float64{math.Inf(1)}, Cumulative: []float64{100 * done}, Sum: 100 * between * done,
 		}},
 	}}
 }

@@ -28,8 +28,9 @@ const (
 	maxITL  = time.Second
 )
 
-// GuardQueues is whether a queue has a Guard unless its owner says otherwise.
-const GuardQueues = false
+// GuardQueues is whether an InferenceSet's queue has a Guard unless its owner
+// says otherwise. A trigger written by hand has none unless it asks for one.
+const GuardQueues = true
 
 // The families that saturation is judged by, beside FamilyRunning,
 // FamilyWaiting and FamilyFinished.

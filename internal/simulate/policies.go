@@ -42,14 +42,16 @@ func Annotated(name string, annotations map[string]string) Policy {
 // Saturation is what annotations without a threshold ask for.
 func Saturation(name string) Policy { return bounded(name, nil) }
 
-// GuardedQueue is QueueTarget that releases no replica which the load needs.
+// GuardedQueue is the same with its guard, as it is by default: it releases no
+// replica which the load needs.
 func GuardedQueue(name string, threshold int) Policy {
 	return bounded(name, map[string]string{"threshold": strconv.Itoa(threshold), "downguard": "true"})
 }
 
-// QueueTarget is KAITO's documented annotation for one metric, with a threshold.
+// QueueTarget is KAITO's annotation for one metric as KAITO documents it: with a
+// threshold, and without the guard that this project gives it.
 func QueueTarget(name string, threshold int) Policy {
-	return bounded(name, map[string]string{"threshold": strconv.Itoa(threshold)})
+	return bounded(name, map[string]string{"threshold": strconv.Itoa(threshold), "downguard": "false"})
 }
 
 // MetricList is KAITO's documented default for a list: one replica more when
@@ -71,7 +73,7 @@ func bounded(name string, keys map[string]string) Policy {
 			policy.Prefix + "max-replicas":   strconv.Itoa(int(s.Bounds.Max)),
 		}
 		// What needs no threshold, and the guard, go by what is promised.
-		if len(keys) == 0 || keys["downguard"] != "" {
+		if len(keys) == 0 || keys["downguard"] == "true" {
 			annotations[policy.Prefix+"ttft-slo"] = seconds(s.SLO.TTFT).String()
 			annotations[policy.Prefix+"itl-slo"] = seconds(s.SLO.ITL).String()
 		}

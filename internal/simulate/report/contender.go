@@ -70,9 +70,9 @@ const (
 func Contenders() []Contender {
 	return []Contender{
 		Plain("this project's policy without thresholds, as it is by default", simulate.Saturation(NameSaturation)),
-		Plain("KAITO's annotation for one metric, as documented: 10 waiting requests for each replica",
+		Plain("KAITO's annotation for one metric, as KAITO documents it: 10 waiting requests for each replica, with downguard off",
 			simulate.QueueTarget("kaito-queue", 10)),
-		Plain("the same with the annotation downguard: no replica goes that the load needs", simulate.GuardedQueue("kaito-queue-guarded", 10)),
+		Plain("the same as this project has it by default, guarded: no replica goes that the load needs", simulate.GuardedQueue("kaito-queue-guarded", 10)),
 		Plain("KAITO's documented default for a list: waiting 10/1 AND time in the queue 30/1 s", simulate.MetricList("kaito-list", 10, 30)),
 		Plain("Knative's autoscaler: a target of 100 requests in flight, aimed at 70 %, windows of 60 and 6 s",
 			simulate.Concurrency("knative", 100)),
