@@ -131,7 +131,6 @@ func (c *Cluster) apiServerReach() (port string, args []string, err error) {
 	}
 	return nodePort, []string{
 		"--bind-address=0.0.0.0", "--advertise-address=" + c.options.NodeIP,
-		"--allow-privileged", // what enforces NetworkPolicies writes the firewall
 		// How it reads pods' logs from the kubelet.
 		"--kubelet-client-certificate=" + c.ca.file("admin.crt"),
 		"--kubelet-client-key=" + c.ca.file("admin.key"),

@@ -12,8 +12,6 @@ import (
 // containerd, runc and the CNI plugins are the machine's.
 type NodePrograms struct {
 	Kubelet, Proxy, Scheduler, CoreDNS string
-	// NetworkPolicies is what enforces them where the network itself doesn't.
-	NetworkPolicies string
 	// Kubectl is for the one who tests.
 	Kubectl string
 }
@@ -35,12 +33,6 @@ var (
 		takes:    "3 minutes",
 		stamp:    func(_, _ string) []string { return nil }, // its version is a constant in its source
 	}
-	netpolModule = pinned{
-		folder: "netpol", title: "kube-network-policies", module: "sigs.k8s.io/kube-network-policies",
-		commands: map[string]string{"kube-network-policies": "sigs.k8s.io/kube-network-policies/cmd"},
-		takes:    "2 minutes",
-		stamp:    func(_, _ string) []string { return nil }, // it tells nobody its version
-	}
 )
 
 // BuildNode is Build for a node's programs, which only the test on a node needs.
@@ -55,7 +47,7 @@ func BuildNode(ctx context.Context, out io.Writer) (NodePrograms, error) {
 	}
 	p := newProgress(out)
 	paths := map[string]string{}
-	for _, m := range []pinned{kubeletModule, corednsModule, netpolModule} {
+	for _, m := range []pinned{kubeletModule, corednsModule} {
 		dir, err := m.entry(ctx, p, filepath.Join(cluster, m.folder), cache)
 		if err != nil {
 			return NodePrograms{}, fmt.Errorf("building %s: %w", m.title, err)
@@ -66,7 +58,7 @@ func BuildNode(ctx context.Context, out io.Writer) (NodePrograms, error) {
 	}
 	return NodePrograms{
 		Kubelet: paths["kubelet"], Proxy: paths["kube-proxy"], Scheduler: paths["kube-scheduler"],
-		CoreDNS: paths["coredns"], NetworkPolicies: paths["kube-network-policies"], Kubectl: paths["kubectl"],
+		CoreDNS: paths["coredns"], Kubectl: paths["kubectl"],
 	}, nil
 }
 

@@ -6,9 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -349,58 +346,4 @@ func TestWatchedNamespacesAlone(t *testing.T) {
 	if err := shared.Client.Get(t.Context(), other.NamespacedName, other.scaledObject()); !apierrors.IsNotFound(err) {
 		t.Errorf("the ScaledObject in a namespace that is not watched: %v, want none", err)
 	}
-}
-
-// The chart's NetworkPolicy lets KEDA in and nobody else, probes apart, and the
-// scaler out to what it needs.
-func TestTheNetworkPolicy(t *testing.T) {
-	install(t, "keda")
-	f := newFleet(t, "policed", 1)
-	f.awaitScaledObject()
-	stranger := f.pods(t.Context())[0].Status.PodIP
-	reaches := func(port string) error {
-		return dial(t, stranger, net.JoinHostPort(scalers(t, "keda")[0].Status.PodIP, port))
-	}
-	if err := errors.Join(reaches("10450"), reaches("10452")); err != nil {
-		t.Fatalf("without a policy a pod reaches the scaler: %v", err)
-	}
-	if err := shared.EnforcePolicies(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	helm(t, append([]string{"upgrade"}, chart("keda", shared.tag, "networkPolicy.enabled=true")...)...)
-	eventually(t, "the policy keeps a stranger from the port for KEDA", func() error {
-		if reaches("10450") == nil {
-			return errors.New("it is let in")
-		}
-		return nil
-	})
-	if err := reaches("10452"); err != nil {
-		t.Errorf("the port of the probes, which everybody may reach: %v", err)
-	}
-	// New replicas have nothing from before the policy: no watch of the API
-	// server's, no connection of KEDA's or to a pod.
-	helm(t, append([]string{"upgrade"}, chart("keda", next, "networkPolicy.enabled=true")...)...)
-	f.queue(15)
-	f.wantDesired(2)
-	f.awaitReady(2)
-	f.awaitScaledObject()
-}
-
-// dial asks a simulated pod whether it can connect to an address.
-func dial(t *testing.T, pod, address string) error {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+net.JoinHostPort(pod, "5001")+"/dial?address="+address, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		text, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-		return errors.Join(fmt.Errorf("%s: %s", response.Status, text), err)
-	}
-	return nil
 }

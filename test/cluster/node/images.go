@@ -3,7 +3,6 @@ package node
 import (
 	"archive/tar"
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,8 +22,6 @@ type Image struct {
 	Name string
 	// Program is a path on this machine, Path the one in the image.
 	Program, Path string
-	// User is a number and its group's; "" for nobody's in particular.
-	User string
 }
 
 // nobody is given by number, so that the kubelet can tell that it isn't root.
@@ -103,7 +100,7 @@ func (img Image) write(to io.Writer) error {
 	sum := sha256.Sum256(layer)
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Entrypoint": []string{img.Path}, "User": cmp.Or(img.User, nobody)},
+		"config": map[string]any{"Entrypoint": []string{img.Path}, "User": nobody},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(sum[:])}},
 	})
 	if err != nil {

@@ -1,13 +1,11 @@
 // Command vllm is a simulated vLLM as the only process of a real pod: its page
 // and its health are on port 5000 of the pod's address. Port 5001 is the test's:
-// PUT /waiting, with a number for a body, pins how many requests wait; GET
-// /dial?address=… answers 200 if the pod can connect to that address.
+// PUT /waiting, with a number for a body, pins how many requests wait.
 package main
 
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -40,15 +38,6 @@ func main() {
 
 func handler(pod *vllm.Pod) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /dial", func(w http.ResponseWriter, r *http.Request) {
-		dialer := net.Dialer{Timeout: 2 * time.Second}
-		connection, err := dialer.DialContext(r.Context(), "tcp", r.FormValue("address"))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		_ = connection.Close()
-	})
 	mux.HandleFunc("PUT /waiting", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(io.LimitReader(r.Body, 64))
 		if err != nil {
