@@ -18,8 +18,9 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
-// render runs the sub-command with something on stdin.
-func render(t *testing.T, stdin string, args ...string) outcome {
+// subcommand is the program with something on stdin, to be run with a
+// sub-command's arguments, and what it says then.
+func subcommand(t *testing.T, stdin string, args ...string) (run func(context.Context) outcome) {
 	t.Helper()
 	cmd := command(defaults(), func(context.Context, *options) error {
 		t.Error("the scaler itself was started")
@@ -29,9 +30,17 @@ func render(t *testing.T, stdin string, args ...string) outcome {
 	cmd.SetIn(strings.NewReader(stdin))
 	cmd.SetOut(&stdout)
 	cmd.SetErr(&stderr)
-	cmd.SetArgs(append([]string{"render"}, args...))
-	err := cmd.ExecuteContext(t.Context())
-	return outcome{err: err, stdout: stdout.String(), stderr: stderr.String()}
+	cmd.SetArgs(args)
+	return func(ctx context.Context) outcome {
+		err := cmd.ExecuteContext(ctx)
+		return outcome{err: err, stdout: stdout.String(), stderr: stderr.String()}
+	}
+}
+
+// render runs the sub-command with something on stdin.
+func render(t *testing.T, stdin string, args ...string) outcome {
+	t.Helper()
+	return subcommand(t, stdin, append([]string{"render"}, args...)...)(t.Context())
 }
 
 // golden compares all that a command line says with a file.

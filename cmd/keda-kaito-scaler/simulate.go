@@ -120,6 +120,7 @@ func (s *simulator) flags(cmd *cobra.Command) {
 	f.DurationVar(&s.itl, "itl", 60*time.Millisecond, "promised mean time between tokens")
 	f.IntVar(&s.seeds, "seeds", 1, "how many seeds, from 1 on; with two or more there are confidence intervals")
 	f.DurationVar(&s.warmUp, "warm-up", -1, "how much of the beginning isn't scored (default 1h, at most a quarter of the length)")
+	f.Lookup("warm-up").DefValue = "0s" // a default that isn't printed: the words say it
 	f.Float64Var(&s.loss, "loss", .02, "share of scrapes that fail")
 	f.Float64Var(&s.stuck, "stuck", 0, "share of new replicas that never serve")
 	f.BoolVar(&s.roundRobin, "round-robin", false, "send requests to replicas in turn instead of to the one with the fewest")

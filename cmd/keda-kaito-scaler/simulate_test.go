@@ -13,18 +13,9 @@ import (
 )
 
 // simulated runs the sub-command.
-func simulated(t *testing.T, ctx context.Context, args ...string) outcome { //nolint:revive // t comes first in tests
+func simulated(t *testing.T, args ...string) func(context.Context) outcome {
 	t.Helper()
-	cmd := command(defaults(), func(context.Context, *options) error {
-		t.Error("the scaler itself was started")
-		return nil
-	})
-	var stdout, stderr bytes.Buffer
-	cmd.SetOut(&stdout)
-	cmd.SetErr(&stderr)
-	cmd.SetArgs(append([]string{"simulate"}, args...))
-	err := cmd.ExecuteContext(ctx)
-	return outcome{err: err, stdout: stdout.String(), stderr: stderr.String()}
+	return subcommand(t, "", append([]string{"simulate"}, args...)...)
 }
 
 // little is a load that takes no time to play.
@@ -34,8 +25,8 @@ func TestAnnotationsAreSimulated(t *testing.T) {
 	folder := t.TempDir()
 	jsonFile, htmlFile := filepath.Join(folder, "r.json"), filepath.Join(folder, "r.html")
 	example := filepath.Join("..", "..", "examples", "phi-4.yaml")
-	out := simulated(t, t.Context(), append(little, "-f", example, "--policies", "static-mean,saturation", "--seeds", "2",
-		"--json", jsonFile, "--html", htmlFile)...)
+	out := simulated(t, append(little, "-f", example, "--policies", "static-mean,saturation", "--seeds", "2",
+		"--json", jsonFile, "--html", htmlFile)...)(t.Context())
 	if out.err != nil {
 		t.Fatal(out.err)
 	}
@@ -67,7 +58,7 @@ func TestATraceIsSimulated(t *testing.T) {
 	if err := os.WriteFile(trace, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := simulated(t, t.Context(), "--trace", trace, "--policies", "static-mean", "--copies", "2.5")
+	out := simulated(t, "--trace", trace, "--policies", "static-mean", "--copies", "2.5")(t.Context())
 	if out.err != nil || !strings.Contains(out.stdout, "mine (") {
 		t.Errorf("%v\n%s", out.err, out.stdout)
 	}
@@ -101,7 +92,7 @@ func TestASimulationIsRefusedInWords(t *testing.T) {
 		"a report on no load":       {[]string{"report", "--scenarios", "flat"}, "--scenarios: \"flat\" is not one of"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out := simulated(t, t.Context(), tt.args...)
+			out := simulated(t, tt.args...)(t.Context())
 			if out.err == nil || !strings.Contains(out.err.Error(), tt.why) {
 				t.Errorf("got %v, want an error with %q", out.err, tt.why)
 			}
@@ -112,7 +103,7 @@ func TestASimulationIsRefusedInWords(t *testing.T) {
 func TestASimulationEndsWhenItIsTold(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if out := simulated(t, ctx, little...); out.err == nil || out.err.Error() != "interrupted" {
+	if out := simulated(t, little...)(ctx); out.err == nil || out.err.Error() != "interrupted" {
 		t.Errorf("got %v", out.err)
 	}
 }

@@ -70,6 +70,7 @@ const (
 	familyKV        = policy.FamilyKV
 	familySuccess   = policy.FamilyFinished
 	familyPrompt    = policy.FamilyPrompt
+	familyCached    = policy.FamilyCached
 	familyGenerated = policy.FamilyGenerated
 	familyRejected  = policy.FamilyRejected
 	familyTTFT      = policy.FamilyTTFT

@@ -73,7 +73,10 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		l.waiting += value(last, familyWaiting)
 		kv += value(last, familyKV)
 		_, steps := d.histogram(familySteps)
-		p := podLoad{prompt: d.gain(familyPrompt) / span, generated: d.gain(familyGenerated) / span, steps: steps / span}
+		// What the prefix cache had is no work. Both counters are of the same
+		// requests, but not of the same moment.
+		prompt := max(0, d.gain(familyPrompt)-d.gain(familyCached))
+		p := podLoad{prompt: prompt / span, generated: d.gain(familyGenerated) / span, steps: steps / span}
 		runs := r.History.span(familyRunning, first.At)
 		// At a mean of four a Poisson number is none for 2 % of the time.
 		p.busy = runs.low >= 1 && runs.mean >= 4
@@ -81,7 +84,7 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 			r.History.span(familyWaiting, first.At).high < 2 && d.gain(familyRejected) == 0
 		spent, count := d.histogram(familyITL)
 		tokenTime, tokens = tokenTime+spent, tokens+count
-		l.prompt += d.gain(familyPrompt)
+		l.prompt += prompt
 		l.generated += d.gain(familyGenerated)
 		l.requests += done
 		l.seconds += span

@@ -23,6 +23,8 @@ func saturated() Saturation {
 type worker struct {
 	Replica
 	rps, running, waiting float64
+	// cached is the share of the prompts' tokens that the prefix cache has.
+	cached float64
 	// slow is an engine whose every answer is later than promised.
 	silent, slow bool
 }
@@ -35,7 +37,7 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 	done := w.rps * seconds
 	// What the tokens leave of the time goes into iterations.
 	prior := saturated().prior()
-	iterations := (1 - w.rps*(1000*prior[1]+100*prior[2])) / prior[0] * seconds
+	iterations := (1 - w.rps*(1000*(1-w.cached)*prior[1]+100*prior[2])) / prior[0] * seconds
 	latencies := &Buckets{Le: []float64{.025, .05, math.Inf(1)}, Cumulative: []float64{done, done, done}, Sum: .02 * done}
 	between := .02
 	if w.slow {
@@ -48,6 +50,7 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 		{Name: familyKV, Kind: Gauge, Sum: .3, Engines: 1},
 		{Name: familySuccess, Kind: Counter, Sum: done, Engines: 1},
 		{Name: familyPrompt, Kind: Counter, Sum: 1000 * done, Engines: 1},
+		{Name: familyCached, Kind: Counter, Sum: 1000 * w.cached * done, Engines: 1},
 		{Name: familyGenerated, Kind: Counter, Sum: 100 * done, Engines: 1},
 		{Name: familyTPOT, Kind: Histogram, Buckets: latencies, Engines: 1},
 		{Name: familyTTFT, Kind: Histogram, Buckets: latencies, Engines: 1},
@@ -152,6 +155,19 @@ func TestAStepDownIsFollowedByARest(t *testing.T) {
 		if got := learned.move(s, f, load{}, need{replicas: 1}, t0.Add(12*time.Minute)); got != tt.want {
 			t.Errorf("%v after a step down: %d, want %d", tt.since, got, tt.want)
 		}
+	}
+}
+
+// Chats send their whole past with each turn: what the prefix cache has of it
+// costs the engine nothing.
+func TestWhatThePrefixCacheHasIsNoWork(t *testing.T) {
+	s := saturated()
+	anew, cached := worksAt(12), worksAt(12)
+	cached.cached = .8
+	all, _ := after(s, 20*time.Minute, 1, anew)
+	rest, _ := after(s, 20*time.Minute, 1, cached)
+	if all.Replicas < 2 || rest.Replicas != 1 || rest.Load.Demand > .6*all.Load.Demand {
+		t.Errorf("all prompts new: %s; four fifths of them cached: %s", all.Reason, rest.Reason)
 	}
 }
 

@@ -38,8 +38,11 @@ const (
 	FamilyKV        = usagePerc
 	FamilyPrompt    = "vllm:prompt_tokens_total"
 	FamilyGenerated = "vllm:generation_tokens_total"
-	FamilyTTFT      = "vllm:time_to_first_token_seconds"
-	FamilyITL       = "vllm:inter_token_latency_seconds"
+	// FamilyCached counts tokens of prompts that the prefix cache had: they cost
+	// the engine nothing.
+	FamilyCached = "vllm:prefix_cache_hits_total"
+	FamilyTTFT   = "vllm:time_to_first_token_seconds"
+	FamilyITL    = "vllm:inter_token_latency_seconds"
 	// FamilySteps counts the engine's iterations, FamilyTPOT answers by the mean
 	// time between their tokens.
 	FamilySteps = "vllm:iteration_tokens_total"
@@ -54,7 +57,7 @@ const (
 const saturationWindow = 2 * time.Minute
 
 var saturationFamilies = []string{
-	FamilyRunning, FamilyWaiting, FamilyFinished, FamilyKV, FamilyPrompt, FamilyGenerated,
+	FamilyRunning, FamilyWaiting, FamilyFinished, FamilyKV, FamilyPrompt, FamilyCached, FamilyGenerated,
 	FamilyTTFT, FamilyITL, FamilySteps, FamilyTPOT, FamilyRejected,
 }
 

@@ -52,16 +52,16 @@ func TestCertManagersCertificatesServe(t *testing.T) {
 	scaler.answers(t, 3)
 	for _, name := range []string{"server", "client", "ca", "server", "client"} {
 		secret := map[string]string{"server": serverSecret, "client": clientSecret, "ca": "keda-kaito-scaler-ca"}[name]
-		before := serial(t, s, secret)
+		before := serial(t.Context(), t, s, secret)
 		renew(t, s, "keda-kaito-scaler-"+name)
-		eventually(t, name+" is renewed", func(context.Context) error {
-			if serial(t, s, secret).Cmp(before) == 0 {
+		eventually(t, name+" is renewed", func(ctx context.Context) error {
+			if serial(ctx, t, s, secret).Cmp(before) == 0 {
 				return errors.New("it is the one before")
 			}
 			return nil
 		})
 		eventually(t, "what is served is what the Secret says", func(ctx context.Context) error {
-			return scaler.serves(ctx, t, s, serial(t, s, serverSecret))
+			return scaler.serves(ctx, t, s, serial(ctx, t, s, serverSecret))
 		})
 		scaler.answers(t, 8) // over connections that are younger than the certificate
 	}
@@ -131,19 +131,19 @@ func renew(t *testing.T, s *stack.Stack, name string) {
 	}
 }
 
-func secretOf(t *testing.T, s *stack.Stack, name string) *corev1.Secret {
+func secretOf(ctx context.Context, t *testing.T, s *stack.Stack, name string) *corev1.Secret {
 	t.Helper()
 	secret := &corev1.Secret{}
-	if err := s.Client.Get(t.Context(), client.ObjectKey{Namespace: stack.Namespace, Name: name}, secret); err != nil {
+	if err := s.Client.Get(ctx, client.ObjectKey{Namespace: stack.Namespace, Name: name}, secret); err != nil {
 		t.Fatal(err)
 	}
 	return secret
 }
 
 // serial is that of the certificate in a Secret.
-func serial(t *testing.T, s *stack.Stack, secret string) *big.Int {
+func serial(ctx context.Context, t *testing.T, s *stack.Stack, secret string) *big.Int {
 	t.Helper()
-	block, _ := pem.Decode(secretOf(t, s, secret).Data["tls.crt"])
+	block, _ := pem.Decode(secretOf(ctx, t, s, secret).Data["tls.crt"])
 	if block == nil {
 		t.Fatalf("no certificate in %s", secret)
 	}
@@ -158,7 +158,7 @@ func serial(t *testing.T, s *stack.Stack, secret string) *big.Int {
 // without a certificate.
 func (c *scaler) dial(ctx context.Context, t *testing.T, s *stack.Stack, certificate bool) (tls.ConnectionState, error) {
 	t.Helper()
-	secret := secretOf(t, s, clientSecret)
+	secret := secretOf(ctx, t, s, clientSecret)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(secret.Data["ca.crt"])
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, NextProtos: []string{"h2"}}

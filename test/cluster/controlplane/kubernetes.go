@@ -74,12 +74,12 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 }
 
 func (c *Cluster) startAPIServer(ctx context.Context) error {
-	port, reach, err := c.apiServerReach()
+	port, args, err := c.apiServerReach()
 	if err != nil {
 		return err
 	}
 	c.apiURL = "https://" + loopback + ":" + port
-	args := append(reach,
+	args = append(args,
 		"--etcd-servers="+c.etcdURL,
 		"--secure-port="+port,
 		"--tls-cert-file="+c.ca.file("apiserver.crt"), "--tls-private-key-file="+c.ca.file("apiserver.key"),
@@ -131,6 +131,7 @@ func (c *Cluster) apiServerReach() (port string, args []string, err error) {
 	}
 	return nodePort, []string{
 		"--bind-address=0.0.0.0", "--advertise-address=" + c.options.NodeIP,
+		"--allow-privileged", // what enforces NetworkPolicies writes the firewall
 		// How it reads pods' logs from the kubelet.
 		"--kubelet-client-certificate=" + c.ca.file("admin.crt"),
 		"--kubelet-client-key=" + c.ca.file("admin.key"),

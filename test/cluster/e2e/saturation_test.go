@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -138,7 +139,7 @@ func TestABoundAloneFollowsTheLoad(t *testing.T) {
 	const most = 10
 	start := kaito.Stages{Node: 4 * time.Second, Download: 8 * time.Second, Engine: 8 * time.Second, Benchmark: 10 * time.Second}
 	coldStart := start.Node + start.Download + start.Engine + start.Benchmark
-	annotations := map[string]string{"auto-provision": "true", "max-replicas": fmt.Sprint(most)}
+	annotations := map[string]string{"auto-provision": "true", "max-replicas": strconv.Itoa(most)}
 	stretches := []stretch{{0, 30 * time.Second}, {1, 150 * time.Second}, {8, 150 * time.Second}, {1, time.Minute}}
 	if os.Getenv("SATURATION") == "whole" {
 		stretches = []stretch{{0, 30 * time.Second}, {1, 150 * time.Second}, {8, 5 * time.Minute}, {1, 30 * time.Minute}, {8, 5 * time.Minute}}

@@ -27,8 +27,10 @@ const patience = time.Minute
 // site is a number of scalers behind one address.
 type site struct {
 	*testing.T
-	front   *front
-	args    []string
+	front *front
+	args  []string
+	// binary is the scaler's, "" for the usual one.
+	binary  string
 	scalers map[string]*stack.Scaler
 	leaving map[string]context.CancelFunc
 	follows sync.WaitGroup
@@ -55,7 +57,7 @@ func newSite(t *testing.T, args ...string) *site {
 // start starts a scaler and puts it behind the address once it is ready.
 func (s *site) start(name string) *stack.Scaler {
 	s.Helper()
-	scaler, err := shared.StartScaler(s.Context(), s.Name()+"-"+name, s.args...)
+	scaler, err := shared.StartScalerOf(s.Context(), s.binary, s.Name()+"-"+name, s.args...)
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -46,21 +46,29 @@ func trials() []trial {
 		{"free", free, free, 1, 3},
 		{
 			// KAITO's threshold, a hundred times faster.
-			"queue", simulate.Behaviour{Pods: 1, Period: 3 * time.Second, Window: 2 * time.Second, Tolerance: .1},
-			simulate.Behaviour{Pods: 1, Period: 6 * time.Second, Window: 3 * time.Second, Tolerance: .5}, 3, 2,
+			"queue",
+			simulate.Behaviour{Pods: 1, Period: 3 * time.Second, Window: 2 * time.Second, Tolerance: .1},
+			simulate.Behaviour{Pods: 1, Period: 6 * time.Second, Window: 3 * time.Second, Tolerance: .5},
+			3, 2,
 		},
 		{"saturation", free, simulate.Behaviour{Pods: 1, Period: 3 * time.Second, Window: 2 * time.Second}, 2, 2},
 		{
-			"windows", simulate.Behaviour{Pods: 100, Period: time.Second, Window: 3 * time.Second},
-			simulate.Behaviour{Pods: 100, Period: time.Second, Window: 11 * time.Second}, 6, 2,
+			"windows",
+			simulate.Behaviour{Pods: 100, Period: time.Second, Window: 3 * time.Second},
+			simulate.Behaviour{Pods: 100, Period: time.Second, Window: 11 * time.Second},
+			6, 2,
 		},
 		{
-			"rates", simulate.Behaviour{Pods: 2, Period: 7 * time.Second},
-			simulate.Behaviour{Pods: 1, Period: 3 * time.Second}, 12, 4,
+			"rates",
+			simulate.Behaviour{Pods: 2, Period: 7 * time.Second},
+			simulate.Behaviour{Pods: 1, Period: 3 * time.Second},
+			12, 4,
 		},
 		{
-			"both", simulate.Behaviour{Pods: 3, Period: 11 * time.Second, Window: 2 * time.Second},
-			simulate.Behaviour{Pods: 2, Period: 6 * time.Second, Window: 7 * time.Second, Tolerance: .2}, 4, 3,
+			"both",
+			simulate.Behaviour{Pods: 3, Period: 11 * time.Second, Window: 2 * time.Second},
+			simulate.Behaviour{Pods: 2, Period: 6 * time.Second, Window: 7 * time.Second, Tolerance: .2},
+			4, 3,
 		},
 	}
 }

@@ -86,7 +86,7 @@ func (k *KAITO) newStatefulSet(ws *Workspace) *appsv1.StatefulSet {
 	probe := func(failures int32) *corev1.Probe {
 		return &corev1.Probe{ProbeHandler: health, PeriodSeconds: 1, TimeoutSeconds: 1, FailureThreshold: failures}
 	}
-	replicas, grace := int32(max(ws.Resource.Count, 1)), int64(30) //nolint:gosec // a handful of nodes
+	replicas, grace := int32(max(ws.Resource.Count, 1)), int64(30)
 	set := &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Name: ws.Name, Namespace: ws.Namespace},
 		Spec: appsv1.StatefulSetSpec{

@@ -161,12 +161,12 @@ func wantProcesses(t *testing.T) {
 	}
 	found := 0
 	for _, file := range commands {
-		command, err := os.ReadFile(file) //nolint:gosec // the kernel's
+		command, err := os.ReadFile(file)
 		if err != nil || !bytes.HasPrefix(command, []byte("/keda-kaito-scaler\x00")) {
 			continue
 		}
 		found++
-		status, err := os.ReadFile(filepath.Join(filepath.Dir(file), "status")) //nolint:gosec // the kernel's
+		status, err := os.ReadFile(filepath.Join(filepath.Dir(file), "status"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,8 +220,7 @@ func scales(t *testing.T) {
 
 // upgrades replaces both replicas twice while KEDA and a client of ours ask.
 func upgrades(t *testing.T) {
-	f := newFleet(t, "upgrades", 2)
-	f.queue(10, 10) // at the target: a lost answer would be the only thing to move it
+	f := newFleet(t, "upgrades", 2, 10, 10) // at the target: nothing but a wrong answer would move it
 	f.awaitScaledObject()
 	p := f.poll(200*time.Millisecond, 20)
 	eventually(t, "polls succeed", func() error {

@@ -34,9 +34,10 @@ type fleet struct {
 	types.NamespacedName
 }
 
-// newFleet makes an InferenceSet that the scaler provides for, at a test's pace,
-// and waits until its pods are Ready.
-func newFleet(t *testing.T, namespace string, replicas int) *fleet {
+// newFleet makes an InferenceSet and waits until its pods are Ready. Only when so
+// many requests wait in them does the scaler provide for it, at a test's pace:
+// earlier, a fleet without load would shrink.
+func newFleet(t *testing.T, namespace string, replicas int, waiting ...int) *fleet {
 	t.Helper()
 	f := &fleet{T: t, NamespacedName: types.NamespacedName{Namespace: namespace, Name: "phi-4"}}
 	err := shared.Client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
@@ -45,9 +46,9 @@ func newFleet(t *testing.T, namespace string, replicas int) *fleet {
 	}
 	u := f.object()
 	u.SetAnnotations(map[string]string{
-		"scaledobject.kaito.sh/auto-provision": "true", "scaledobject.kaito.sh/threshold": "10",
-		"scaledobject.kaito.sh/max-replicas": "4", "scaledobject.kaito.sh/evaluationwindow": "0",
-		"scaledobject.kaito.sh/scaleupcooldown": "2", "scaledobject.kaito.sh/scaledowncooldown": "2",
+		"scaledobject.kaito.sh/threshold": "10", "scaledobject.kaito.sh/max-replicas": "4",
+		"scaledobject.kaito.sh/evaluationwindow": "0",
+		"scaledobject.kaito.sh/scaleupcooldown":  "2", "scaledobject.kaito.sh/scaledowncooldown": "2",
 	})
 	u.Object["spec"] = map[string]any{
 		"replicas":      int64(replicas),
@@ -62,6 +63,8 @@ func newFleet(t *testing.T, namespace string, replicas int) *fleet {
 	}
 	t.Cleanup(f.remove)
 	f.awaitReady(replicas)
+	f.queue(waiting...)
+	f.annotate("auto-provision", "true")
 	return f
 }
 

@@ -23,7 +23,7 @@ func helm(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, shared.made("helm"), args...) //nolint:gosec // the project's own tool
+	cmd := exec.CommandContext(ctx, shared.made("helm"), args...)
 	cmd.Dir = shared.root
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+shared.Kubeconfig(),
 		"HELM_CACHE_HOME="+filepath.Join(shared.place.Dir, "helm"), "HELM_CONFIG_HOME="+filepath.Join(shared.place.Dir, "helm"))

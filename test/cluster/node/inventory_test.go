@@ -128,7 +128,7 @@ func (w *world) kubectl(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, w.programs.Kubectl, args...) //nolint:gosec // the project's own tool
+	cmd := exec.CommandContext(ctx, w.programs.Kubectl, args...)
 	cmd.Env = []string{"KUBECONFIG=" + w.Kubeconfig(), "HOME=" + w.place.Dir}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
