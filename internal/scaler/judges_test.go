@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +60,11 @@ func (l *loaded) page(at time.Time) *decision.Sample {
 		policy.FamilyFinished: done, policy.FamilyPrompt: 1000 * done, policy.FamilyGenerated: 100 * done,
 	} {
 		s.Families = append(s.Families, decision.Family{Name: name, Sum: value, Engines: 1})
+	}
+	for _, name := range []string{policy.FamilySteps, policy.FamilyTTFT, policy.FamilyITL} {
+		s.Families = append(s.Families, decision.Family{Name: name, Kind: decision.Histogram, Engines: 1, Buckets: &decision.Buckets{
+			Le: []float64{.01, math.Inf(1)}, Cumulative: []float64{100 * done, 100 * done}, Sum: done,
+		}})
 	}
 	return s
 }
@@ -289,6 +295,33 @@ func TestKEDAIsAnsweredByTheJudges(t *testing.T) {
 		}
 		if _, err := ask(t, s, trigger("threshold", "", "saturation", "yes")); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("a key that isn't understood: %v", err)
+		}
+	})
+}
+
+// A queue that is empty because its fleet is just full is answered with what the
+// HPA holds on, at first because nobody knows, and then because somebody does.
+func TestAGuardedQueueIsAnsweredByTheJudges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guarded := saturating
+		guarded.Saturation, guarded.Queue = nil, policy.Queue{Metric: policy.FamilyWaiting, Target: 10, Guard: saturating.Saturation}
+		for _, tt := range []struct {
+			rps   float64
+			value float64
+		}{{14, 20}, {1, 0}} {
+			l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: tt.rps}
+			j := NewJudges(l, ready, logr.Discard())
+			j.Ask(phi4, []policy.Trigger{guarded})
+			s, heard := service(l)
+			s.Verdicts = j
+			ref := trigger("threshold", "10", "downGuard", "true", "maxReplicas", "8", "minReplicas", "1")
+			if _, err := ask(t, s, ref); err != nil || heard.last.Value != 20 || !strings.Contains(heard.last.Reason, "not known yet") {
+				t.Errorf("before anything was judged: %v, %+v", err, heard.last)
+			}
+			at(t, j, time.Minute)
+			if _, err := ask(t, s, ref); err != nil || heard.last.Value != tt.value || heard.last.Load == nil {
+				t.Errorf("%v requests a second: %v, %+v", tt.rps, err, heard.last)
+			}
 		}
 	})
 }

@@ -15,8 +15,6 @@ import (
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-
-	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // keda calls as KEDA does: over one connection, with the certificate that it
@@ -24,6 +22,8 @@ import (
 type keda struct {
 	conn   *grpc.ClientConn
 	client pb.ExternalScalerClient
+	// guarded is whether its triggers are.
+	guarded bool
 
 	mu sync.Mutex
 	// mu guards everything below.
@@ -31,7 +31,7 @@ type keda struct {
 	calls, failed int
 }
 
-func dial(h hello) (*keda, error) {
+func dial(h hello, guarded bool) (*keda, error) {
 	pair, err := tls.X509KeyPair(h.Client["tls.crt"], h.Client["tls.key"])
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func dial(h hello) (*keda, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keda{conn: conn, client: pb.NewExternalScalerClient(conn)}, nil
+	return &keda{conn: conn, client: pb.NewExternalScalerClient(conn), guarded: guarded}, nil
 }
 
 func (k *keda) hangUp() { _ = k.conn.Close() }
@@ -85,7 +85,7 @@ func (k *keda) keepAsking(sets int) (stop func()) {
 }
 
 func (k *keda) ask(ctx context.Context, set int) {
-	trigger := policy.Trigger{Namespace: namespace, InferenceSet: key(set).Name, Queue: policy.Queue{Metric: metric, Target: 10}}
+	trigger := triggerOf(set, k.guarded)
 	ref := &pb.ScaledObjectRef{Name: trigger.InferenceSet, Namespace: namespace, ScalerMetadata: trigger.Metadata("scaler:10450")}
 	// KEDA's own calls have a time limit too.
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 func main() {
@@ -26,6 +28,7 @@ func main() {
 	flag.IntVar(&b.perSet, "per-set", 5, "pods of one InferenceSet")
 	flag.IntVar(&b.oneIn, "one-in", 50, "one pod in so many hangs, 0 for none")
 	flag.IntVar(&b.port, "port", 0, "where the pods listen")
+	flag.BoolVar(&b.guarded, "guarded", policy.GuardQueues, "learn beside the queue what the load needs")
 	flag.DurationVar(&b.interval, "interval", 5*time.Second, "scrape interval")
 	flag.DurationVar(&b.alone, "alone", 20*time.Second, "how long each size is left alone to measure its CPU")
 	flag.DurationVar(&b.called, "called", 30*time.Second, "how long the last size answers calls")
@@ -53,6 +56,7 @@ type bench struct {
 	pods, perSet, oneIn, port int
 	interval, alone, called   time.Duration
 	profiles                  string
+	guarded                   bool
 }
 
 func (b *bench) sets() int { return b.pods / b.perSet }
@@ -94,7 +98,7 @@ func (b *bench) measure(last bool) (figures []string, err error) {
 	began := time.Now()
 	var k *keda
 	if last {
-		if k, err = dial(s.hello); err != nil {
+		if k, err = dial(s.hello, b.guarded); err != nil {
 			return nil, err
 		}
 		defer k.hangUp()

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
@@ -62,7 +63,7 @@ type scalerProcess struct {
 
 func (b *bench) startScaler() (*scalerProcess, error) {
 	c, err := startChild("-be=scaler", "-pods="+strconv.Itoa(b.pods), "-per-set="+strconv.Itoa(b.perSet),
-		"-one-in="+strconv.Itoa(b.oneIn), "-port="+strconv.Itoa(b.port), "-interval="+b.interval.String(), "-profiles="+b.profiles)
+		"-one-in="+strconv.Itoa(b.oneIn), "-port="+strconv.Itoa(b.port), "-interval="+b.interval.String(), "-profiles="+b.profiles, "-guarded="+strconv.FormatBool(b.guarded))
 	if err != nil {
 		return nil, err
 	}
@@ -112,13 +113,15 @@ func (b *bench) beScaler() error {
 		return err
 	}
 	reader := scrape.New(scrape.Config{Interval: b.interval})
-	answers := &scaler.Service{Fleets: reader, Audience: silent{}, Started: func() bool { return true }}
-	ended := make(chan error, 2)
+	judges := scaler.NewJudges(reader, func() bool { return true }, logr.Discard())
+	answers := &scaler.Service{Fleets: reader, Verdicts: judges, Audience: silent{}, Started: func() bool { return true }}
+	ended := make(chan error, 3)
 	go func() { ended <- reader.Run(ctx) }()
+	go func() { ended <- judges.Run(ctx) }()
 	go func() { ended <- scaler.Serve(ctx, address, source.TLSConfig(), scaler.DefaultConnectionAge, answers) }()
 	defer func() {
 		cancel()
-		for range 2 {
+		for range cap(ended) {
 			if err := <-ended; err != nil {
 				log.Print(err)
 			}
@@ -128,7 +131,9 @@ func (b *bench) beScaler() error {
 		return err
 	}
 	for set := range b.sets() {
-		reader.Set(key(set), int32(b.perSet), b.members(set), []policy.Reading{{Families: []string{metric}}})
+		trigger := triggerOf(set, b.guarded)
+		reader.Set(key(set), int32(b.perSet), b.members(set), []policy.Reading{trigger.Reading()})
+		judges.Ask(key(set), []policy.Trigger{trigger})
 	}
 	stop, err := b.profile()
 	if err != nil {
@@ -150,6 +155,15 @@ func (b *bench) obey(reader *scrape.Reader) error {
 		}
 	}
 	return nil
+}
+
+// triggerOf is a threshold as annotations have it, or without its guard.
+func triggerOf(set int, guarded bool) policy.Trigger {
+	trigger := policy.Trigger{Namespace: namespace, InferenceSet: key(set).Name, Queue: policy.Queue{Metric: metric, Target: 10}}
+	if guarded {
+		trigger.Queue.Guard = &policy.Saturation{TTFT: policy.DefaultTTFT, ITL: policy.DefaultITL}
+	}
+	return trigger
 }
 
 func (b *bench) members(set int) []kaito.Replica {

@@ -1,0 +1,66 @@
+package decision
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// Guarded is a queue's verdict that doesn't make a fleet smaller than what the
+// load needs: requests that are worked on wait in no queue. Load is nil while
+// nothing is known of it. An answer upwards stays as it is, and one downwards
+// becomes the one on which the HPA holds. Where the need can't be known however
+// long one waits, or the promise can't be kept, the queue has its way.
+func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+	if v.Answer == Unknown || v.Replicas >= fleet.Desired {
+		return v
+	}
+	less := fleet.Desired - 1
+	var why string
+	switch lacks := blank(fleet, now); {
+	case lacks != "":
+		v.Reason += "; not guarded, because no page tells what the load needs: " + lacks
+		return v
+	case load == nil:
+		why = "what the load needs is not known yet"
+	case load.Vain:
+		v.Reason += "; not guarded, because most answers are later than promised however little a replica has been seen to do"
+		return v
+	// Latency alone would keep a model for ever that is slower than the promise.
+	case load.Need-load.Latency > float64(less):
+		why = fmt.Sprintf("the load needs %.1f replicas, more than %d can serve as promised", load.Need-load.Latency, less)
+	default:
+		return v
+	}
+	v.Reason = fmt.Sprintf("holding at %d: %s, but %s", fleet.Desired, facts(v.Reason), why)
+	v.Answer, v.Waiting = Held, true
+	v.Replicas = fleet.Desired
+	v.Value = (&queue{Trigger: trigger, fleet: fleet, target: trigger.Queue.Target}).hold()
+	return v
+}
+
+// blank says what the first page lacks of the essential families, if every page
+// that was read lacks one: an old vLLM, another engine. It is "" before any was
+// read.
+func blank(fleet Fleet, now time.Time) string {
+	first := ""
+	for i := range fleet.Replicas {
+		r := &fleet.Replicas[i]
+		if r.Phase != Serving || r.Last == nil || now.Sub(r.Last.At) > fleet.Freshness {
+			continue
+		}
+		lacks := slices.IndexFunc(essential, func(metric string) bool {
+			_, found := find(r.Last, metric)
+			return !found
+		})
+		if lacks < 0 {
+			return ""
+		}
+		if first == "" {
+			first = r.Pod + " has no " + essential[lacks]
+		}
+	}
+	return first
+}

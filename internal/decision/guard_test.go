@@ -1,0 +1,184 @@
+package decision
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// guards is a queue's trigger with a guard.
+func guards() policy.Trigger {
+	return policy.Trigger{
+		Queue:  policy.Queue{Metric: familyWaiting, Target: 10, Guard: &policy.Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}},
+		Bounds: policy.Bounds{Min: 1, Max: 10},
+	}
+}
+
+func TestAFullFleetWithoutAQueueIsGuarded(t *testing.T) {
+	for _, tt := range []struct {
+		story  string
+		rps    float64
+		answer Answer
+		want   float64
+		reason string
+	}{
+		{"each is full: the HPA holds", 9, Held, 40, "holding at 4: vllm:num_requests_waiting is 0 in total on 4 replicas, 10 wanted on each, but the load needs "},
+		{"each idles: the queue has its way", 1, Measured, 0, "4 → 1: vllm:num_requests_waiting is 0"},
+	} {
+		var m Mind
+		f := thinks(&m, guards(), 0, 2*time.Minute, 4, worksAt(tt.rps), worksAt(tt.rps), worksAt(tt.rps), worksAt(tt.rps))
+		v := m.Answer(guards(), f, t0.Add(2*time.Minute))
+		if v.Answer != tt.answer || v.Value != tt.want || !strings.HasPrefix(v.Reason, tt.reason) {
+			t.Errorf("%s: %v %v: %s", tt.story, v.Answer, v.Value, v.Reason)
+		}
+	}
+	v := new(Mind).Answer(guards(), thinks(new(Mind), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1)), t0.Add(time.Minute))
+	if v.Value != 20 || !strings.HasSuffix(v.Reason, "but what the load needs is not known yet") {
+		t.Errorf("nothing known yet: %v %s", v.Value, v.Reason)
+	}
+}
+
+// blanked takes families off a replica's newest page.
+func blanked(r *Replica, families ...string) {
+	r.Last = new(*r.Last)
+	r.Last.Families = slices.DeleteFunc(slices.Clone(r.Last.Families), func(f Family) bool { return slices.Contains(families, f.Name) })
+}
+
+// Where no page can ever tell what the load needs, the queue has its way as it
+// would without a guard; where that is only not known yet, the fleet is kept.
+func TestAGuardThatCanNeverKnowStandsAside(t *testing.T) {
+	const aside, holds = "; not guarded, because no page tells what the load needs: ", "but what the load needs is not known yet"
+	all := slices.Concat(essential, []string{familyKV, familyTPOT})
+	for _, tt := range []struct {
+		story  string
+		metric string
+		// lacks are taken off the pages of the first and the second replica.
+		lacks [2][]string
+		value float64
+		says  string
+	}{
+		{"another engine, or an exporter of its own", "queue_length", [2][]string{all, all}, 0, aside + "phi-4-a-0 has no " + familyRunning},
+		{"a vLLM that doesn't count its iterations yet", familyWaiting, [2][]string{{familySteps}, {familySteps}}, 0, aside + "phi-4-a-0 has no " + familySteps},
+		{"each page lacks something else", familyWaiting, [2][]string{{familyRunning}, {familyITL}}, 0, aside + "phi-4-a-0 has no " + familyRunning},
+		{"one page has it all, and was not looked at for long enough", familyWaiting, [2][]string{{familyRunning}, nil}, 20, holds},
+		{"nobody has judged them yet", familyWaiting, [2][]string{}, 20, holds},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			f := thinks(new(Mind), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1))
+			trigger := guards()
+			trigger.Queue.Metric = tt.metric
+			for i := range f.Replicas {
+				blanked(&f.Replicas[i], tt.lacks[i]...)
+				f.Replicas[i].Last.Families = append(f.Replicas[i].Last.Families, Family{Name: "queue_length", Kind: Gauge, Engines: 1})
+			}
+			var m Mind
+			for range 3 { // however often it is judged
+				v := m.Answer(trigger, f, t0.Add(time.Minute))
+				if v.Value != tt.value || !strings.Contains(v.Reason, tt.says) {
+					t.Fatalf("%v: %s", v.Value, v.Reason)
+				}
+				if tt.value > 0 {
+					break
+				}
+				m.Judge(trigger, f, t0.Add(time.Minute))
+			}
+		})
+	}
+}
+
+// A gap in the judgements is no proof of idleness, and none in the readings.
+func TestAGuardHoldsInAGap(t *testing.T) {
+	var m Mind
+	f := thinks(&m, guards(), 0, 5*time.Minute, 2, worksAt(1), worksAt(1))
+	if v := m.Answer(guards(), f, t0.Add(5*time.Minute)); v.Value != 0 {
+		t.Fatalf("before: %s", v.Reason)
+	}
+	m.judged = t0.Add(4 * time.Minute)
+	if v := m.Answer(guards(), f, t0.Add(5*time.Minute)); v.Value != 20 || v.Answer != Held {
+		t.Errorf("judged a minute ago: %v %s", v.Value, v.Reason)
+	}
+}
+
+// A page that lacks what the others have counts as one that can't be read: after
+// its grace it stands for the most loaded of them.
+func TestAGuardGivesUpAPageThatLacksWhatOthersHave(t *testing.T) {
+	at := t0.Add(5 * time.Minute)
+	for _, tt := range []struct {
+		rps   float64
+		value float64
+	}{{1, 0}, {9, 20}} {
+		var m Mind
+		f := thinks(&m, guards(), 0, 5*time.Minute, 2, worksAt(1), worksAt(tt.rps))
+		blanked(&f.Replicas[0], familyRunning)
+		f.Replicas[0].Expected = t0.Add(-time.Hour)
+		m.Judge(guards(), f, at)
+		if v := m.Answer(guards(), f, at); v.Value != tt.value {
+			t.Errorf("beside one at %v a second: %v %s", tt.rps, v.Value, v.Reason)
+		}
+	}
+}
+
+// A model that is slower than the promise, however little it has to do, is no
+// reason to keep a fleet that the queue would release.
+func TestAPromiseThatCantBeKeptGuardsNothing(t *testing.T) {
+	slow := func(rps float64) *worker {
+		w := worksAt(rps)
+		w.slow = true
+		return w
+	}
+	for _, tt := range []struct {
+		story string
+		of    func(rps float64) *worker
+		rps   float64
+		value float64
+		says  string
+	}{
+		{"hardly any load", slow, .1, 0, "4 → 1: vllm:num_requests_waiting is 0"},
+		{"a third of what each could do", slow, 5, 0, "; not guarded, because most answers are later than promised however little a replica has been seen to do"},
+		{"more than half on a model that keeps it", worksAt, 9, 40, "but the load needs "},
+	} {
+		var m Mind
+		f := thinks(&m, guards(), 0, 20*time.Minute, 4, tt.of(tt.rps), tt.of(tt.rps), tt.of(tt.rps), tt.of(tt.rps))
+		v := m.Answer(guards(), f, t0.Add(20*time.Minute))
+		if v.Value != tt.value || !strings.Contains(v.Reason, tt.says) {
+			t.Errorf("%s: %v %s (%+v)", tt.story, v.Value, v.Reason, v.Load)
+		}
+	}
+}
+
+// The guard never makes the answer greater than the one on which the HPA holds,
+// and never stands in the way of more.
+func TestAGuardOnlyEverHolds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := fleet(rapid.Int32Range(1, 40).Draw(t, "desired"))
+		trigger := guards()
+		trigger.Queue.Target = rapid.Float64Range(.5, 50).Draw(t, "target")
+		queued := Verdict{
+			Answer: Measured, Desired: f.Desired, Reason: "so",
+			Value: rapid.Float64Range(0, 3000).Draw(t, "total"),
+		}
+		queued.Replicas = trigger.Bounds.Clamp(HPA(queued.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance))
+		var load *Load
+		if rapid.Bool().Draw(t, "known") {
+			load = &Load{Need: rapid.Float64Range(0, 60).Draw(t, "need"), Vain: rapid.Bool().Draw(t, "vain")}
+		}
+		v := Guarded(queued, load, trigger, f, t0)
+		hold := trigger.Queue.Target * float64(f.Desired)
+		switch {
+		case queued.Replicas >= f.Desired && (v.Value != queued.Value || v.Answer != queued.Answer):
+			t.Fatalf("%v became %v", queued, v)
+		case queued.Replicas < f.Desired && v.Value != queued.Value && v.Value != hold:
+			t.Fatalf("%v is neither the queue's %v nor the %v on which the HPA holds", v.Value, queued.Value, hold)
+		case load != nil && (load.Need <= float64(f.Desired-1) || load.Vain) && v.Value != queued.Value:
+			t.Fatalf("a need of %v keeps %d replicas", load.Need, f.Desired)
+		}
+		if got := HPA(v.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance); v.Answer == Held && got != f.Desired {
+			t.Fatalf("the HPA goes to %d on what should hold %d", got, f.Desired)
+		}
+	})
+}
