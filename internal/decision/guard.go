@@ -28,9 +28,10 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now tim
 	case load.Vain:
 		v.Reason += "; not guarded, because most answers are later than promised however little a replica has been seen to do"
 		return v
-	// Latency alone would keep a model for ever that is slower than the promise.
-	case load.Need-load.Latency > float64(less):
-		why = fmt.Sprintf("the load needs %.1f replicas, more than %d can serve as promised", load.Need-load.Latency, less)
+	// Latency alone would keep a model for ever that is slower than the promise,
+	// and what was foretold a fleet whose load has ended for some 10 min more.
+	case load.Present > float64(less):
+		why = fmt.Sprintf("the load needs %.1f replicas, more than %d can serve as promised", load.Present, less)
 	default:
 		return v
 	}

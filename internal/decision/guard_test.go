@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -165,7 +166,7 @@ func TestAGuardOnlyEverHolds(t *testing.T) {
 		queued.Replicas = trigger.Bounds.Clamp(HPA(queued.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance))
 		var load *Load
 		if rapid.Bool().Draw(t, "known") {
-			load = &Load{Need: rapid.Float64Range(0, 60).Draw(t, "need"), Vain: rapid.Bool().Draw(t, "vain")}
+			load = &Load{Present: rapid.Float64Range(0, 60).Draw(t, "need"), Vain: rapid.Bool().Draw(t, "vain")}
 		}
 		v := Guarded(queued, load, trigger, f, t0)
 		hold := trigger.Queue.Target * float64(f.Desired)
@@ -174,11 +175,54 @@ func TestAGuardOnlyEverHolds(t *testing.T) {
 			t.Fatalf("%v became %v", queued, v)
 		case queued.Replicas < f.Desired && v.Value != queued.Value && v.Value != hold:
 			t.Fatalf("%v is neither the queue's %v nor the %v on which the HPA holds", v.Value, queued.Value, hold)
-		case load != nil && (load.Need <= float64(f.Desired-1) || load.Vain) && v.Value != queued.Value:
-			t.Fatalf("a need of %v keeps %d replicas", load.Need, f.Desired)
+		case load != nil && (load.Present <= float64(f.Desired-1) || load.Vain) && v.Value != queued.Value:
+			t.Fatalf("a need of %v keeps %d replicas", load.Present, f.Desired)
 		}
 		if got := HPA(v.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance); v.Answer == Held && got != f.Desired {
 			t.Fatalf("the HPA goes to %d on what should hold %d", got, f.Desired)
 		}
 	})
+}
+
+// turns goes over to another load after so long.
+func (w *worker) turns(after time.Duration, rps float64) {
+	w.base += w.rps * (after.Seconds() - w.since)
+	w.since, w.rps, w.running = after.Seconds(), rps, rps
+}
+
+// When a load that has been steady for hours ends, the guard lets go within the
+// three minutes that a load is looked at over, whatever was foretold of it: the
+// rest is the HPA's own pace.
+func TestAGuardLetsGoWhenTheLoadHasEnded(t *testing.T) {
+	for _, rps := range []float64{0, 1} {
+		var m Mind
+		workers := []*worker{worksAt(9), worksAt(9), worksAt(9), worksAt(9)}
+		const end = 3 * time.Hour
+		noise := rand.New(rand.NewPCG(1, 2))
+		for at := time.Duration(0); at < end; at += time.Minute {
+			load := 9 * (.8 + .4*noise.Float64())
+			for _, w := range workers {
+				w.turns(at, load)
+			}
+			thinks(&m, guards(), at, at+55*time.Second, 4, workers...)
+		}
+		f := thinks(&m, guards(), end, end, 4, workers...)
+		if v := m.Answer(guards(), f, t0.Add(end)); v.Answer != Held {
+			t.Fatalf("under load: %s", v.Reason)
+		}
+		for _, w := range workers {
+			w.turns(end, rps)
+		}
+		held := time.Duration(0)
+		for ; held < time.Hour; held += 15 * time.Second {
+			at := end + held
+			f = thinks(&m, guards(), at, at+10*time.Second, 2, workers...)
+			if v := m.Answer(guards(), f, t0.Add(at+10*time.Second)); v.Answer == Measured && v.Replicas == 1 {
+				break
+			}
+		}
+		if held > 3*time.Minute {
+			t.Errorf("held for %s after the load fell to %v requests a second", held, rps)
+		}
+	}
 }

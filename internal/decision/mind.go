@@ -30,9 +30,9 @@ type Load struct {
 	// replicas that it comes to with what waits and what is expected to come.
 	// Neither is rounded or within any bounds.
 	Demand, Need float64
-	// Latency is the part of Need that is asked for by nothing but latency or the
-	// KV cache.
-	Latency float64
+	// Present is the Need without what only latency or the KV cache asks for, and
+	// of a load that is lower than foretold that of the last three minutes.
+	Present float64
 	// Safe is the share of its time that a replica can give to tokens while the
 	// promise is kept, in (0, 1).
 	Safe float64
@@ -48,7 +48,7 @@ type Load struct {
 func (l Learned) load(s Saturation, n need) *Load {
 	late := l.lateness()
 	return &Load{
-		Demand: n.demand, Need: n.whole, Latency: n.alarm, Safe: l.limit(s) * late.under(s.Tuning.Misses),
+		Demand: n.demand, Need: n.whole, Present: n.present, Safe: l.limit(s) * late.under(s.Tuning.Misses),
 		ColdStart: l.coldStart(s), Learning: n.learning, Vain: l.vain(s),
 	}
 }

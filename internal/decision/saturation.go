@@ -134,6 +134,9 @@ type need struct {
 	// whole is all of that, and replicas what it rounds to, within the bounds.
 	whole    float64
 	replicas int32
+	// present is the whole without alarm, and without what the last three minutes
+	// are below what is foretold.
+	present float64
 	// least is what has to be there for one replica to be released, but for the
 	// minutes before; peak what the last minute would have overloaded.
 	least, peak float64
@@ -169,6 +172,8 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 	if work > o.most && n.demand > n.whole {
 		n.whole, n.growth, n.burst = n.demand, 0, 0
 	}
+	latest, _ := l.foretell(forecasters[0], minute(now), 0)
+	n.present = n.whole*min(1, latest/max(o.soon, 1e-9)) + n.backlog
 	n.whole += n.backlog
 	n.least = o.capacity(max(o.now, o.soon), budget{bearable.mean * s.Tuning.Keep, bearable.worst * s.Tuning.Keep, limit}, &late)/limit + n.backlog
 	n.peak = work / (limit * late.under(.25))

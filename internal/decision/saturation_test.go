@@ -23,6 +23,9 @@ func saturated() Saturation {
 type worker struct {
 	Replica
 	rps, running, waiting float64
+	// base are the requests that it had served after so many seconds, from which
+	// on it takes rps.
+	base, since float64
 	// cached is the share of the prompts' tokens that the prefix cache has.
 	cached float64
 	// slow is an engine whose every answer is later than promised.
@@ -34,7 +37,7 @@ func worksAt(rps float64) *worker {
 }
 
 func (w *worker) page(at time.Time, seconds float64) *Sample {
-	done := w.rps * seconds
+	done := w.base + w.rps*(seconds-w.since)
 	// What the tokens leave of the time goes into iterations.
 	prior := saturated().prior()
 	iterations := (1 - w.rps*(1000*(1-w.cached)*prior[1]+100*prior[2])) / prior[0] * seconds
