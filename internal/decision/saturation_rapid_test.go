@@ -29,29 +29,50 @@ func later(desired int32, workers []*worker, busier int, more float64, silent in
 	return fleet(desired, all...), t0.Add(at)
 }
 
+// seasoned is a fleet that was watched for twelve minutes, and what was learned.
+type seasoned struct {
+	workers []*worker
+	desired int32
+	learned Learned
+}
+
+// seasonedFleets are of one to four replicas, idle, busy, full, and unevenly so,
+// with up to three on their way. To watch one takes a hundred times as long as to
+// judge it.
+func seasonedFleets(s Saturation) []seasoned {
+	loads := [][]float64{{0, 0, 0, 0}, {7, 7, 7, 7}, {16, 16, 16, 16}, {12, 1, 16, 4}}
+	var all []seasoned
+	for i, rps := range loads {
+		for n := 1; n <= len(rps); n++ {
+			f := seasoned{desired: int32(n + (i+n)%4)}
+			for _, r := range rps[:n] {
+				f.workers = append(f.workers, worksAt(r))
+			}
+			_, f.learned = after(s, 12*time.Minute, f.desired, f.workers...)
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
 // More load on one replica never asks for fewer, and one that can't be read
 // never for a step down.
 func TestMoreLoadNeverAsksForFewer(t *testing.T) {
+	s := saturated()
+	fleets := seasonedFleets(s)
 	rapid.Check(t, func(t *rapid.T) {
-		s := saturated()
-		n := rapid.IntRange(1, 4).Draw(t, "replicas")
-		workers := make([]*worker, n)
-		for i := range workers {
-			workers[i] = worksAt(float64(rapid.IntRange(0, 16).Draw(t, "rps")))
-		}
-		desired := int32(rapid.IntRange(n, n+3).Draw(t, "desired"))
-		_, learned := after(s, 12*time.Minute, desired, workers...)
-		at := rapid.IntRange(0, n-1).Draw(t, "which")
+		known := rapid.SampledFrom(fleets).Draw(t, "fleet")
+		at := rapid.IntRange(0, len(known.workers)-1).Draw(t, "which")
 		more := float64(rapid.IntRange(0, 200).Draw(t, "more"))
-		f, now := later(desired, workers, -1, 0, -1)
-		was, _ := s.Judge(learned, f, now)
-		f, now = later(desired, workers, at, more, -1)
-		if busier, _ := s.Judge(learned, f, now); busier.Replicas < was.Replicas {
+		f, now := later(known.desired, known.workers, -1, 0, -1)
+		was, _ := s.Judge(known.learned, f, now)
+		f, now = later(known.desired, known.workers, at, more, -1)
+		if busier, _ := s.Judge(known.learned, f, now); busier.Replicas < was.Replicas {
 			t.Fatalf("%g more requests: %d instead of %d: %s\nbefore: %s", more, busier.Replicas, was.Replicas, busier.Reason, was.Reason)
 		}
-		f, now = later(desired, workers, -1, 0, at)
-		if lost, _ := s.Judge(learned, f, now); lost.Replicas < min(desired, s.Bounds.Max) {
-			t.Fatalf("with one unreadable: %d of %d: %s", lost.Replicas, desired, lost.Reason)
+		f, now = later(known.desired, known.workers, -1, 0, at)
+		if lost, _ := s.Judge(known.learned, f, now); lost.Replicas < min(known.desired, s.Bounds.Max) {
+			t.Fatalf("with one unreadable: %d of %d: %s", lost.Replicas, known.desired, lost.Reason)
 		}
 	})
 }
