@@ -119,7 +119,7 @@ bench: ## Run the benchmarks (BENCH=regexp COUNT=6 BASE=older.txt to compare)
 	hack/bench.sh '$(BENCH)' $(COUNT) $(BASE)
 
 .PHONY: sim-report
-sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5; 20 min)
+sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5; over an hour on two cores)
 	hack/sim-report.sh $(BUILD)
 
 .PHONY: fuzz
