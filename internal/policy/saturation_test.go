@@ -66,17 +66,13 @@ func TestABoundAloneAsksForSaturation(t *testing.T) {
 
 func TestAThresholdIsGuardedUnlessItIsTurnedOff(t *testing.T) {
 	usual := &Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}
-	for value, want := range map[string]*Saturation{"unset": usual, "true": usual, "false": nil} {
-		var pairs []string
-		if value != "unset" {
-			pairs = []string{"downguard", value}
-		}
-		got, _, err := Parse(Request{Annotations: ask(append(pairs, "threshold", "10", "max-replicas", "5")...)})
+	for value, want := range map[string]*Saturation{"": usual, "true": usual, "false": nil} {
+		got, _, err := Parse(Request{Annotations: ask("threshold", "10", "max-replicas", "5", "downguard", value)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got.Queue.Guard); diff != "" {
-			t.Errorf("downguard %s (-want +got):\n%s", value, diff)
+			t.Errorf("downguard %q (-want +got):\n%s", value, diff)
 		}
 	}
 }

@@ -47,8 +47,7 @@ func TestTheScaledObjectIsAsInTheGoldenFile(t *testing.T) {
 		{"saturation.yaml", example(t, "saturation.yaml"), settings},
 		{"saturation-other.yaml", with(example(t, "saturation.yaml"), "ttft-slo", "1500ms", "itl-slo", "100ms",
 			"evaluationwindow", "2m", "scaleupcooldown", "60", "scaledowncooldown", "10m"), settings},
-		{"guarded-other.yaml", with(quickStart(t), "ttft-slo", "1500ms", "itl-slo", "0.1s"), settings},
-		{"unguarded.yaml", with(quickStart(t), "downguard", "false"), settings},
+		{"guarded.yaml", with(quickStart(t), "downguard", "true"), settings},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
 			w := newWorld(t)
@@ -105,7 +104,7 @@ func TestAGuardThatComesOrGoesIsTold(t *testing.T) {
 	w.annotate("downguard", "false")
 	w.reconcile()
 	w.wantEvents("Normal ScaledObjectCreated: scaling between 1 and 5 replicas on vllm:num_requests_waiting, 10 for each replica")
-	w.annotate("downguard", "true")
+	w.annotate("downguard", "")
 	w.reconcile()
 	w.wantEvents("Normal ScaledObjectUpdated: downguard added; ttft-slo unset → 2s; itl-slo unset → 60ms; now scaling between 1 and 5 replicas on " +
 		"vllm:num_requests_waiting, 10 for each replica, guarded on the way down: 2s to the first token, 60ms between tokens")
