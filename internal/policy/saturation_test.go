@@ -64,15 +64,16 @@ func TestABoundAloneAsksForSaturation(t *testing.T) {
 	}
 }
 
-func TestAThresholdIsGuardedUnlessItIsTurnedOff(t *testing.T) {
-	usual := &Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}
-	for value, want := range map[string]*Saturation{"": usual, "true": usual, "false": nil} {
+func TestAThresholdCanBeGuarded(t *testing.T) {
+	for value, want := range map[string]*Saturation{
+		"true": {TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}, "false": nil,
+	} {
 		got, _, err := Parse(Request{Annotations: ask("threshold", "10", "max-replicas", "5", "downguard", value)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got.Queue.Guard); diff != "" {
-			t.Errorf("downguard %q (-want +got):\n%s", value, diff)
+			t.Errorf("downguard %s (-want +got):\n%s", value, diff)
 		}
 	}
 }
