@@ -298,7 +298,7 @@ func TestBadInputIsRefusedWhereTheUserLooks(t *testing.T) {
 func TestBadInputFromTheStartMakesNothing(t *testing.T) {
 	t.Parallel()
 	s := apply(t, map[string]string{"auto-provision": "true", "treshold": "10", "max-replicas": "5"})
-	s.told("ScalingRefused", "did you mean scaledobject.kaito.sh/threshold?; scaledobject.kaito.sh/threshold: required")
+	s.told("ScalingRefused", "did you mean scaledobject.kaito.sh/threshold?")
 	if _, err := s.scaledObject(); !apierrors.IsNotFound(err) {
 		t.Errorf("ScaledObject: %v, want none", err)
 	}

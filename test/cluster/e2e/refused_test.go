@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // refused are triggers that name what isn't theirs to name.
@@ -67,6 +68,13 @@ func TestARefusedTriggerSendsNoPacket(t *testing.T) {
 	if err := shared.Client.Delete(s.ctx, so); err != nil {
 		t.Fatal(err)
 	}
+	s.eventually("the refused one is gone, with KEDA's finalizer", func() error {
+		err := shared.Client.Get(s.ctx, client.ObjectKeyFromObject(so), so)
+		if err == nil {
+			return errors.New("it is there")
+		}
+		return client.IgnoreNotFound(err)
+	})
 	s.byHand(func(*kedav1alpha1.ScaledObjectSpec) {}, s.trigger("", autoscalingv2.AverageValueMetricType, nil))
 	s.eventually("the pod is read", func() error {
 		if pod.Visits() == 0 {
