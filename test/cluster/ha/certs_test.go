@@ -266,8 +266,11 @@ func TestDamagedSecretsAreRepairedWithinSeconds(t *testing.T) {
 		fresh.resume()
 		f.answered(s, 4)
 	}
+	fresh.rest()          // who reads the new CA before a server has loaded it is refused, rightly
 	remove(t, secrets...) // nobody can go on with what is in memory now
 	s.eventually("everything is made anew", s.whole)
+	fresh.resume()
+	f.answered(s, 4)
 	fresh.stop()
 	fresh.wantPolls(t, "a client that reads its certificate every time", 15, 0)
 	f.answered(s, 4)
