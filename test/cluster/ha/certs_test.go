@@ -273,7 +273,6 @@ func TestDamagedSecretsAreRepairedWithinSeconds(t *testing.T) {
 	f.answered(s, 4)
 	fresh.stop()
 	fresh.wantPolls(t, "a client that reads its certificate every time", 15, 0)
-	f.answered(s, 4)
 	f.scaled()
 
 	eventually(t, patience, "the ClusterTriggerAuthentication is back", s.authenticationReturns())
