@@ -61,7 +61,7 @@ image: ## Build the container image without an engine, into build/image: OCI lay
 	$(BIN)/image -into $(BUILD)/image -platforms $(PLATFORMS)
 
 .PHONY: test
-test: compiler browser control-plane ## Run all tests, on a real control plane too (first run: 30 min on two cores; RACE= without a C compiler)
+test: compiler browser control-plane ## Run all tests, on a real control plane too (first run: up to an hour on two cores; RACE= without a C compiler)
 	$(WITH_RACE) go test $(RACE) -shuffle=on $(TESTFLAGS) ./...
 	@# The image for two platforms: the other one's packages are compiled for the first time here.
 	cd tools/image && go test -shuffle=on -timeout 30m $(TESTFLAGS) ./...
