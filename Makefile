@@ -73,6 +73,11 @@ test: compiler browser control-plane ## Run all tests, on a real control plane t
 test-unit: compiler ## Run the quick tests, those without a control plane
 	$(WITH_RACE) go test $(RACE) -shuffle=on -short $(TESTFLAGS) ./...
 
+.PHONY: test-follow
+test-follow: control-plane ## See a fleet with nothing but a bound follow a load as the simulator says, on a machine that does nothing else (7 min)
+	@# Eight simulated engines under load leave no room for the race detector or other tests.
+	cd test/cluster && go test -tags follow -count 1 -timeout 60m $(TESTFLAGS) -run TestABoundAloneFollowsTheLoad ./e2e
+
 .PHONY: test-node
 test-node: node-parts ## Install the chart on a real node with KEDA in pods, as root (first run: 30 min, then under 10)
 	cd test/cluster && go test -tags node -count 1 -timeout 30m $(TESTFLAGS) -exec '$(CURDIR)/hack/node.sh run' ./node

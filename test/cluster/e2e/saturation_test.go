@@ -1,3 +1,5 @@
+//go:build follow
+
 package e2e
 
 import (
