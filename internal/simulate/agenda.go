@@ -95,7 +95,7 @@ func (a *agenda) after(day uint) int32 {
 			ahead += 63 - i%64 // to the next word
 			continue
 		}
-		ahead += uint(bits.TrailingZeros64(word)) //nolint:gosec // ≥ 0
+		ahead += uint(bits.TrailingZeros64(word))
 		if first := a.earliest((day+ahead)%days, day+ahead+1); first != nobody {
 			return first
 		}

@@ -131,7 +131,7 @@ var ttftBuckets = sync.OnceValue(func() *binTable {
 		t.from[i] = math.Float64frombits(high)
 	}
 	for cell := t.lowest; len(t.bins) == 0 || t.bins[len(t.bins)-1] < ttftBins-1; cell++ {
-		t.bins = append(t.bins, int32(ttftBin(math.Float64frombits(cell<<cellBits)))) //nolint:gosec // < ttftBins
+		t.bins = append(t.bins, int32(ttftBin(math.Float64frombits(cell<<cellBits))))
 	}
 	return t
 })
@@ -141,7 +141,7 @@ func (t *binTable) of(ttft float64) int {
 	if ttft <= .001 {
 		return 0
 	}
-	i := int(t.bins[min(cell-t.lowest, uint64(len(t.bins)-1))])
+	i := int(t.bins[min(int(cell-t.lowest), len(t.bins)-1)]) //nolint:gosec // < 2¹⁹
 	if ttft >= t.from[i+1] {
 		i++
 	}
