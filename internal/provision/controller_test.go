@@ -135,6 +135,9 @@ func TestWhatNodeCountLimitAllowsIsAnEventOfItsOwn(t *testing.T) {
 	w.wantEvents(
 		"Normal ScaledObjectUpdated: max-replicas 5 → 2; now scaling between 1 and 2 replicas on vllm:num_requests_waiting, 10 for each replica",
 		"Warning ScalingCapped: max-replicas 5 but nodeCountLimit 10 allows 2 at 4 nodes per replica")
+	if diff := cmp.Diff([]string{"default/phi-4-x"}, w.recorder.related); diff != "" {
+		t.Errorf("the event is related to (-want +got):\n%s", diff)
+	}
 	if so, _ := w.scaledObject("phi-4"); *so.Spec.MaxReplicaCount != 2 {
 		t.Errorf("maximum %d, want 2", *so.Spec.MaxReplicaCount)
 	}
