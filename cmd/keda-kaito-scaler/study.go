@@ -149,7 +149,7 @@ func (s *studier) study() (*report.Study, error) {
 			study.SweepSeeds, s.seeds, report.Minutes(study.SweepAt[0])))
 	}
 	for seed := range s.seeds {
-		study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed))
+		study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed)) //nolint:gosec // neither is below 0
 	}
 	return study, nil
 }

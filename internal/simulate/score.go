@@ -141,7 +141,7 @@ func (t *binTable) of(ttft float64) int {
 	if ttft <= .001 {
 		return 0
 	}
-	i := int(t.bins[min(int(cell-t.lowest), len(t.bins)-1)]) //nolint:gosec // < 2¹⁹
+	i := int(t.bins[min(int(cell-t.lowest), len(t.bins)-1)])
 	if ttft >= t.from[i+1] {
 		i++
 	}

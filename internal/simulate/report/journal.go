@@ -160,12 +160,8 @@ func (s *Study) recall(u unit) *Unit {
 	if len(s.recalled) == 0 {
 		return nil
 	}
-	i, print := -1, s.fingerprint(u)
-	for j := range s.recalled {
-		if s.recalled[j].Study == print {
-			i = j
-		}
-	}
+	wanted := s.fingerprint(u)
+	i := slices.IndexFunc(s.recalled, func(known Unit) bool { return known.Study == wanted })
 	if i < 0 {
 		return nil
 	}
