@@ -42,6 +42,7 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 	// joined are the arrivals at pods that weren't there for the whole minute, or
 	// for the longest that any was: before they came, theirs went to the others.
 	var rate, joined, longest, kv, tokenTime, tokens float64
+	var lately jump
 	for _, r := range fleet.Replicas {
 		if !r.speaks(fleet.Freshness, now) {
 			continue
@@ -60,8 +61,8 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		}
 		d := stretch{first, last}
 		l.spoke++
-		done := d.gain(familySuccess)
-		came := max(0, done+d.change(familyRunning)+d.change(familyWaiting)+d.gain(familyRejected))
+		done, came := d.gain(familySuccess), d.came()
+		lately.add(&r.History, now)
 		// Not one that was unready for a moment: it had its load before that.
 		if r.ReadySince.After(now.Add(-sight)) && !first.At.Before(r.ReadySince) {
 			joined += came + value(first, familyRunning) + value(first, familyWaiting)
@@ -97,7 +98,7 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		// Those who can't be read have as much as the others. Those who have just
 		// joined have what they took over from these, and nothing beside.
 		like := float64(l.spoke+len(l.unreadable)) / float64(l.spoke)
-		l.arrivals = (rate + joined/longest) * like
+		l.arrivals = lately.least((rate+joined/longest)*like, like)
 		l.waiting *= like
 		l.kv = kv / float64(l.spoke)
 	}
@@ -159,6 +160,11 @@ func (e stretch) change(name string) float64 { return value(e.last, name) - valu
 // gain is what a counter gained. One that a page lacks has gained nothing: the
 // guard's isn't there without the guard.
 func (e stretch) gain(name string) float64 { return max(0, e.change(name)) }
+
+// came is how many requests arrived.
+func (e stretch) came() float64 {
+	return max(0, e.gain(familySuccess)+e.change(familyRunning)+e.change(familyWaiting)+e.gain(familyRejected))
+}
 
 func (e stretch) buckets(name string) (before, after *Buckets) {
 	a, found1 := find(e.first, name)

@@ -53,13 +53,13 @@ const (
 	FamilyRejected = "kaito_ratelimit_rejected_total"
 )
 
-// saturationWindow is how far back saturation looks: a minute, after half of one
-// that a pod may have been silent for.
-const saturationWindow = 90 * time.Second
+// saturationWindow is how far back saturation looks: a minute, after a quarter
+// of one that a pod may have been silent for.
+const saturationWindow = 75 * time.Second
 
 // limits are what the histograms are read for: answers that were later than
 // promised, the mean time between tokens, the number of iterations. Whole, those
-// of a pod and window would be 20 kB more.
+// of a pod and window would be 16 kB more.
 func (s *Saturation) limits() map[string]float64 {
 	limits := map[string]float64{}
 	for metric, limit := range map[string]float64{

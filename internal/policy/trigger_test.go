@@ -270,8 +270,8 @@ func TestWhatATriggerReads(t *testing.T) {
 		{"a list with a histogram", Trigger{List: &List{Metrics: []Metric{
 			{Name: "vllm:time_per_output_token_seconds", Kind: Histogram, Window: time.Minute},
 		}}}, "vllm:inter_token_latency_seconds " + busy + "vllm:request_success_total vllm:time_per_output_token_seconds", time.Minute, nil},
-		{"saturation", Trigger{Saturation: &promise}, learned, 90 * time.Second, counts(2, .06)},
-		{"a guarded queue of another metric", queue(Queue{Metric: "a:b", Guard: &promise}), "a:b " + learned, 90 * time.Second, counts(2, .06)},
+		{"saturation", Trigger{Saturation: &promise}, learned, 75 * time.Second, counts(2, .06)},
+		{"a guarded queue of another metric", queue(Queue{Metric: "a:b", Guard: &promise}), "a:b " + learned, 75 * time.Second, counts(2, .06)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.trigger.Page = Page{Port: 5001}
