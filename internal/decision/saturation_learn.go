@@ -34,6 +34,8 @@ type Learned struct {
 	// Answered and Late are decayed counts of answers by the load at which they
 	// were given, in bins.
 	Answered, Late [bins]float64
+	// Ceiling is what a replica that is overloaded gives.
+	Ceiling Ceiling
 	// Demand is the demand of each minute, in seconds of work a second, and -1
 	// where that is unknown; Need the
 	// greatest need, in replicas. Both are rings, by minute.
@@ -143,6 +145,9 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 	l.forget(elapsed)
 	for _, p := range load.pods {
 		l.file(s, p, share)
+		if p.swamped {
+			l.Ceiling.meets(p, share)
+		}
 		l.Seen += (p.answered + p.refused) * share
 		l.Missed += (p.late + p.refused) * share
 	}
@@ -166,13 +171,19 @@ func (l *Learned) file(s Saturation, p podLoad, share float64) {
 }
 
 // forget ages what is known of each bin: of a busy one the newest 20 000 answers
-// count, and what nobody has seen for hours is tried again.
+// count, and what nobody has seen for hours is tried again, what was bad not
+// before a day.
 func (l *Learned) forget(elapsed float64) {
-	const most = 20000
+	const most, bad = 20000, .1
 	keep := math.Exp2(-elapsed / (2 * time.Hour).Seconds())
+	long := math.Exp2(-elapsed / (12 * time.Hour).Seconds())
 	l.Seen, l.Missed = l.Seen*keep, l.Missed*keep
+	l.Ceiling.forget(elapsed)
 	for bin := range bins {
 		k := keep
+		if l.Late[bin] > bad*l.Answered[bin] {
+			k = long
+		}
 		if l.Answered[bin] > most {
 			k *= most / l.Answered[bin]
 		}
@@ -195,6 +206,9 @@ func (l *Learned) fit(s Saturation, p podLoad) {
 	const noise, drift = .01, 1e-6
 	var dx [3]float64
 	variance, wrong := noise, 1.0
+	if p.beyond {
+		variance = 30 * noise
+	}
 	for i := range x {
 		for j := range x {
 			dx[i] += l.Doubt[i][j] * x[j]
