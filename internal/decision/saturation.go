@@ -162,7 +162,11 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 	o := l.outlook(s, now)
 	work := load.arrivals * l.cost(s)
 	n.demand = work / per
-	n.backlog = (load.waiting + load.jam/2) * l.cost(s) / per / drain.Seconds()
+	n.backlog = load.waiting * l.cost(s) / per / drain.Seconds()
+	if n.coming == 0 {
+		// Half of what runs beyond what should is done already.
+		n.backlog += load.jam / 2 * l.cost(s) / per / drain.Seconds()
+	}
 	n.growth = (o.soon - work) / per
 	bearable := budget{s.Tuning.Misses, l.worst(s), limit}
 	if load.hurts {

@@ -139,6 +139,10 @@ func TestWhileUsersSufferItIsOrderedAtOnce(t *testing.T) {
 	if jam := l.need(s, f, load{arrivals: 18, jam: 2000}, now); jam.backlog < .5 {
 		t.Errorf("2000 too many run: a backlog of %.2f", jam.backlog)
 	}
+	f.Replicas = append(f.Replicas, Replica{Phase: Starting, Ordered: now})
+	if jam := l.need(s, f, load{arrivals: 18, jam: 2000}, now); jam.backlog > 0 {
+		t.Errorf("2000 too many run, and a replica is on its way for them: a backlog of %.2f", jam.backlog)
+	}
 }
 
 // A replica that has just joined is given time to help before latency asks for

@@ -131,17 +131,8 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 		elapsed = min(now.Sub(l.At).Seconds(), sight.Seconds())
 	}
 	l.Before, l.At = l.At, now
-	// The sums are of seconds of work. Half of them is forgotten in ten
-	// minutes.
-	speed := l.speed(s)
-	keep := 1.0
-	if load.requests > 0 {
-		keep = math.Exp2(-elapsed / 600)
-	}
 	share := elapsed / sight.Seconds()
-	l.Prompt = l.Prompt*keep + load.prompt*speed[1]*share
-	l.Generated = l.Generated*keep + load.generated*speed[2]*share
-	l.Requests = l.Requests*keep + load.requests*share
+	l.meet(s, load, elapsed)
 	l.forget(elapsed)
 	for _, p := range load.pods {
 		l.file(s, p, share)
@@ -156,6 +147,26 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 	}
 	l.record(s, load.arrivals*l.cost(s), now)
 	return l
+}
+
+// meet takes in what was asked for. The sums are of seconds of work, and half of
+// them is forgotten in ten minutes.
+func (l *Learned) meet(s Saturation, load load, elapsed float64) {
+	speed := l.speed(s)
+	prompt, generated := load.prompt*speed[1], load.generated*speed[2]
+	if prompt+generated <= 0 {
+		return
+	}
+	requests := load.requests
+	if l.Requests < enoughRequests {
+		// Of those who have begun to run and aren't done, the prompt was worked off
+		// and half of the answer: a fleet that fills up finishes none at first.
+		requests += load.begun * (prompt + generated/2) / (prompt + generated)
+	}
+	keep, share := math.Exp2(-elapsed/600), elapsed/sight.Seconds()
+	l.Prompt = l.Prompt*keep + prompt*share
+	l.Generated = l.Generated*keep + generated*share
+	l.Requests = l.Requests*keep + max(0, requests)*share
 }
 
 // file notes how a replica's answers were at the load they were given at.
@@ -265,7 +276,7 @@ func (l *Learned) record(s Saturation, work float64, now time.Time) {
 			l.Demand[slot(m)], l.Need[slot(m)] = -1, 0
 		}
 		l.check(s, last)
-		l.Highest = l.highest(now)
+		l.Highest = l.highest(minute(now))
 	}
 	l.Demand[slot(minute(now))] = float32(work)
 }
