@@ -23,11 +23,12 @@ type jump struct{ rate, variance float64 }
 // add adds a replica's.
 func (j *jump) add(h *History, now time.Time) {
 	first, last := h.ends(now.Add(-glance))
-	span := last.At.Sub(first.At).Seconds()
+	d := stretch{first, last}
+	span := d.seconds()
 	if span <= 0 {
 		return
 	}
-	came := stretch{first, last}.came()
+	came := d.came()
 	j.rate += came / span
 	j.variance += came / span / span
 }
