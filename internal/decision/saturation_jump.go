@@ -6,8 +6,9 @@ import (
 )
 
 const (
-	// glance is how far back is looked for a jump. Requests come by the hundred
-	// in it where a replica more or less matters.
+	// glance is how far back is looked for a jump, in two halves: requests come by
+	// the hundred in each where a replica more or less matters. What is thrown in
+	// at once, as by a batch, is in one of them alone.
 	glance = 20 * time.Second
 	// deviations are how many standard deviations of a Poisson number are taken off,
 	// and jumped how many times the minute's rate the rest must be to be a jump:
@@ -17,26 +18,30 @@ const (
 )
 
 // jump is what has come lately, in requests a second over the fleet, and the
-// variance of that.
-type jump struct{ rate, variance float64 }
+// variance of that, in both halves of a glance.
+type jump [2]struct{ rate, variance float64 }
 
 // add adds a replica's.
 func (j *jump) add(h *History, now time.Time) {
 	first, last := h.ends(now.Add(-glance))
-	d := stretch{first, last}
-	span := d.seconds()
-	if span <= 0 {
-		return
+	middle, _ := h.ends(now.Add(-glance / 2))
+	for i, half := range [2]stretch{{first, middle}, {middle, last}} {
+		if span := half.seconds(); span > 0 {
+			came := half.came()
+			j[i].rate += came / span
+			j[i].variance += came / span / span
+		}
 	}
-	came := d.came()
-	j.rate += came / span
-	j.variance += came / span / span
 }
 
 // least is the least that a load has surely jumped to, if it has: a minute's rate
 // would show a third of it by then. Else it is the minute's rate.
 func (j *jump) least(minute, like float64) float64 {
-	if surely := (j.rate - deviations*math.Sqrt(j.variance)) * like; surely > jumped*minute {
+	surely := math.Inf(1)
+	for _, half := range j {
+		surely = min(surely, (half.rate-deviations*math.Sqrt(half.variance))*like)
+	}
+	if surely > jumped*minute {
 		return surely
 	}
 	return minute
