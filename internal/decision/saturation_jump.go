@@ -34,15 +34,22 @@ func (j *jump) add(h *History, now time.Time) {
 	}
 }
 
-// least is the least that a load has surely jumped to, if it has: a minute's rate
-// would show a third of it by then. Else it is the minute's rate.
-func (j *jump) least(minute, like float64) float64 {
+// least is what both halves surely had.
+func (j *jump) least() float64 {
 	surely := math.Inf(1)
 	for _, half := range j {
-		surely = min(surely, (half.rate-deviations*math.Sqrt(half.variance))*like)
+		surely = min(surely, half.rate-deviations*math.Sqrt(half.variance))
 	}
-	if surely > jumped*minute {
-		return surely
+	return surely
+}
+
+// rate is the requests a second that the load is reckoned with: the minute's, or
+// what it has jumped to, of which a minute shows a third by then. What the mean
+// request costs must be known for that: too much for too many is a fleet.
+func (l *Learned) rate(load load) float64 {
+	const few = 200
+	if l.Requests >= few && load.surely > jumped*load.arrivals {
+		return load.surely
 	}
-	return minute
+	return load.arrivals
 }

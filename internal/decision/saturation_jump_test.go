@@ -36,9 +36,12 @@ func TestAJumpIsSeenAtOnce(t *testing.T) {
 				w.Last, w.Expected = w.History.Newest(), t0.Add(-time.Hour)
 				all = append(all, w.Replica)
 			}
-			got := observe(fleet(2, all...), saturated(), t0.Add(before+tt.lasts)).arrivals
-			if math.Abs(got-tt.want) > .01*tt.want {
+			load := observe(fleet(2, all...), saturated(), t0.Add(before+tt.lasts))
+			if got := (&Learned{Requests: 1000}).rate(load); math.Abs(got-tt.want) > .01*tt.want {
 				t.Errorf("%v requests a second, want %v", got, tt.want)
+			}
+			if got := new(Learned).rate(load); got != load.arrivals {
+				t.Errorf("%v requests a second before any is known, want the minute's %v", got, load.arrivals)
 			}
 		})
 	}

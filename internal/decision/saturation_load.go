@@ -15,8 +15,9 @@ type load struct {
 	read           []string
 	unreadable     []Unread
 	// arrivals are requests a second over the fleet, those that can't be read
-	// taken to have as many as the others.
-	arrivals float64
+	// taken to have as many as the others; surely is the least that they may have
+	// jumped to.
+	arrivals, surely float64
 	// waiting is requests; jam those that run beyond what would at the promised
 	// time between tokens; kv the mean usage of the cache.
 	waiting, jam, kv float64
@@ -97,7 +98,7 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		// Those who can't be read have as much as the others. Those who have just
 		// joined have what they took over from these, and nothing beside.
 		like := float64(l.spoke+len(l.unreadable)) / float64(l.spoke)
-		l.arrivals = lately.least((rate+joined/longest)*like, like)
+		l.arrivals, l.surely = (rate+joined/longest)*like, lately.least()*like
 		l.waiting, l.jam = l.waiting*like, l.jam*like
 		l.kv = kv / float64(l.spoke)
 	}
