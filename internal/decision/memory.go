@@ -17,7 +17,7 @@ import (
 const (
 	// memoryVersion is another one whenever a field comes, goes or means
 	// something else.
-	memoryVersion = 1
+	memoryVersion = 2
 	// recent minutes of need are kept: a window of the way down is as long as a
 	// cold start, at least ten minutes.
 	recent = 120
@@ -147,6 +147,9 @@ func (c *codec) mind(m *Mind) {
 	}
 	for _, xs := range [][]float64{l.Answered[:], l.Late[:], l.ColdStarts[:]} {
 		c.amounts(0, xs...)
+	}
+	for _, x := range []*float64{&l.Ceiling.Prompt, &l.Ceiling.Generated, &l.Ceiling.Requests, &l.Ceiling.Minutes} {
+		c.amount(0, x)
 	}
 	c.count(&l.Started)
 	for i := range l.Errors {

@@ -46,7 +46,7 @@ type Load struct {
 
 // load is what a verdict tells of the need that it rests on.
 func (l Learned) load(s Saturation, n need) *Load {
-	late := l.lateness()
+	late := l.lateness(s)
 	return &Load{
 		Demand: n.demand, Need: n.whole, Present: n.present, Safe: l.limit(s) * late.under(s.Tuning.Misses),
 		ColdStart: l.coldStart(s), Learning: n.learning, Vain: l.vain(s),

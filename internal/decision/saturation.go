@@ -155,16 +155,24 @@ const hair = .1
 func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need {
 	n := need{learning: l.Requests < enoughRequests}
 	n.count(fleet, l.coldStart(s), now)
-	late := l.lateness()
+	late := l.lateness(s)
 	limit := l.limit(s)
 	n.safe = late.under(s.Tuning.Misses)
 	per := limit * n.safe
 	o := l.outlook(s, now)
-	work := load.arrivals * l.cost(s)
+	work := l.rate(load) * l.cost(s)
 	n.demand = work / per
 	n.backlog = load.waiting * l.cost(s) / per / drain.Seconds()
+	if n.coming == 0 {
+		// Half of what runs beyond what should is done already.
+		n.backlog += load.jam / 2 * l.cost(s) / per / drain.Seconds()
+	}
 	n.growth = (o.soon - work) / per
 	bearable := budget{s.Tuning.Misses, l.worst(s), limit}
+	if load.hurts {
+		// Now, and not when the load will have fallen.
+		bearable.worst, o.soon = s.Tuning.Misses, max(o.soon, work)
+	}
 	n.whole = o.capacity(o.soon, bearable, &late) / limit
 	n.burst = n.whole - o.soon/per
 	n.advice = l.advise(s, &o, limit, n.safe, now)
@@ -178,7 +186,7 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 	n.least = o.capacity(max(o.now, o.soon), budget{bearable.mean * s.Tuning.Keep, bearable.worst * s.Tuning.Keep, limit}, &late)/limit + n.backlog
 	n.peak = work / (limit * late.under(.25))
 	// Not behind replicas that are on their way, or fail to come.
-	if now.Sub(l.Calm) > slow && n.coming+n.late == 0 && n.whole <= float64(fleet.Desired) {
+	if now.Sub(l.Calm) > slow && n.coming+n.late == 0 && now.Sub(joined(fleet)) > slow && n.whole <= float64(fleet.Desired) {
 		n.alarm = float64(fleet.Desired) + .5 - n.whole
 		n.whole += n.alarm
 	}
@@ -199,6 +207,16 @@ func (n *need) count(fleet Fleet, start time.Duration, now time.Time) {
 	}
 }
 
+// joined is when the newest replica began to serve.
+func joined(fleet Fleet) (newest time.Time) {
+	for _, r := range fleet.Replicas {
+		if r.ReadySince.After(newest) {
+			newest = r.ReadySince
+		}
+	}
+	return newest
+}
+
 // slow is how long latency has to be past the promise for more than throughput
 // asks for.
 const slow = 3 * time.Minute
@@ -208,8 +226,9 @@ const slow = 3 * time.Minute
 func (l *Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Time) int32 {
 	desired := s.Bounds.Clamp(fleet.Desired)
 	if n.replicas >= desired {
-		// What is less than a whole replica may be a passing peak.
-		if n.whole < float64(desired)+1 && now.Sub(l.Enough) < s.Tuning.Doubtful {
+		// What is less than a whole replica may be a passing peak, while nobody
+		// suffers from it.
+		if !load.hurts && n.whole < float64(desired)+1 && now.Sub(l.Enough) < s.Tuning.Doubtful {
 			return desired
 		}
 		return n.replicas

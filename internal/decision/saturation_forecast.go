@@ -122,6 +122,11 @@ func (l *Learned) check(s Saturation, ended int64) {
 		return
 	}
 	reach := l.reach(s)
+	// The first load of a fleet that had none is no swing of it.
+	const first = 30
+	if came > first*l.highest(ended-reach) {
+		return
+	}
 	keep := math.Exp2(-1 / s.Tuning.Remember.Minutes())
 	for i, f := range forecasters {
 		told, known := l.foretell(f, ended-reach, reach)
@@ -313,10 +318,10 @@ func (o *outlook) capacity(level float64, b budget, late *curve) float64 {
 // one for deciding.
 func (l *Learned) reach(s Saturation) int64 { return int64(l.coldStart(s)/time.Minute) + 2 }
 
-// highest is the greatest demand of a minute within a day.
-func (l *Learned) highest(now time.Time) float64 {
+// highest is the greatest demand of a minute within the day before one.
+func (l *Learned) highest(now int64) float64 {
 	most := 0.0
-	for m := max(minute(l.Began), minute(now)-remembered+1); m < minute(now); m++ {
+	for m := max(minute(l.Began), now-remembered+1); m < now; m++ {
 		d, _ := l.demandAt(m)
 		most = max(most, d)
 	}

@@ -6,8 +6,9 @@ import (
 )
 
 const (
-	// glance is how far back is looked for a jump. Requests come by the hundred
-	// in it where a replica more or less matters.
+	// glance is how far back is looked for a jump, in two halves: requests come by
+	// the hundred in each where a replica more or less matters. What is thrown in
+	// at once, as by a batch, is in one of them alone.
 	glance = 20 * time.Second
 	// deviations are how many standard deviations of a Poisson number are taken off,
 	// and jumped how many times the minute's rate the rest must be to be a jump:
@@ -17,26 +18,38 @@ const (
 )
 
 // jump is what has come lately, in requests a second over the fleet, and the
-// variance of that.
-type jump struct{ rate, variance float64 }
+// variance of that, in both halves of a glance.
+type jump [2]struct{ rate, variance float64 }
 
 // add adds a replica's.
 func (j *jump) add(h *History, now time.Time) {
 	first, last := h.ends(now.Add(-glance))
-	span := last.At.Sub(first.At).Seconds()
-	if span <= 0 {
-		return
+	middle, _ := h.ends(now.Add(-glance / 2))
+	for i, half := range [2]stretch{{first, middle}, {middle, last}} {
+		if span := half.seconds(); span > 0 {
+			came := half.came()
+			j[i].rate += came / span
+			j[i].variance += came / span / span
+		}
 	}
-	came := stretch{first, last}.came()
-	j.rate += came / span
-	j.variance += came / span / span
 }
 
-// least is the least that a load has surely jumped to, if it has: a minute's rate
-// would show a third of it by then. Else it is the minute's rate.
-func (j *jump) least(minute, like float64) float64 {
-	if surely := (j.rate - deviations*math.Sqrt(j.variance)) * like; surely > jumped*minute {
-		return surely
+// least is what both halves surely had.
+func (j *jump) least() float64 {
+	surely := math.Inf(1)
+	for _, half := range j {
+		surely = min(surely, half.rate-deviations*math.Sqrt(half.variance))
 	}
-	return minute
+	return surely
+}
+
+// rate is the requests a second that the load is reckoned with: the minute's, or
+// what it has jumped to, of which a minute shows a third by then. What the mean
+// request costs must be known for that: too much for too many is a fleet.
+func (l *Learned) rate(load load) float64 {
+	const few = 200
+	if l.Requests >= few && load.surely > jumped*load.arrivals {
+		return load.surely
+	}
+	return load.arrivals
 }

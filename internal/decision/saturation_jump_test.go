@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A load that jumps is seen within twenty seconds, a third of a minute's sight; a
-// peak of a few is what every minute brings.
+// A load that jumps is seen within twenty seconds, a third of a minute's sight. A
+// peak of a few, or what is thrown in at once, is what every minute brings.
 func TestAJumpIsSeenAtOnce(t *testing.T) {
 	const before = 10 * time.Minute
 	for _, tt := range []struct {
@@ -16,8 +16,8 @@ func TestAJumpIsSeenAtOnce(t *testing.T) {
 		lasts    time.Duration
 		want     float64
 	}{
-		{"ten times as much, for twenty seconds", 4, 40, 20 * time.Second, 80 - 4*2},
-		{"for ten: half of that is known", 4, 40, 10 * time.Second, 44 - 4*math.Sqrt(44./20)},
+		{"ten times as much, for twenty seconds", 4, 40, 20 * time.Second, 80 - 4*math.Sqrt(80./10)},
+		{"for ten: it may be over already", 4, 40, 10 * time.Second, (8*50 + 80*10) / 60.},
 		{"for a minute: there is no doubt", 4, 40, time.Minute, 80},
 		{"a third more is no jump", 10, 13, 20 * time.Second, 22},
 		{"few requests are no jump however often as many", .1, .4, 20 * time.Second, .4},
@@ -36,9 +36,12 @@ func TestAJumpIsSeenAtOnce(t *testing.T) {
 				w.Last, w.Expected = w.History.Newest(), t0.Add(-time.Hour)
 				all = append(all, w.Replica)
 			}
-			got := observe(fleet(2, all...), saturated(), t0.Add(before+tt.lasts)).arrivals
-			if math.Abs(got-tt.want) > .01*tt.want {
+			load := observe(fleet(2, all...), saturated(), t0.Add(before+tt.lasts))
+			if got := (&Learned{Requests: 1000}).rate(load); math.Abs(got-tt.want) > .01*tt.want {
 				t.Errorf("%v requests a second, want %v", got, tt.want)
+			}
+			if got := new(Learned).rate(load); got != load.arrivals {
+				t.Errorf("%v requests a second before any is known, want the minute's %v", got, load.arrivals)
 			}
 		})
 	}

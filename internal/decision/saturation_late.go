@@ -4,12 +4,16 @@ import "math"
 
 // curve is the share of answers that are later than promised, by a replica's
 // load as a share of the limit: at the middles of the bins. It never descends.
-type curve [bins]float64
+type curve struct {
+	late [bins]float64
+	// ceiling is the load beyond which a replica can't be filled, at most 1.
+	ceiling float64
+}
 
 // lateness is the curve as it is known: what was seen, beside a prior that
 // weighs as much as some hundred answers. Bins are pooled with their neighbours
 // until none is below the one before it (pool adjacent violators).
-func (l *Learned) lateness() curve {
+func (l *Learned) lateness(s Saturation) curve {
 	const prior = 200
 	type pool struct {
 		late, all float64
@@ -30,11 +34,11 @@ func (l *Learned) lateness() curve {
 		}
 		pools = append(pools, p)
 	}
-	var c curve
+	c := curve{ceiling: l.ceiling(s)}
 	bin := 0
 	for _, p := range pools {
 		for range p.bins {
-			c[bin] = p.late / p.all
+			c.late[bin] = p.late / p.all
 			bin++
 		}
 	}
@@ -69,19 +73,19 @@ func (g guess) after(load, share, answered float64) guess {
 }
 
 // at is the share at a load, linear between the middles of the bins. What comes
-// beyond the limit is a backlog: it makes as many late after it.
+// beyond the limit, or the ceiling, is a backlog: it makes as many late after it.
 func (c *curve) at(load float64) float64 {
 	x := load/binWidth - .5
 	switch {
+	case load >= c.ceiling:
+		return load / c.ceiling
 	case x <= 0:
-		return c[0]
-	case load >= 1:
-		return max(1, load)
+		return c.late[0]
 	case x >= bins-1:
 		return 1
 	}
 	i := int(x)
-	return c[i] + (c[i+1]-c[i])*(x-float64(i))
+	return c.late[i] + (c.late[i+1]-c.late[i])*(x-float64(i))
 }
 
 // under is the greatest load at which no more than a share is late.

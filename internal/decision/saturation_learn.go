@@ -34,6 +34,8 @@ type Learned struct {
 	// Answered and Late are decayed counts of answers by the load at which they
 	// were given, in bins.
 	Answered, Late [bins]float64
+	// Ceiling is what a replica that is overloaded gives.
+	Ceiling Ceiling
 	// Demand is the demand of each minute, in seconds of work a second, and -1
 	// where that is unknown; Need the
 	// greatest need, in replicas. Both are rings, by minute.
@@ -129,28 +131,42 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 		elapsed = min(now.Sub(l.At).Seconds(), sight.Seconds())
 	}
 	l.Before, l.At = l.At, now
-	// The sums are of seconds of work. Half of them is forgotten in ten
-	// minutes.
-	speed := l.speed(s)
-	keep := 1.0
-	if load.requests > 0 {
-		keep = math.Exp2(-elapsed / 600)
-	}
 	share := elapsed / sight.Seconds()
-	l.Prompt = l.Prompt*keep + load.prompt*speed[1]*share
-	l.Generated = l.Generated*keep + load.generated*speed[2]*share
-	l.Requests = l.Requests*keep + load.requests*share
+	l.meet(s, load, elapsed)
 	l.forget(elapsed)
 	for _, p := range load.pods {
 		l.file(s, p, share)
+		if p.swamped {
+			l.Ceiling.meets(p, share)
+		}
 		l.Seen += (p.answered + p.refused) * share
 		l.Missed += (p.late + p.refused) * share
 	}
 	if !load.alarm(s) || l.Calm.IsZero() {
 		l.Calm = now
 	}
-	l.record(s, load.arrivals*l.cost(s), now)
+	l.record(s, l.rate(load)*l.cost(s), now)
 	return l
+}
+
+// meet takes in what was asked for. The sums are of seconds of work, and half of
+// them is forgotten in ten minutes.
+func (l *Learned) meet(s Saturation, load load, elapsed float64) {
+	speed := l.speed(s)
+	prompt, generated := load.prompt*speed[1], load.generated*speed[2]
+	if prompt+generated <= 0 {
+		return
+	}
+	requests := load.requests
+	if l.Requests < enoughRequests {
+		// Of those who have begun to run and aren't done, the prompt was worked off
+		// and half of the answer: a fleet that fills up finishes none at first.
+		requests += load.begun * (prompt + generated/2) / (prompt + generated)
+	}
+	keep, share := math.Exp2(-elapsed/600), elapsed/sight.Seconds()
+	l.Prompt = l.Prompt*keep + prompt*share
+	l.Generated = l.Generated*keep + generated*share
+	l.Requests = l.Requests*keep + max(0, requests)*share
 }
 
 // file notes how a replica's answers were at the load they were given at.
@@ -166,13 +182,19 @@ func (l *Learned) file(s Saturation, p podLoad, share float64) {
 }
 
 // forget ages what is known of each bin: of a busy one the newest 20 000 answers
-// count, and what nobody has seen for hours is tried again.
+// count, and what nobody has seen for hours is tried again, what was bad not
+// before a day.
 func (l *Learned) forget(elapsed float64) {
-	const most = 20000
+	const most, bad = 20000, .1
 	keep := math.Exp2(-elapsed / (2 * time.Hour).Seconds())
+	long := math.Exp2(-elapsed / (12 * time.Hour).Seconds())
 	l.Seen, l.Missed = l.Seen*keep, l.Missed*keep
+	l.Ceiling.forget(elapsed)
 	for bin := range bins {
 		k := keep
+		if l.Late[bin] > bad*l.Answered[bin] {
+			k = long
+		}
 		if l.Answered[bin] > most {
 			k *= most / l.Answered[bin]
 		}
@@ -195,6 +217,9 @@ func (l *Learned) fit(s Saturation, p podLoad) {
 	const noise, drift = .01, 1e-6
 	var dx [3]float64
 	variance, wrong := noise, 1.0
+	if p.beyond {
+		variance = 30 * noise
+	}
 	for i := range x {
 		for j := range x {
 			dx[i] += l.Doubt[i][j] * x[j]
@@ -251,7 +276,7 @@ func (l *Learned) record(s Saturation, work float64, now time.Time) {
 			l.Demand[slot(m)], l.Need[slot(m)] = -1, 0
 		}
 		l.check(s, last)
-		l.Highest = l.highest(now)
+		l.Highest = l.highest(minute(now))
 	}
 	l.Demand[slot(minute(now))] = float32(work)
 }

@@ -15,25 +15,34 @@ type load struct {
 	read           []string
 	unreadable     []Unread
 	// arrivals are requests a second over the fleet, those that can't be read
-	// taken to have as many as the others.
-	arrivals float64
-	// waiting is requests; kv the mean usage of the cache.
-	waiting, kv float64
+	// taken to have as many as the others; surely is the least that they may have
+	// jumped to.
+	arrivals, surely float64
+	// waiting is requests; jam those that run beyond what would at the promised
+	// time between tokens; kv the mean usage of the cache.
+	waiting, jam, kv float64
 	// prompt, generated and requests are what was worked off within seconds, the
-	// time of all replicas together.
-	prompt, generated, requests, seconds float64
+	// time of all replicas together; begun by how much more requests ran at the
+	// end of it.
+	prompt, generated, requests, seconds, begun float64
 	// latency is the mean time between tokens, 0 if there were none.
 	latency float64
 	pods    []podLoad
+	// hurts is set while more than a tenth of the requests are late or refused.
+	hurts bool
 }
 
-// podLoad is one replica's share: tokens and iterations a second. It is busy if
-// it had something to run all the time, steady if what it ran hardly changed
-// and nothing waited: then its answers tell of its load.
+// podLoad is one replica's share: tokens, iterations and finished requests a
+// second. It is busy if it had something to run all the time, steady if what it
+// ran hardly changed and nothing waited: then its answers tell of its load.
 type podLoad struct {
-	prompt, generated, steps float64
-	busy, steady             bool
-	late, answered, refused  float64
+	prompt, generated, steps, finished float64
+	busy, steady                       bool
+	// beyond is set if requests waited or tokens took longer than promised,
+	// swamped if it can't have done more: most were late or refused, and requests
+	// waited all the time or iterations took longer than promised.
+	beyond, swamped         bool
+	late, answered, refused float64
 }
 
 // observe adds up the fleet.
@@ -41,7 +50,8 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 	var l load
 	// joined are the arrivals at pods that weren't there for the whole minute, or
 	// for the longest that any was: before they came, theirs went to the others.
-	var rate, joined, longest, kv, tokenTime, tokens float64
+	var rate, joined, longest, kv, missed, ended float64
+	var between tally
 	var lately jump
 	for _, r := range fleet.Replicas {
 		if !r.speaks(fleet.Freshness, now) {
@@ -54,12 +64,12 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		}
 		l.read = append(l.read, r.Pod)
 		first, last := r.History.ends(now.Add(-sight))
-		span := last.At.Sub(first.At).Seconds()
+		d := stretch{first, last}
+		span := d.seconds()
 		// A pod that has just joined speaks once it has been seen for 10 s.
 		if span < 10 {
 			continue
 		}
-		d := stretch{first, last}
 		l.spoke++
 		done, came := d.gain(familySuccess), d.came()
 		lately.add(&r.History, now)
@@ -71,41 +81,67 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 			rate += came / span
 		}
 		longest = max(longest, span) // > 0 whatever the kubelet's clock says
+		p, tokens := shareOf(&r.History, d, s)
+		between.sum, between.count = between.sum+tokens.sum, between.count+tokens.count
 		l.waiting += value(last, familyWaiting)
+		l.jam += max(0, value(last, familyRunning)-p.generated*s.ITL.Seconds())
 		kv += value(last, familyKV)
-		_, steps := d.histogram(familySteps)
-		// What the prefix cache had is no work. Both counters are of the same
-		// requests, but not of the same moment.
-		prompt := max(0, d.gain(familyPrompt)-d.gain(familyCached))
-		p := podLoad{prompt: prompt / span, generated: d.gain(familyGenerated) / span, steps: steps / span}
-		runs := r.History.span(familyRunning, first.At)
-		// At a mean of four a Poisson number is none for 2 % of the time.
-		p.busy = runs.low >= 1 && runs.mean >= 4
-		p.steady = span > 45 && runs.high-runs.low <= max(6, .5*runs.mean) &&
-			r.History.span(familyWaiting, first.At).high < 2 && d.gain(familyRejected) == 0
-		spent, count := d.histogram(familyITL)
-		tokenTime, tokens = tokenTime+spent, tokens+count
-		l.prompt += prompt
-		l.generated += d.gain(familyGenerated)
+		l.prompt += p.prompt * span
+		l.generated += p.generated * span
 		l.requests += done
+		l.begun += d.change(familyRunning)
 		l.seconds += span
-		slow, answered := d.beyond(familyTPOT, s.ITL.Seconds())
-		tardy, _ := d.beyond(familyTTFT, s.TTFT.Seconds())
-		p.late, p.answered, p.refused = min(slow+tardy, answered), answered, d.gain(familyRejected)
+		missed, ended = missed+p.late+p.refused, ended+p.answered+p.refused
 		l.pods = append(l.pods, p)
 	}
 	if l.spoke > 0 {
 		// Those who can't be read have as much as the others. Those who have just
 		// joined have what they took over from these, and nothing beside.
 		like := float64(l.spoke+len(l.unreadable)) / float64(l.spoke)
-		l.arrivals = lately.least((rate+joined/longest)*like, like)
-		l.waiting *= like
+		l.arrivals, l.surely = (rate+joined/longest)*like, lately.least()*like
+		l.waiting, l.jam = l.waiting*like, l.jam*like
 		l.kv = kv / float64(l.spoke)
 	}
-	if tokens > 0 {
-		l.latency = tokenTime / tokens
-	}
+	const few = 5
+	l.hurts = missed > max(few, .1*ended)
+	l.latency = between.mean()
 	return l
+}
+
+// shareOf is a replica's share of the load, with its times between tokens.
+func shareOf(h *History, d stretch, s Saturation) (podLoad, tally) {
+	span, refused := d.seconds(), d.gain(familyRejected)
+	_, steps := d.histogram(familySteps)
+	// What the prefix cache had is no work. Both counters are of the same
+	// requests, but not of the same moment.
+	prompt := max(0, d.gain(familyPrompt)-d.gain(familyCached))
+	p := podLoad{
+		prompt: prompt / span, generated: d.gain(familyGenerated) / span, steps: steps / span,
+		finished: d.gain(familySuccess) / span, refused: refused,
+	}
+	runs, waits := h.span(familyRunning, d.first.At), h.span(familyWaiting, d.first.At)
+	// At a mean of four a Poisson number is none for 2 % of the time.
+	p.busy = runs.low >= 1 && runs.mean >= 4
+	p.steady = span > 45 && runs.high-runs.low <= max(6, .5*runs.mean) && waits.high < 2 && refused == 0
+	var between tally
+	between.sum, between.count = d.histogram(familyITL)
+	p.beyond = between.mean() > s.ITL.Seconds() || waits.high >= 2
+	slow, answered := d.beyond(familyTPOT, s.ITL.Seconds())
+	tardy, _ := d.beyond(familyTTFT, s.TTFT.Seconds())
+	p.late, p.answered = min(slow+tardy, answered), answered
+	p.swamped = span > 45 && p.busy && p.late+refused > .5*(answered+refused) && (waits.low >= 2 || p.steps*s.ITL.Seconds() < 1)
+	return p, between
+}
+
+// tally is a sum over so many.
+type tally struct{ sum, count float64 }
+
+// mean is 0 of none.
+func (t tally) mean() float64 {
+	if t.count <= 0 {
+		return 0
+	}
+	return t.sum / t.count
 }
 
 // alarm tells of a fleet that needs more whatever its throughput says: the mean
@@ -116,6 +152,8 @@ func (l *load) alarm(s Saturation) bool {
 
 // stretch is the first and the last sample of a pod in sight.
 type stretch struct{ first, last *Sample }
+
+func (e stretch) seconds() float64 { return e.last.At.Sub(e.first.At).Seconds() }
 
 // ends are the newest sample at or before start, or the oldest of the newest
 // sample's process, and the newest.
