@@ -337,6 +337,9 @@ func (p *selection) keep(line []byte, maybe uint64) {
 		if !ok || which != plain && p.kinds[n] != decision.Histogram {
 			continue
 		}
+		if which == bucket && math.IsInf(p.sel.limits[n], 1) && !bytes.Contains(line, []byte(`le="+Inf"`)) {
+			continue // no other will be kept
+		}
 		if len(p.text)+len(line) >= maxText {
 			p.broken[n] = true
 			continue
