@@ -22,13 +22,15 @@ BASE  ?=
 # make image: for which platforms.
 PLATFORMS ?= linux/amd64,linux/arm64
 # make sim-report: the folder with Azure's traces, how many seeds, on how many of
-# them knobs are swept, which loads (all without) and cold starts.
+# them knobs are swept, which loads (all without) and cold starts; RESUME=1 goes on
+# from where the last one was interrupted.
 TRACES      ?=
 SEEDS       ?= 5
 SWEEP_SEEDS ?= 1
 SCENARIOS   ?=
 COLD_STARTS ?= 2m,5m,10m
-export TRACES SEEDS SWEEP_SEEDS SCENARIOS COLD_STARTS
+RESUME      ?=
+export TRACES SEEDS SWEEP_SEEDS SCENARIOS COLD_STARTS RESUME
 # make fuzz: how long each target runs.
 FUZZTIME ?= 30s
 
@@ -124,7 +126,7 @@ bench: ## Run the benchmarks (BENCH=regexp COUNT=6 BASE=older.txt to compare)
 	hack/bench.sh '$(BENCH)' $(COUNT) $(BASE)
 
 .PHONY: sim-report
-sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5; over an hour on two cores)
+sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5 RESUME=1; over an hour on two busy cores)
 	hack/sim-report.sh $(BUILD)
 
 .PHONY: fuzz

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Compares the scaling policies in simulations and judges the goals. Writes
-# simulation.html and simulation.json into the folder that is given, and ends
-# with lines "figure NAME VALUE".
+# simulation.html and simulation.json into the folder that is given, anew after
+# each load of a seed, and ends with lines "figure NAME VALUE".
 #
 # TRACES names a folder with Azure's traces of 2023, which are published on
 # GitHub in Azure/AzurePublicDataset: AzureLLMInferenceTrace_conv.csv and
 # AzureLLMInferenceTrace_code.csv. Without it the loads on them are left out.
-# SEEDS=1 SWEEP_SEEDS=0 is a quick look.
+# SEEDS=1 SWEEP_SEEDS=0 is a quick look, RESUME=1 goes on from where the last one
+# was interrupted.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,6 +17,9 @@ if [ -n "${TRACES:-}" ]; then
 fi
 if [ -n "${SCENARIOS:-}" ]; then
     args+=(--scenarios "${SCENARIOS}")
+fi
+if [ -n "${RESUME:-}" ]; then
+    args+=(--resume)
 fi
 go build -trimpath -o bin/ ./cmd/keda-kaito-scaler
 exec bin/keda-kaito-scaler simulate report "${args[@]}"

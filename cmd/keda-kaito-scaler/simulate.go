@@ -295,14 +295,18 @@ func (s *simulator) play(ctx context.Context, study *report.Study) error {
 	return written(result, s.json, s.html)
 }
 
-// played runs a study with its progress on stderr.
+// errInterrupted is what a study ends with that was told to.
+var errInterrupted = errors.New("interrupted")
+
+// played runs a study with its progress on stderr. Of one that was interrupted it
+// gives what was finished.
 func played(ctx context.Context, study *report.Study, stderr io.Writer) (*report.Report, error) {
 	b := newBar(stderr)
 	study.Progress = b.show
 	result, err := study.Run(ctx)
 	b.done()
 	if errors.Is(err, context.Canceled) {
-		return nil, errors.New("interrupted")
+		err = errInterrupted
 	}
 	return result, err
 }

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +30,10 @@ type studier struct {
 	workers    int
 	scenarios  []string
 	coldStarts []time.Duration
+	resume     bool
+	// notes are said of the report, began is when this run did.
+	notes []string
+	began time.Time
 }
 
 // studyCommand is the comparison of all policies that the goals are judged by.
@@ -37,8 +44,10 @@ func studyCommand() *cobra.Command {
 		Short: "Play all policies against the standard loads and judge the goals",
 		Long: `report plays all policies against the standard loads at cold starts of 2, 5 and 10
 minutes, sweeps the knobs of each, and judges the goals of the saturation policy.
-It writes simulation.html and simulation.json, and ends with lines
-"figure NAME VALUE".
+It writes simulation.html and simulation.json anew after each load of a seed that
+is finished, and ends with lines "figure NAME VALUE". Ctrl-C ends it with those of
+what was finished, and --resume goes on from there: simulation.journal has a line
+of each.
 
 Two of the loads are Azure's public traces of 2023, published on GitHub in
 Azure/AzurePublicDataset as AzureLLMInferenceTrace_conv.csv and
@@ -63,6 +72,7 @@ and says so.`,
 	f.StringSliceVar(&s.scenarios, "scenarios", nil, "`names` of the loads to play (default all)")
 	f.DurationSliceVar(&s.coldStarts, "cold-starts", []time.Duration{2 * time.Minute, 5 * time.Minute, 10 * time.Minute}, "mean times to start a replica")
 	f.IntVar(&s.workers, "workers", runtime.GOMAXPROCS(0), "loads played at a time; each takes up to 150 MB")
+	f.BoolVar(&s.resume, "resume", false, "go on from what this very program played into that folder with the same flags; --seeds and --scenarios may be others")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	cmd.SetUsageFunc(usage)
 	return cmd
@@ -72,47 +82,156 @@ func (s *studier) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if s.seeds < 1 || s.first < 1 || s.workers < 1 || s.sweepSeeds < 0 || len(s.coldStarts) == 0 {
 		return errors.New("--seeds, --first-seed, --workers and --cold-starts: must be at least 1 each, --sweep-seeds 0")
 	}
-	scenarios, notes, err := s.loads()
+	study, err := s.study()
 	if err != nil {
 		return err
+	}
+	return s.play(ctx, study, stdout, stderr)
+}
+
+// play runs the study and writes what came of it, of one that is interrupted
+// what had come until then.
+func (s *studier) play(ctx context.Context, study *report.Study, stdout, stderr io.Writer) error {
+	// What is written after an hour must not fail then.
+	if err := os.MkdirAll(s.into, 0o755); err != nil { //nolint:gosec // a report for everybody
+		return err
+	}
+	journal, err := s.journal(study, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = journal.Close() }() // each line was written whole
+	study.Journal = journal
+	study.Finished = s.write
+	s.began = time.Now()
+	result, err := played(ctx, study, stderr)
+	if err != nil && (result == nil || result.Finished == 0 || !errors.Is(err, errInterrupted)) {
+		return err
+	}
+	if err := s.write(result); err != nil {
+		return err
+	}
+	if err := result.Table(stdout); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(stdout, "\nwritten: %s, %s\n\n", s.file("html"), s.file("json"))
+	if err := result.Figures(stdout); err != nil {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %d of %d loads of a seed were played, and the report is of those; --resume goes on from there", err, result.Finished, result.Units)
+	}
+	return nil
+}
+
+// study is what the flags ask for.
+func (s *studier) study() (*report.Study, error) {
+	scenarios, notes, err := s.loads()
+	if err != nil {
+		return nil, err
+	}
+	s.notes = notes
+	program, err := fingerprint()
+	if err != nil {
+		return nil, err
 	}
 	study := &report.Study{
 		Title: "Scaling policies compared", Engine: simulate.Engines[0], SLO: simulate.DefaultSLO,
 		Scenarios: scenarios, ColdStarts: s.coldStarts, Contenders: report.Contenders(),
 		Sweeps: report.Sweeps(), SweepSeeds: min(s.sweepSeeds, s.seeds), SweepAt: s.coldStarts[len(s.coldStarts)/2:][:1],
-		Workers: s.workers, Clock: time.Now,
+		Workers: s.workers, Clock: time.Now, Version: program,
 	}
 	if s.sweepSeeds == 0 {
 		study.SweepAt = nil
+		s.notes = append(s.notes, "Knobs were not swept, so frontiers are not judged.")
+	} else {
+		s.notes = append(s.notes, fmt.Sprintf("Knobs were swept on %d of %d seeds, at a cold start of %v.",
+			study.SweepSeeds, s.seeds, report.Minutes(study.SweepAt[0])))
 	}
 	for seed := range s.seeds {
-		study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed))
+		study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed)) //nolint:gosec // neither is below 0
 	}
-	// What is written at the end must not fail then.
-	if err := os.MkdirAll(s.into, 0o755); err != nil { //nolint:gosec // a report for everybody
-		return err
+	return study, nil
+}
+
+// fingerprint is of this program: one that was built of other code plays other
+// policies, whatever its version says.
+func fingerprint() (string, error) {
+	name, err := os.Executable()
+	if err != nil {
+		return "", err
 	}
-	began := time.Now()
-	result, err := played(ctx, study, stderr)
+	f, err := os.Open(name) //nolint:gosec // this program
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }() // of a file that was read: nothing is left to lose
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// file is one of the report's.
+func (s *studier) file(kind string) string { return filepath.Join(s.into, "simulation."+kind) }
+
+// journal is begun anew, with what the study recalls of the last one. A run that
+// is killed leaves one or the other.
+func (s *studier) journal(study *report.Study, stderr io.Writer) (*os.File, error) {
+	if s.resume {
+		last, err := os.Open(s.file("journal"))
+		if err != nil {
+			return nil, fmt.Errorf("--resume: %w", err)
+		}
+		known, foreign, err := study.Recall(last)
+		if err := errors.Join(err, last.Close()); err != nil {
+			return nil, fmt.Errorf("--resume: %s: %w", last.Name(), err)
+		}
+		_, _ = fmt.Fprintf(stderr, "%d loads of a seed were played before", known)
+		if foreign > 0 {
+			_, _ = fmt.Fprintf(stderr, ", and %d by another program, with other flags or of other loads, which don't count", foreign)
+		}
+		_, _ = fmt.Fprintln(stderr)
+	}
+	f, err := os.CreateTemp(s.into, ".simulation.journal-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(study.Recalled(f), os.Rename(f.Name(), s.file("journal"))); err != nil {
+		_, _ = f.Close(), os.Remove(f.Name()) // the error before is what is told
+		return nil, err
+	}
+	return f, nil
+}
+
+// write puts the report of what is finished in the place of the one before.
+func (s *studier) write(r *report.Report) error {
+	r.Notes = append(slices.Clone(s.notes), fmt.Sprintf("Played in %v on %d cores.", time.Since(s.began).Round(time.Second), s.workers))
+	if r.Finished < r.Units {
+		r.Notes = append([]string{fmt.Sprintf("Not complete: %d of %d loads of a seed were played. Means are over the seeds that were, "+
+			"and loads without any are left out.", r.Finished, r.Units)}, r.Notes...)
+	}
+	r.Judge()
+	return errors.Join(replaced(s.file("json"), r.JSON), replaced(s.file("html"), r.HTML))
+}
+
+// replaced writes a file such that there is the old one or the new one, and
+// never a part.
+func replaced(name string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
 		return err
 	}
-	swept := "Knobs were not swept, so frontiers are not judged."
-	if study.SweepSeeds > 0 {
-		swept = fmt.Sprintf("Knobs were swept on %d of %d seeds, at a cold start of %v.", study.SweepSeeds, s.seeds, report.Minutes(study.SweepAt[0]))
+	err = errors.Join(write(f), f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
 	}
-	notes = append(notes, fmt.Sprintf("Played in %v on %d cores. %s", time.Since(began).Round(time.Second), s.workers, swept))
-	result.Notes = notes
-	result.Judge()
-	if err := result.Table(stdout); err != nil {
-		return err
+	if err != nil {
+		_ = os.Remove(f.Name()) // the error before is what is told
+		return fmt.Errorf("write %s: %w", name, err)
 	}
-	json, html := filepath.Join(s.into, "simulation.json"), filepath.Join(s.into, "simulation.html")
-	if err := written(result, json, html); err != nil {
-		return err
-	}
-	_, _ = fmt.Fprintf(stdout, "\nwritten: %s, %s\n\n", html, json)
-	return result.Figures(stdout)
+	return nil
 }
 
 // traceNames are the files of a trace: Azure's own name, and a plainer one.

@@ -11,8 +11,9 @@ import (
 // Guarded is a queue's verdict that doesn't make a fleet smaller than what the
 // load needs: requests that are worked on wait in no queue. Load is nil while
 // nothing is known of it. An answer upwards stays as it is, and one downwards
-// becomes the one on which the HPA holds. Where the need can't be known however
-// long one waits, or the promise can't be kept, the queue has its way.
+// becomes the one on which the HPA holds. Where nothing runs any more, the need
+// can't be known however long one waits, or the promise can't be kept, the queue
+// has its way.
 func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 	if v.Answer == Unknown || v.Replicas >= fleet.Desired {
 		return v
@@ -20,6 +21,8 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now tim
 	less := fleet.Desired - 1
 	var why string
 	switch lacks := blank(fleet, now); {
+	case idle(fleet, now):
+		return v
 	case lacks != "":
 		v.Reason += "; not guarded, because no page tells what the load needs: " + lacks
 		return v
@@ -40,6 +43,23 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now tim
 	v.Replicas = fleet.Desired
 	v.Value = (&queue{Trigger: trigger, fleet: fleet, target: trigger.Queue.Target}).hold()
 	return v
+}
+
+// idle tells that every replica was read, and that nothing runs or waits on any:
+// the load of the last minutes is over.
+func idle(fleet Fleet, now time.Time) bool {
+	none := true
+	for i := range fleet.Replicas {
+		r := &fleet.Replicas[i]
+		if !r.speaks(fleet.Freshness, now) {
+			continue
+		}
+		if r.mute(fleet.Freshness, now) != "" || value(r.Last, familyRunning)+value(r.Last, familyWaiting) > 0 {
+			return false
+		}
+		none = false
+	}
+	return !none
 }
 
 // blank says what the first page lacks of the essential families, if every page

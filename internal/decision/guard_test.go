@@ -92,6 +92,35 @@ func TestAGuardThatCanNeverKnowStandsAside(t *testing.T) {
 	}
 }
 
+// What the last minutes needed is no reason once nothing runs anywhere, as long as
+// everybody was read.
+func TestAGuardLetsGoOfAnIdleFleet(t *testing.T) {
+	for _, tt := range []struct {
+		story   string
+		running [2]float64
+		unread  bool
+		value   float64
+	}{
+		{"nothing runs", [2]float64{0, 0}, false, 0},
+		{"one still does", [2]float64{0, 1}, false, 20},
+		{"one can't be read", [2]float64{0, 0}, true, 20},
+	} {
+		var m Mind
+		f := thinks(&m, guards(), 0, 5*time.Minute, 2, worksAt(9), worksAt(9))
+		for i := range f.Replicas {
+			r := &f.Replicas[i]
+			blanked(r, familyRunning)
+			r.Last.Families = append(r.Last.Families, Family{Name: familyRunning, Kind: Gauge, Sum: tt.running[i], Engines: 1})
+		}
+		if tt.unread {
+			f.Replicas[1].Last, f.Replicas[1].Failure = nil, "no answer within 2s"
+		}
+		if v := m.Answer(guards(), f, t0.Add(5*time.Minute)); v.Value != tt.value {
+			t.Errorf("%s: %v: %s", tt.story, v.Value, v.Reason)
+		}
+	}
+}
+
 // A gap in the judgements is no proof of idleness, and none in the readings.
 func TestAGuardHoldsInAGap(t *testing.T) {
 	var m Mind

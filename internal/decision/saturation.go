@@ -160,7 +160,7 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 	n.safe = late.under(s.Tuning.Misses)
 	per := limit * n.safe
 	o := l.outlook(s, now)
-	work := load.arrivals * l.cost(s)
+	work := l.rate(load) * l.cost(s)
 	n.demand = work / per
 	n.backlog = load.waiting * l.cost(s) / per / drain.Seconds()
 	if n.coming == 0 {

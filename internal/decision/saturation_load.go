@@ -15,8 +15,9 @@ type load struct {
 	read           []string
 	unreadable     []Unread
 	// arrivals are requests a second over the fleet, those that can't be read
-	// taken to have as many as the others.
-	arrivals float64
+	// taken to have as many as the others; surely is the least that they may have
+	// jumped to.
+	arrivals, surely float64
 	// waiting is requests; jam those that run beyond what would at the promised
 	// time between tokens; kv the mean usage of the cache.
 	waiting, jam, kv float64
@@ -51,6 +52,7 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 	// for the longest that any was: before they came, theirs went to the others.
 	var rate, joined, longest, kv, missed, ended float64
 	var between tally
+	var lately jump
 	for _, r := range fleet.Replicas {
 		if !r.speaks(fleet.Freshness, now) {
 			continue
@@ -69,8 +71,8 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 			continue
 		}
 		l.spoke++
-		done := d.gain(familySuccess)
-		came := max(0, done+d.change(familyRunning)+d.change(familyWaiting)+d.gain(familyRejected))
+		done, came := d.gain(familySuccess), d.came()
+		lately.add(&r.History, now)
 		// Not one that was unready for a moment: it had its load before that.
 		if r.ReadySince.After(now.Add(-sight)) && !first.At.Before(r.ReadySince) {
 			joined += came + value(first, familyRunning) + value(first, familyWaiting)
@@ -96,7 +98,7 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		// Those who can't be read have as much as the others. Those who have just
 		// joined have what they took over from these, and nothing beside.
 		like := float64(l.spoke+len(l.unreadable)) / float64(l.spoke)
-		l.arrivals = (rate + joined/longest) * like
+		l.arrivals, l.surely = (rate+joined/longest)*like, lately.least()*like
 		l.waiting, l.jam = l.waiting*like, l.jam*like
 		l.kv = kv / float64(l.spoke)
 	}
@@ -196,6 +198,11 @@ func (e stretch) change(name string) float64 { return value(e.last, name) - valu
 // gain is what a counter gained. One that a page lacks has gained nothing: the
 // guard's isn't there without the guard.
 func (e stretch) gain(name string) float64 { return max(0, e.change(name)) }
+
+// came is how many requests arrived.
+func (e stretch) came() float64 {
+	return max(0, e.gain(familySuccess)+e.change(familyRunning)+e.change(familyWaiting)+e.gain(familyRejected))
+}
 
 func (e stretch) buckets(name string) (before, after *Buckets) {
 	a, found1 := find(e.first, name)

@@ -2,9 +2,12 @@ package decision
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
@@ -211,6 +214,33 @@ func TestBeyond(t *testing.T) {
 			t.Errorf("%v: %v of %v beyond %v, want %v", tt.counts, got, all, tt.limit, tt.want)
 		}
 	}
+}
+
+// Of a histogram the bounds around the limit and the last tell all that is asked.
+func TestBeyondOfTheBoundsAroundTheLimit(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		le := []float64{.01, .05, .075, .1, math.Inf(1)}
+		before := slices.Sorted(slices.Values(rapid.SliceOfN(rapid.Float64Range(0, 1e6), 5, 5).Draw(t, "before")))
+		after := slices.Sorted(slices.Values(rapid.SliceOfN(rapid.Float64Range(0, 1e6), 5, 5).Draw(t, "gained")))
+		for i := range after {
+			after[i] += before[i]
+		}
+		limit := rapid.SampledFrom([]float64{.005, .01, .03, .05, .06, .1, .5, math.Inf(1)}).Draw(t, "limit")
+		at, _ := slices.BinarySearch(le, limit)
+		sample := func(counts []float64, which ...int) *Sample {
+			b := &Buckets{}
+			for _, i := range which {
+				b.Le, b.Cumulative = append(b.Le, le[i]), append(b.Cumulative, counts[i])
+			}
+			return &Sample{Families: []Family{{Name: familyTPOT, Kind: Histogram, Engines: 1, Buckets: b}}}
+		}
+		some := slices.Compact([]int{max(0, at-1), at, 4})
+		over, all := stretch{sample(before, 0, 1, 2, 3, 4), sample(after, 0, 1, 2, 3, 4)}.beyond(familyTPOT, limit)
+		over2, all2 := stretch{sample(before, some...), sample(after, some...)}.beyond(familyTPOT, limit)
+		if over != over2 || all != all2 {
+			t.Errorf("beyond %v: %v of %v by some bounds, %v of %v by all", limit, over2, all2, over, all)
+		}
+	})
 }
 
 // A model that is far from the prior is learned from some hundred readings: ten

@@ -62,13 +62,19 @@ func ReadInferenceSet(u *unstructured.Unstructured) InferenceSet {
 // NodesPerReplica is the status.targetNodeCount of any of an InferenceSet's
 // Workspaces, 0 until KAITO has worked it out.
 func NodesPerReplica(workspaces []unstructured.Unstructured) int32 {
+	n, _ := Sized(workspaces)
+	return n
+}
+
+// Sized is that number and the Workspace that tells it, nil if none does.
+func Sized(workspaces []unstructured.Unstructured) (int32, *unstructured.Unstructured) {
 	for i := range workspaces {
 		n, found, err := unstructured.NestedInt64(workspaces[i].Object, "status", "targetNodeCount")
 		if found && err == nil && n > 0 {
-			return whole(n)
+			return whole(n), &workspaces[i]
 		}
 	}
-	return 0
+	return 0, nil
 }
 
 // whole is n within int32, for numbers of things: schemas have int32, and an

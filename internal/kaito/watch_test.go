@@ -184,8 +184,10 @@ func (s *story) wantForgotten() {
 
 const waiting, running = "vllm:num_requests_waiting", "vllm:num_requests_running"
 
+// asking are a threshold's annotations, by themselves: without what a guard
+// learns from.
 func asking(metric string) map[string]string {
-	annotations := map[string]string{"auto-provision": "true", "threshold": "10", "max-replicas": "5"}
+	annotations := map[string]string{"auto-provision": "true", "threshold": "10", "max-replicas": "5", "downguard": "false"}
 	if metric != "" {
 		annotations["metricName"] = metric
 	}
@@ -218,6 +220,8 @@ func TestWhoAsksForAFleetSaysWhatIsReadOfIt(t *testing.T) {
 	bystander := scaledObject("bystander", "prometheus", running, "phi-4")
 	elsewhere := scaledObject("elsewhere", "external", running, "phi-4")
 	elsewhere.Namespace = "team-b"
+	guarded := asking("a:queue")
+	delete(guarded, "downguard")
 	for _, tt := range []struct {
 		name        string
 		annotations map[string]string
@@ -227,6 +231,7 @@ func TestWhoAsksForAFleetSaysWhatIsReadOfIt(t *testing.T) {
 		{"nobody", nil, nil, nil},
 		{"annotations", asking(""), nil, []string{waiting}},
 		{"annotations with a metric", asking(running), nil, []string{running}},
+		{"annotations, guarded", guarded, nil, append([]string{"a:queue"}, policy.Trigger{Saturation: &policy.Saturation{}}.Reading().Families...)},
 		{"a trigger written by hand", nil, []client.Object{scaledObject("mine", "external", running, "phi-4")}, []string{running}},
 		{"a trigger that leaves the metric out", nil, []client.Object{scaledObject("mine", "external", "", "phi-4")}, []string{waiting}},
 		{"a push trigger", nil, []client.Object{scaledObject("mine", "external-push", running, "phi-4")}, []string{running}},

@@ -132,7 +132,7 @@ func (p *parser) policy() Policy {
 	if p.yes(keyDownGuard, GuardQueues) {
 		queue.Guard = p.promise(keyTTFT, keyITL)
 	} else {
-		p.ignored(keyThreshold+" is given without "+keyDownGuard, keyTTFT, keyITL)
+		p.ignored(keyThreshold+" is given and "+keyDownGuard+" is false", keyTTFT, keyITL)
 	}
 	return Policy{Queue: queue, Up: defaultUp(), Down: defaultDown()}
 }

@@ -32,7 +32,7 @@ func TestTheQuickStartMeansWhatKAITODocuments(t *testing.T) {
 	}
 	want := Policy{
 		Bounds: Bounds{Min: 1, Max: 5},
-		Queue:  Queue{Metric: "vllm:num_requests_waiting", Target: 10},
+		Queue:  Queue{Metric: "vllm:num_requests_waiting", Target: 10, Guard: &Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}},
 		Up:     Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Step: 1, Tolerance: 0.1},
 		Down:   Pace{Window: 5 * time.Minute, Cooldown: 10 * time.Minute, Step: 1, Tolerance: 0.5},
 	}
@@ -48,13 +48,14 @@ func TestEveryAnnotationHasItsEffect(t *testing.T) {
 	got, _, err := Parse(Request{Annotations: ask(
 		"threshold", " 2.5 ", "metricName", "vllm:num_requests_running", "min-replicas", "2", "max-replicas", "7",
 		"evaluationwindow", "0", "scaleupcooldown", "15", "scaledowncooldown", "1800",
+		"downguard", "true", "ttft-slo", "5s", "itl-slo", "80ms",
 	)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Policy{
 		Bounds: Bounds{Min: 2, Max: 7},
-		Queue:  Queue{Metric: "vllm:num_requests_running", Target: 2.5},
+		Queue:  Queue{Metric: "vllm:num_requests_running", Target: 2.5, Guard: &Saturation{TTFT: 5 * time.Second, ITL: 80 * time.Millisecond}},
 		Up:     Pace{Window: 0, Cooldown: 15 * time.Second, Step: 1, Tolerance: 0.1},
 		Down:   Pace{Window: 0, Cooldown: 30 * time.Minute, Step: 1, Tolerance: 0.5},
 	}
@@ -88,8 +89,8 @@ func TestWhatIsUnderstoodOtherwiseIsNoted(t *testing.T) {
 		{"a ratio", []string{"metricName", "vllm:kv_cache_usage_perc", "threshold", "0.7"}, ""},
 		{"a ratio taken for per cent", []string{"metricName", "vllm:kv_cache_usage_perc", "threshold", "70"}, "vllm:kv_cache_usage_perc goes from 0 to 1: it is never above 70"},
 		{"an old name", []string{"metricName", "vllm:gpu_cache_usage_perc", "threshold", "0.7"}, "vllm:gpu_cache_usage_perc is vllm:kv_cache_usage_perc since vLLM 0.10: whichever a page has is read"},
-		{"a promise beside a threshold", []string{"threshold", "10", "ttft-slo", "2s"}, `ttft-slo "2s" is ignored, because threshold is given without downguard`},
-		{"a promise of a guard", []string{"threshold", "10", "downguard", "true", "ttft-slo", "2s"}, ""},
+		{"a promise beside a threshold", []string{"threshold", "10", "ttft-slo", "2s"}, ""},
+		{"a promise beside a threshold that isn't guarded", []string{"threshold", "10", "downguard", "false", "ttft-slo", "2s"}, `ttft-slo "2s" is ignored, because threshold is given and downguard is false`},
 		{"a promise beside a list", []string{"metrics", listText, "itl-slo", "50ms", "downguard", "true"}, `itl-slo "50ms" is ignored, because metrics is given; downguard "true" is ignored, because metrics is given`},
 		{"a guard of nothing", []string{"downguard", "true"}, `downguard "true" is ignored, because there is no threshold`},
 		{"half a list", []string{"threshold", "10", "combinepolicy", "OR"}, `combinepolicy "OR" is ignored, because there is no metrics`},

@@ -24,7 +24,8 @@ At 2 replicas: up above 22, down below 10.
 At 3 replicas: up above 33, down below 15.
 At 4 replicas: up above 44, down below 20.
 At 5 replicas: down below 25.
-Between these it stays, and also while a replica that can't be read could make the difference.`},
+Between these it stays, and also while a replica that can't be read could make the difference.
+Guarded: it doesn't go down while what was learned says that one replica less can't keep 2s until the first token and 60ms between tokens.`},
 		{"a large fleet at another pace", []string{
 			"threshold", "0.7", "metricName", "vllm:kv_cache_usage_perc", "min-replicas", "2", "max-replicas", "100",
 			"evaluationwindow", "0", "scaleupcooldown", "90s", "scaledowncooldown", "30m",
@@ -42,7 +43,8 @@ At 7 replicas: up above 5.39, down below 2.45.
 At 8 replicas: up above 6.16, down below 2.8.
 …
 At 100 replicas: down below 35.
-Between these it stays, and also while a replica that can't be read could make the difference.`},
+Between these it stays, and also while a replica that can't be read could make the difference.
+Guarded: it doesn't go down while what was learned says that one replica less can't keep 2s until the first token and 60ms between tokens.`},
 		{"no room to move", []string{"threshold", "10", "min-replicas", "3", "max-replicas", "3"}, `
 Always 3 replicas: that is the minimum and the maximum.`},
 		{"a list", []string{"metrics", listText, "max-replicas", "5"}, `

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 )
@@ -104,6 +105,10 @@ type Reading struct {
 	Page Page
 	// Families are exact names, sorted, each once.
 	Families []string
+	// Limits are of histograms of which no more is wanted than how many
+	// observations there were, and how many beyond this limit. A family that isn't
+	// here is wanted whole.
+	Limits map[string]float64
 	// Window is how far back samples are kept, 0 for the newest alone.
 	Window time.Duration
 }
@@ -126,7 +131,11 @@ func (t Trigger) Reading() Reading {
 			busy = busy || m.Kind == Histogram
 		}
 	}
-	if t.Learned() != nil {
+	if promise := t.Learned(); promise != nil {
+		r.Limits = promise.limits()
+		for _, name := range families(metrics...) {
+			delete(r.Limits, name)
+		}
 		metrics = append(metrics, saturationFamilies...)
 		r.Window = max(r.Window, saturationWindow)
 	}
@@ -147,15 +156,42 @@ func Readings(triggers []Trigger) []Reading {
 			all = append(all, r)
 			continue
 		}
-		families := slices.Sorted(slices.Values(append(r.Families, all[i].Families...)))
-		all[i].Families = slices.Compact(families)
-		all[i].Window = max(all[i].Window, r.Window)
+		all[i] = all[i].with(r)
 	}
 	slices.SortFunc(all, func(a, b Reading) int {
 		return cmp.Or(cmp.Compare(a.Page.Scheme, b.Page.Scheme), cmp.Compare(a.Page.Port, b.Page.Port),
 			cmp.Compare(a.Page.Path, b.Page.Path), cmp.Compare(a.Page.Timeout, b.Page.Timeout))
 	})
 	return all
+}
+
+// with is what both need. Their page is the same.
+func (r Reading) with(other Reading) Reading {
+	both := Reading{Page: r.Page, Window: max(r.Window, other.Window)}
+	both.Families = slices.Sorted(slices.Values(slices.Concat(r.Families, other.Families)))
+	both.Families = slices.Compact(both.Families)
+	limits := map[string]float64{}
+	for _, name := range both.Families {
+		one, brief1 := r.limit(name)
+		two, brief2 := other.limit(name)
+		if brief1 && brief2 && (one == two || math.IsInf(one, 1) || math.IsInf(two, 1)) {
+			limits[name] = min(one, two)
+		}
+	}
+	if len(limits) > 0 {
+		both.Limits = limits
+	}
+	return both
+}
+
+// limit is what is wanted of a family, as in Limits; one that isn't wanted at
+// all has the limit that costs nothing.
+func (r Reading) limit(name string) (limit float64, brief bool) {
+	if !slices.Contains(r.Families, name) {
+		return math.Inf(1), true
+	}
+	limit, brief = r.Limits[name]
+	return limit, brief
 }
 
 // metricDesired is what a metric that is a number of replicas is called in the

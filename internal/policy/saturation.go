@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -28,11 +29,9 @@ const (
 	maxITL  = time.Second
 )
 
-// GuardQueues is whether a queue has a Guard unless its owner says otherwise. A
-// full fleet with an empty queue shrinks without one, and pays with a cold start;
-// with one, every fleet is released two minutes later, and reading what it learns
-// from takes twice the CPU and six times the memory.
-const GuardQueues = false
+// GuardQueues is whether an InferenceSet's queue has a Guard unless its owner
+// says otherwise. A trigger written by hand has none unless it asks for one.
+const GuardQueues = true
 
 // The families that saturation is judged by, beside FamilyRunning,
 // FamilyWaiting and FamilyFinished.
@@ -54,9 +53,24 @@ const (
 	FamilyRejected = "kaito_ratelimit_rejected_total"
 )
 
-// saturationWindow is how far back saturation looks: a minute, after one that a
-// pod may have been silent for.
-const saturationWindow = 2 * time.Minute
+// saturationWindow is how far back saturation looks: a minute, after a quarter
+// of one that a pod may have been silent for.
+const saturationWindow = 75 * time.Second
+
+// limits are what the histograms are read for: answers that were later than
+// promised, the mean time between tokens, the number of iterations. Whole, those
+// of a pod and window would be 16 kB more.
+func (s *Saturation) limits() map[string]float64 {
+	limits := map[string]float64{}
+	for metric, limit := range map[string]float64{
+		FamilyTTFT: s.TTFT.Seconds(), FamilyTPOT: s.ITL.Seconds(), FamilyITL: math.Inf(1), FamilySteps: math.Inf(1),
+	} {
+		for _, name := range Names(metric) {
+			limits[name] = limit
+		}
+	}
+	return limits
+}
 
 var saturationFamilies = []string{
 	FamilyRunning, FamilyWaiting, FamilyFinished, FamilyKV, FamilyPrompt, FamilyCached, FamilyGenerated,

@@ -64,11 +64,14 @@ func TestABoundAloneAsksForSaturation(t *testing.T) {
 	}
 }
 
-func TestAThresholdCanBeGuarded(t *testing.T) {
-	for value, want := range map[string]*Saturation{
-		"true": {TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}, "false": nil,
-	} {
-		got, _, err := Parse(Request{Annotations: ask("threshold", "10", "max-replicas", "5", "downguard", value)})
+func TestAThresholdIsGuardedUnlessItIsTurnedOff(t *testing.T) {
+	usual := &Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}
+	for value, want := range map[string]*Saturation{"unset": usual, "true": usual, "false": nil} {
+		var pairs []string
+		if value != "unset" {
+			pairs = []string{"downguard", value}
+		}
+		got, _, err := Parse(Request{Annotations: ask(append(pairs, "threshold", "10", "max-replicas", "5")...)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -249,32 +250,80 @@ func TestWhatATriggerReads(t *testing.T) {
 		"vllm:iteration_tokens_total vllm:kv_cache_usage_perc vllm:num_requests_running vllm:num_requests_waiting vllm:prefix_cache_hits_total vllm:prompt_tokens_total " +
 		"vllm:request_success_total vllm:request_time_per_output_token_seconds vllm:time_per_output_token_seconds vllm:time_to_first_token_seconds"
 	const busy = "vllm:num_requests_running vllm:num_requests_waiting "
+	promise := Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}
 	for _, tt := range []struct {
 		name    string
 		trigger Trigger
 		want    string
 		window  time.Duration
+		limits  map[string]float64
 	}{
-		{"a gauge", queue(Queue{Metric: "vllm:num_requests_running"}), "vllm:num_requests_running", 0},
-		{"a gauge that had another name", queue(Queue{Metric: "vllm:kv_cache_usage_perc"}), "vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc", 0},
+		{"a gauge", queue(Queue{Metric: "vllm:num_requests_running"}), "vllm:num_requests_running", 0, nil},
+		{"a gauge that had another name", queue(Queue{Metric: "vllm:kv_cache_usage_perc"}), "vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc", 0, nil},
 		{
 			"a window, which may be of a histogram", queue(Queue{Metric: "vllm:request_queue_time_seconds", Aggregation: WindowedAvg, Window: time.Minute}),
-			busy + "vllm:request_queue_time_seconds vllm:request_success_total", time.Minute,
+			busy + "vllm:request_queue_time_seconds vllm:request_success_total", time.Minute, nil,
 		},
 		{"a list of gauges", Trigger{List: &List{Metrics: []Metric{
 			{Name: "vllm:num_requests_waiting", Window: time.Minute}, {Name: "vllm:gpu_cache_usage_perc", Window: 10 * time.Minute},
-		}}}, "vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc vllm:num_requests_waiting", 10 * time.Minute},
+		}}}, "vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc vllm:num_requests_waiting", 10 * time.Minute, nil},
 		{"a list with a histogram", Trigger{List: &List{Metrics: []Metric{
 			{Name: "vllm:time_per_output_token_seconds", Kind: Histogram, Window: time.Minute},
-		}}}, "vllm:inter_token_latency_seconds " + busy + "vllm:request_success_total vllm:time_per_output_token_seconds", time.Minute},
-		{"saturation", Trigger{Saturation: &Saturation{}}, learned, 2 * time.Minute},
-		{"a guarded queue of another metric", queue(Queue{Metric: "a:b", Guard: &Saturation{}}), "a:b " + learned, 2 * time.Minute},
+		}}}, "vllm:inter_token_latency_seconds " + busy + "vllm:request_success_total vllm:time_per_output_token_seconds", time.Minute, nil},
+		{"saturation", Trigger{Saturation: &promise}, learned, 75 * time.Second, counts(2, .06)},
+		{"a guarded queue of another metric", queue(Queue{Metric: "a:b", Guard: &promise}), "a:b " + learned, 75 * time.Second, counts(2, .06)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.trigger.Page = Page{Port: 5001}
-			want := Reading{Page: Page{Port: 5001}, Families: strings.Fields(tt.want), Window: tt.window}
+			want := Reading{Page: Page{Port: 5001}, Families: strings.Fields(tt.want), Window: tt.window, Limits: tt.limits}
 			if diff := cmp.Diff(want, tt.trigger.Reading()); diff != "" {
 				t.Errorf("reading (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// counts are the limits of what is learned from.
+func counts(ttft, itl float64) map[string]float64 {
+	return map[string]float64{
+		"vllm:time_to_first_token_seconds": ttft, "vllm:request_time_per_output_token_seconds": itl,
+		"vllm:inter_token_latency_seconds": math.Inf(1), "vllm:iteration_tokens_total": math.Inf(1),
+		// What an older vLLM calls the time between tokens.
+		"vllm:time_per_output_token_seconds": math.Inf(1),
+	}
+}
+
+// A histogram that anybody wants whole, or of which two want another limit, is
+// read whole.
+func TestLimitsOfTriggersThatShareAPage(t *testing.T) {
+	guarded := func(ttft time.Duration) Trigger {
+		return Trigger{Queue: Queue{Metric: "a", Guard: &Saturation{TTFT: ttft, ITL: 60 * time.Millisecond}}}
+	}
+	other := counts(2, .06)
+	delete(other, "vllm:time_to_first_token_seconds")
+	whole := counts(2, .06)
+	delete(whole, "vllm:inter_token_latency_seconds")
+	delete(whole, "vllm:time_per_output_token_seconds")
+	for _, tt := range []struct {
+		name   string
+		others []Trigger
+		want   map[string]float64
+	}{
+		{"one alone", nil, counts(2, .06)},
+		{"another of the same", []Trigger{guarded(2 * time.Second)}, counts(2, .06)},
+		{"another that reads none of them", []Trigger{{Queue: Queue{Metric: "b"}}}, counts(2, .06)},
+		{"another promise", []Trigger{guarded(3 * time.Second)}, other},
+		{"a list of one of them", []Trigger{{List: &List{Metrics: []Metric{
+			{Name: "vllm:inter_token_latency_seconds", Kind: Histogram, Window: time.Minute},
+		}}}}, whole},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := Readings(append(tt.others, guarded(2*time.Second)))
+			if len(got) != 1 {
+				t.Fatalf("%d readings of one page", len(got))
+			}
+			if diff := cmp.Diff(tt.want, got[0].Limits); diff != "" {
+				t.Errorf("limits (-want +got):\n%s", diff)
 			}
 		})
 	}

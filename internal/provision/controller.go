@@ -179,11 +179,12 @@ func (c *Controller) provide(ctx context.Context, u *unstructured.Unstructured, 
 	if err != nil {
 		return failed, err
 	}
+	nodes, sized := kaito.Sized(workspaces)
 	p, notes, err := policy.Parse(policy.Request{
 		Name:            is.Name,
 		Annotations:     is.Annotations,
 		NodeCountLimit:  is.NodeCountLimit,
-		NodesPerReplica: kaito.NodesPerReplica(workspaces),
+		NodesPerReplica: nodes,
 	})
 	if err != nil {
 		return c.refuse(ctx, u, is, err)
@@ -197,7 +198,7 @@ func (c *Controller) provide(ctx context.Context, u *unstructured.Unstructured, 
 	}
 	did, err := c.write(ctx, u, is, ScaledObject(is, p, c.settings))
 	if err == nil && did.inForce() {
-		c.tellNotes(ctx, u, notes, did != unchanged)
+		c.tellNotes(ctx, u, sized, notes, did != unchanged)
 	}
 	return did, err
 }

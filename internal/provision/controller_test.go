@@ -135,6 +135,9 @@ func TestWhatNodeCountLimitAllowsIsAnEventOfItsOwn(t *testing.T) {
 	w.wantEvents(
 		"Normal ScaledObjectUpdated: max-replicas 5 → 2; now scaling between 1 and 2 replicas on vllm:num_requests_waiting, 10 for each replica",
 		"Warning ScalingCapped: max-replicas 5 but nodeCountLimit 10 allows 2 at 4 nodes per replica")
+	if diff := cmp.Diff([]string{"default/phi-4-x"}, w.recorder.related); diff != "" {
+		t.Errorf("the event is related to (-want +got):\n%s", diff)
+	}
 	if so, _ := w.scaledObject("phi-4"); *so.Spec.MaxReplicaCount != 2 {
 		t.Errorf("maximum %d, want 2", *so.Spec.MaxReplicaCount)
 	}
@@ -180,7 +183,8 @@ func TestARefusalLeavesEverythingAsItIsAndIsToldOnce(t *testing.T) {
 			w.annotate(tt.pairs...)
 			w.reconcile()
 			w.wantEvents("Warning ScalingRefused: nothing was changed: " + tt.want)
-			if note := w.recorder.last; !strings.HasSuffix(note, "; still in force: scaling between 1 and 5 replicas on vllm:num_requests_waiting, 10 for each replica") {
+			if note := w.recorder.last; !strings.HasSuffix(note, "; still in force: scaling between 1 and 5 replicas on vllm:num_requests_waiting, 10 for each replica, "+
+				"guarded on the way down: 2s to the first token, 60ms between tokens") {
 				t.Errorf("the event doesn't tell what is in force: %s", note)
 			}
 			w.wantState("outdated")

@@ -47,7 +47,8 @@ func TestTheScaledObjectIsAsInTheGoldenFile(t *testing.T) {
 		{"saturation.yaml", example(t, "saturation.yaml"), settings},
 		{"saturation-other.yaml", with(example(t, "saturation.yaml"), "ttft-slo", "1500ms", "itl-slo", "100ms",
 			"evaluationwindow", "2m", "scaleupcooldown", "60", "scaledowncooldown", "10m"), settings},
-		{"guarded.yaml", with(quickStart(t), "downguard", "true"), settings},
+		{"guarded-other.yaml", with(quickStart(t), "ttft-slo", "1500ms", "itl-slo", "0.1s"), settings},
+		{"unguarded.yaml", with(quickStart(t), "downguard", "false"), settings},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
 			w := newWorld(t)
@@ -93,9 +94,25 @@ func TestAChangeToSaturationIsToldInWords(t *testing.T) {
 		u.SetAnnotations(annotations)
 	})
 	w.reconcile()
-	w.wantEvents("Normal ScaledObjectUpdated: metricName removed; threshold removed; saturation added; ttft-slo unset → 2s; itl-slo unset → 60ms; " +
+	w.wantEvents("Normal ScaledObjectUpdated: metricName removed; threshold removed; saturation added; downguard removed; " +
 		"window upwards 60 → 0; window downwards 300 → 30; scaleupcooldown 300 → 5 replicas in 15; scaledowncooldown 600 → 60; " +
 		"tolerance upwards 100m → 0; tolerance downwards 500m → 0; now scaling between 1 and 5 replicas by saturation: 2s to the first token, 60ms between tokens")
+}
+
+// Whoever turns the guard off, or comes from a version that had none, is told.
+func TestAGuardThatComesOrGoesIsTold(t *testing.T) {
+	w := newWorld(t, inferenceSet())
+	w.annotate("downguard", "false")
+	w.reconcile()
+	w.wantEvents("Normal ScaledObjectCreated: scaling between 1 and 5 replicas on vllm:num_requests_waiting, 10 for each replica")
+	w.annotate("downguard", "true")
+	w.reconcile()
+	w.wantEvents("Normal ScaledObjectUpdated: downguard added; ttft-slo unset → 2s; itl-slo unset → 60ms; now scaling between 1 and 5 replicas on " +
+		"vllm:num_requests_waiting, 10 for each replica, guarded on the way down: 2s to the first token, 60ms between tokens")
+	w.annotate("downguard", "false")
+	w.reconcile()
+	w.wantEvents("Normal ScaledObjectUpdated: downguard removed; ttft-slo removed; itl-slo removed; now scaling between 1 and 5 replicas on " +
+		"vllm:num_requests_waiting, 10 for each replica")
 }
 
 // A change of a metric list is told metric by metric, and a change from one
@@ -109,7 +126,7 @@ func TestAChangedListIsToldByItsMetrics(t *testing.T) {
 	w.reconcile()
 	w.wantEvents("Normal ScaledObjectCreated")
 	for _, step := range []struct{ key, value, told string }{
-		{"metrics", list(10, ""), "metricName removed; threshold removed; metrics added; combinepolicy added; window downwards 300 → 60; scaledowncooldown 600 → 300; " +
+		{"metrics", list(10, ""), "metricName removed; threshold removed; metrics added; combinepolicy added; downguard removed; ttft-slo removed; itl-slo removed; window downwards 300 → 60; scaledowncooldown 600 → 300; " +
 			"tolerance upwards 100m → 0; tolerance downwards 500m → 0; now scaling between 1 and 5 replicas: up while vllm:num_requests_waiting > 10, down while vllm:num_requests_waiting < 1"},
 		{"metrics", list(12, ""), "vllm:num_requests_waiting upthreshold 10 → 12; now scaling"},
 		{"metrics", list(12, latency), "p95 of vllm:e2e_request_latency_seconds added; now scaling between 1 and 5 replicas: " +

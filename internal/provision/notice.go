@@ -173,9 +173,15 @@ func (c *Controller) settle(u *unstructured.Unstructured, so *kedav1alpha1.Scale
 }
 
 // tellNotes records what was understood otherwise than written: bounds that
-// spec.nodeCountLimit has lowered, and all the rest.
-func (c *Controller) tellNotes(ctx context.Context, u *unstructured.Unstructured, notes []string, written bool) {
+// spec.nodeCountLimit has lowered, and all the rest. What is told of that limit
+// before a Workspace tells the nodes of a replica isn't counted as one with what
+// is told after: the event would keep the first note.
+func (c *Controller) tellNotes(ctx context.Context, u, sized *unstructured.Unstructured, notes []string, written bool) {
 	var capped, other []string
+	var related runtime.Object
+	if sized != nil {
+		related = sized
+	}
 	for _, note := range notes {
 		if strings.Contains(note, "nodeCountLimit") {
 			capped = append(capped, note)
@@ -184,7 +190,7 @@ func (c *Controller) tellNotes(ctx context.Context, u *unstructured.Unstructured
 		}
 	}
 	for _, n := range []notice{
-		{kind: corev1.EventTypeWarning, reason: "ScalingCapped", note: strings.Join(capped, "; ")},
+		{kind: corev1.EventTypeWarning, reason: "ScalingCapped", note: strings.Join(capped, "; "), related: related},
 		{kind: corev1.EventTypeWarning, reason: "AnnotationNoted", note: strings.Join(other, "; ")},
 	} {
 		if c.ledger.note(client.ObjectKeyFromObject(u), n.reason, n.note, written) {

@@ -2,6 +2,7 @@ package scaler
 
 import (
 	"context"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"sync"
@@ -96,31 +97,53 @@ func (j *Judges) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 	}
 }
 
+// turns is in how many parts a pace is cut. Each fleet has its turn in one of
+// them: a thousand at once would keep KEDA's calls waiting.
+const turns = 60
+
+const turn = decision.Pace / turns
+
 // Run judges until ctx is done.
 func (j *Judges) Run(ctx context.Context) error {
+	last := turnAt(time.Now())
 	for {
-		// On the quarter minute, as every other replica of the scaler does.
-		timer := time.NewTimer(untilNext(time.Now(), decision.Pace))
+		now := time.Now()
+		timer := time.NewTimer(now.Truncate(turn).Add(turn).Sub(now))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
 		case <-timer.C:
 		}
+		now = time.Now()
+		this := turnAt(now)
 		if j.started() {
-			j.judge(time.Now())
+			j.judge(now, last, this)
 		}
+		last = this
 	}
 }
 
-// untilNext is how long it is until the next multiple of a pace.
-func untilNext(now time.Time, pace time.Duration) time.Duration {
-	return now.Truncate(pace).Add(pace).Sub(now)
+// turnAt numbers the turns since 1970.
+func turnAt(now time.Time) int64 { return now.UnixNano() / int64(turn) }
+
+// in tells whether a fleet's turn is after last and not after this: at the same
+// time by the clock of every replica of the scaler.
+func (c charge) in(last, this int64) bool {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(c.key.String()))
+	its := int64(h.Sum32() % turns)
+	// The newest turn of its own that isn't after this.
+	newest := this - ((this-its)%turns+turns)%turns
+	return newest > last
 }
 
-// judge judges every fleet once.
-func (j *Judges) judge(now time.Time) {
+// judge judges every fleet whose turn is after last and not after this.
+func (j *Judges) judge(now time.Time, last, this int64) {
 	for c, m := range j.all() {
+		if !c.in(last, this) {
+			continue
+		}
 		fleet, known := j.fleets.Fleet(c.key, c.page)
 		if !known {
 			continue

@@ -3,8 +3,10 @@ package scaler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -126,7 +128,7 @@ func at(t *testing.T, j *Judges, d time.Duration) {
 	running.Wait()
 }
 
-func TestFleetsAreJudgedOnTheQuarterMinuteWhoeverAsks(t *testing.T) {
+func TestFleetsAreJudgedInTheirTurnWhoeverAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0", "b-0"}, rps: 14}
 		j := NewJudges(l, ready, logr.Discard())
@@ -137,8 +139,8 @@ func TestFleetsAreJudgedOnTheQuarterMinuteWhoeverAsks(t *testing.T) {
 			t.Errorf("judged %d times in two minutes", len(l.asked))
 		}
 		for _, when := range l.asked {
-			if !when.Truncate(decision.Pace).Equal(when) {
-				t.Errorf("judged at %v", when)
+			if since := when.Sub(l.asked[0]); since%decision.Pace != 0 {
+				t.Errorf("judged %v after the first time", since)
 			}
 		}
 		// Asked by KEDA a hundred times, it answers the same.
@@ -153,6 +155,43 @@ func TestFleetsAreJudgedOnTheQuarterMinuteWhoeverAsks(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Fleets are spread over the pace, and each has the same turn on every replica
+// of the scaler, whenever that was started and whatever happens between.
+func TestEachFleetHasOneTurn(t *testing.T) {
+	const first = int64(29_000_000_000)
+	counts := map[int64]int{}
+	for i := range 600 {
+		c := charge{key: types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("phi-%d", i)}}
+		var its []int64
+		for turn := first; turn < first+2*turns; turn++ {
+			if c.in(turn-1, turn) {
+				its = append(its, turn)
+			}
+		}
+		if len(its) != 2 || its[1]-its[0] != turns {
+			t.Fatalf("%v has the turns %v", c.key, its)
+		}
+		counts[its[0]]++
+		for _, tt := range []struct {
+			story      string
+			last, this int64
+			want       bool
+		}{
+			{"just before and after", its[0] - 1, its[0], true},
+			{"not again", its[0], its[0] + turns - 1, false},
+			{"late, after a stop of a minute", its[0] - turns, its[0] + 3*turns, true},
+			{"a clock that went back", its[0] + 5*turns, its[0], false},
+		} {
+			if got := c.in(tt.last, tt.this); got != tt.want {
+				t.Errorf("%v: %s: %v", c.key, tt.story, got)
+			}
+		}
+	}
+	if most := slices.Max(slices.Collect(maps.Values(counts))); len(counts) < turns-2 || most > 30 {
+		t.Errorf("600 fleets have %d turns, of which one has %d", len(counts), most)
+	}
 }
 
 func TestNobodyIsJudgedBeforeItWasRead(t *testing.T) {

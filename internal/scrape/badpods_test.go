@@ -225,7 +225,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 		endless(c)
 	})
 	r := New(Config{Interval: time.Second, MaxBytes: 2 << 20})
-	sel := newSelector([]string{waiting})
+	sel := newSelector([]string{waiting}, nil)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

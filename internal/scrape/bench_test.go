@@ -171,7 +171,7 @@ func BenchmarkDecode(b *testing.B) {
 		"gauge_and_ttft": {waiting, "vllm:time_to_first_token_seconds"},
 	} {
 		b.Run(name, func(b *testing.B) {
-			d, sel, large, body := &scratch{small: make([]byte, smallChunk)}, newSelector(want), newChunks(1), strings.NewReader("")
+			d, sel, large, body := &scratch{small: make([]byte, smallChunk)}, newSelector(want, nil), newChunks(1), strings.NewReader("")
 			b.ReportAllocs()
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {

@@ -262,7 +262,7 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 		if n < d.sel.asked {
 			f := decision.Family{Name: name, Kind: d.kinds[n], Sum: t.sum, Engines: len(t.engines)}
 			if f.Kind == decision.Histogram {
-				f.Buckets = t.buckets(name, prev)
+				f.Buckets = t.buckets(name, d.sel.limits[n], prev)
 			}
 			out.sample.Families = append(out.sample.Families, f)
 		}
@@ -359,7 +359,10 @@ func (t *tally) sortBounds() {
 	}
 }
 
-func (t *tally) buckets(name string, prev *decision.Sample) *decision.Buckets {
+// buckets are a settled histogram's: those around the limit and the last, or all
+// of them if there is none (NaN).
+func (t *tally) buckets(name string, limit float64, prev *decision.Sample) *decision.Buckets {
+	t.cut(limit)
 	b := &decision.Buckets{Cumulative: slices.Clone(t.cumulative), Sum: t.hist}
 	if prev != nil {
 		if old, ok := prev.Family(name); ok && old.Buckets != nil && slices.Equal(old.Buckets.Le, t.le) {
@@ -369,4 +372,23 @@ func (t *tally) buckets(name string, prev *decision.Sample) *decision.Buckets {
 	}
 	b.Le = slices.Clone(t.le)
 	return b
+}
+
+// cut leaves the bounds that tell how many observations are beyond the limit: the
+// first that isn't below it, the one before that, and the last.
+func (t *tally) cut(limit float64) {
+	last := len(t.le) - 1
+	if math.IsNaN(limit) || last < 1 {
+		return
+	}
+	kept := 0
+	at, _ := slices.BinarySearch(t.le, limit)
+	for _, i := range [...]int{at - 1, at, last} {
+		if i < 0 || kept > 0 && t.le[i] == t.le[kept-1] || i < last && math.IsInf(limit, 1) {
+			continue
+		}
+		t.le[kept], t.cumulative[kept] = t.le[i], t.cumulative[i]
+		kept++
+	}
+	t.le, t.cumulative = t.le[:kept], t.cumulative[:kept]
 }

@@ -2,6 +2,7 @@ package scrape
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -22,7 +23,7 @@ import (
 func decode(t *testing.T, text string, want ...string) (reading, *Failure) {
 	t.Helper()
 	d := &decoder{}
-	d.reset(newSelector(want))
+	d.reset(newSelector(want, nil))
 	if f := d.readLines(strings.NewReader(text), make([]byte, smallChunk), newChunks(1), 8<<20); f != nil {
 		return reading{}, f
 	}
@@ -236,7 +237,7 @@ func TestEveryWayToCutAPage(t *testing.T) {
 	want := families(t, text, waiting, "vllm:time_to_first_token_seconds")
 	for _, n := range []int{1, 7, 100, 4095, 4096, 4097, 65535, 65537} {
 		d := &decoder{}
-		d.reset(newSelector([]string{waiting, "vllm:time_to_first_token_seconds"}))
+		d.reset(newSelector([]string{waiting, "vllm:time_to_first_token_seconds"}, nil))
 		if f := d.readLines(&pieces{text, n}, make([]byte, smallChunk), newChunks(1), 8<<20); f != nil {
 			t.Fatal(f)
 		}
@@ -265,12 +266,55 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// Of a histogram with a limit the bounds around it are kept, and the last.
+func TestAHistogramIsCutToItsLimit(t *testing.T) {
+	const name, inf = "vllm:time_to_first_token_seconds", "+Inf"
+	text := "vllm:num_requests_waiting 3\n# TYPE " + name + " histogram\n"
+	for i, le := range []string{"0.5", "1", "2.5", "5", inf} {
+		text += fmt.Sprintf("%s_bucket{le=%q} %d\n", name, le, 10*i+10)
+	}
+	text += name + "_count 50\n" + name + "_sum 77\n"
+	last := math.Inf(1)
+	for _, tt := range []struct {
+		limit          float64
+		le, cumulative []float64
+	}{
+		{2, []float64{1, 2.5, last}, []float64{20, 30, 50}},
+		{2.5, []float64{1, 2.5, last}, []float64{20, 30, 50}},
+		{.1, []float64{.5, last}, []float64{10, 50}},
+		{60, []float64{5, last}, []float64{40, 50}},
+		{last, []float64{last}, []float64{50}},
+		{math.NaN(), []float64{.5, 1, 2.5, 5, last}, []float64{10, 20, 30, 40, 50}},
+	} {
+		d, limits := &decoder{}, map[string]float64{}
+		if !math.IsNaN(tt.limit) {
+			limits[name] = tt.limit
+		}
+		d.reset(newSelector([]string{name}, limits))
+		if f := d.readLines(strings.NewReader(text), make([]byte, smallChunk), newChunks(1), 8<<20); f != nil {
+			t.Fatal(f)
+		}
+		var last *decision.Sample
+		for range 2 { // the second one borrows the first one's bounds
+			p, f := d.decode(time.Unix(1000, 0), last)
+			if f != nil {
+				t.Fatal(f)
+			}
+			want := &decision.Buckets{Le: tt.le, Cumulative: tt.cumulative, Sum: 77}
+			if diff := cmp.Diff(want, p.sample.Families[0].Buckets); diff != "" {
+				t.Errorf("limit %v: %s", tt.limit, diff)
+			}
+			last = p.sample
+		}
+	}
+}
+
 func TestOpenMetrics(t *testing.T) {
 	text := "# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting{engine=\"0\"} 3.0\n" +
 		"# TYPE vllm:prompt_tokens counter\nvllm:prompt_tokens_total{engine=\"0\"} 17 1796100000.5\nvllm:prompt_tokens_created{engine=\"0\"} 1.79e9\n" +
 		"# TYPE vllm:q histogram\nvllm:q_bucket{le=\"0.5\"} 3 # {trace_id=\"a\"} 0.3 1796100000.5\nvllm:q_bucket{le=\"+Inf\"} 4\nvllm:q_count 4\nvllm:q_sum 7\n# EOF\n"
 	d := &decoder{}
-	d.reset(newSelector([]string{waiting, "vllm:prompt_tokens_total", "vllm:q"}))
+	d.reset(newSelector([]string{waiting, "vllm:prompt_tokens_total", "vllm:q"}, nil))
 	d.openMetrics = true
 	if f := d.readLines(strings.NewReader(text), make([]byte, smallChunk), newChunks(1), 8<<20); f != nil {
 		t.Fatal(f)
@@ -304,7 +348,7 @@ func TestProtobuf(t *testing.T) {
 	}
 	names := []string{waiting, "vllm:prompt_tokens_total", "vllm:time_to_first_token_seconds"}
 	d := &decoder{}
-	d.reset(newSelector(names))
+	d.reset(newSelector(names, nil))
 	if f := d.readProtobuf(&body, 8<<20); f != nil {
 		t.Fatal(f)
 	}
@@ -319,7 +363,7 @@ func TestProtobuf(t *testing.T) {
 
 // The bounds of a process's buckets are kept once, however many samples are.
 func TestSamplesShareTheirBounds(t *testing.T) {
-	d, sel := &decoder{}, newSelector([]string{"vllm:time_to_first_token_seconds"})
+	d, sel := &decoder{}, newSelector([]string{"vllm:time_to_first_token_seconds"}, nil)
 	var last *decision.Sample
 	for i := range 2 {
 		d.reset(sel)
@@ -359,7 +403,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(text), true, uint16(77))
 	}
 	want := []string{waiting, "vllm:time_to_first_token_seconds", "vllm:prompt_tokens_total"}
-	sel, large := newSelector(want), newChunks(1)
+	sel, large := newSelector(want, nil), newChunks(1)
 	f.Fuzz(func(t *testing.T, text []byte, openMetrics bool, n uint16) {
 		d := &decoder{}
 		d.reset(sel)

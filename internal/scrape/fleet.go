@@ -2,6 +2,7 @@ package scrape
 
 import (
 	"container/heap"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -31,8 +32,8 @@ type pageSet struct {
 	page policy.Page
 	// targets[i] reads replicas[i] of the fleet; nil if that isn't to be read.
 	targets []*target
-	// want are the families that selector was made for.
-	want     []string
+	// want tells what selector was made for.
+	want     string
 	selector *selector
 	// keep is how far back the histories reach.
 	keep time.Duration
@@ -113,7 +114,7 @@ func (r *Reader) setPage(p *pageSet, replicas []kaito.Replica, reading policy.Re
 		// A window that is just full needs the sample before it.
 		p.keep = reading.Window + r.cfg.Interval
 	}
-	r.share(p, reading.Families)
+	r.share(p, reading)
 	for i := range replicas {
 		rep := &replicas[i]
 		if rep.Phase != decision.Serving || rep.UID == "" || !rep.Address.IsValid() {
@@ -136,29 +137,40 @@ type sharedSelector struct {
 	users    int
 }
 
-// share gives p the selector of these families. It needs mu.
-func (r *Reader) share(p *pageSet, want []string) {
-	if p.selector != nil && slices.Equal(p.want, want) {
+// share gives p the selector of what is to be read. It needs mu.
+func (r *Reader) share(p *pageSet, reading policy.Reading) {
+	want := wish(reading)
+	if p.selector != nil && p.want == want {
 		return
 	}
 	r.unshare(p)
-	// No name holds a newline.
-	families := strings.Join(want, "\n")
-	shared := r.selectors[families]
+	shared := r.selectors[want]
 	if shared == nil {
-		shared = &sharedSelector{selector: newSelector(want)}
-		r.selectors[families] = shared
+		shared = &sharedSelector{selector: newSelector(reading.Families, reading.Limits)}
+		r.selectors[want] = shared
 	}
 	shared.users++
-	p.want, p.selector = slices.Clone(want), shared.selector
+	p.want, p.selector = want, shared.selector
+}
+
+// wish is the same for what the same selector serves. No name holds a newline.
+func wish(reading policy.Reading) string {
+	var b strings.Builder
+	for _, name := range reading.Families {
+		b.WriteString(name)
+		if limit, brief := reading.Limits[name]; brief {
+			fmt.Fprintf(&b, " beyond %g", limit)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 // unshare needs mu.
 func (r *Reader) unshare(p *pageSet) {
-	families := strings.Join(p.want, "\n")
-	if shared := r.selectors[families]; shared != nil && shared.selector == p.selector {
+	if shared := r.selectors[p.want]; shared != nil && shared.selector == p.selector {
 		if shared.users--; shared.users == 0 {
-			delete(r.selectors, families)
+			delete(r.selectors, p.want)
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 func gathered(t *testing.T, text string, openMetrics bool, want ...string) []string {
 	t.Helper()
 	d := &decoder{}
-	d.reset(newSelector(want))
+	d.reset(newSelector(want, nil))
 	d.gather, d.openMetrics = true, openMetrics
 	if f := d.readLines(strings.NewReader(text), make([]byte, smallChunk), newChunks(1), 8<<20); f != nil {
 		t.Fatal(f)
@@ -116,7 +116,7 @@ func TestNamesAreOfAWholePage(t *testing.T) {
 
 func TestNamesComeAgainOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tg, sel := &target{}, newSelector([]string{waiting})
+		tg, sel := &target{}, newSelector([]string{waiting}, nil)
 		lacking := func(names ...string) []string {
 			p := &reading{missing: true, names: names, sample: &decision.Sample{}}
 			tg.name(p, sel, time.Now())
@@ -136,7 +136,7 @@ func TestNamesComeAgainOnceAMinute(t *testing.T) {
 			t.Errorf("names are %q between two looks", got)
 		}
 		time.Sleep(time.Second)
-		if !tg.namesDue(sel, time.Now()) || !tg.namesDue(newSelector([]string{"x"}), time.Now()) {
+		if !tg.namesDue(sel, time.Now()) || !tg.namesDue(newSelector([]string{"x"}, nil), time.Now()) {
 			t.Error("not due after a minute")
 		}
 	})

@@ -2,6 +2,7 @@ package scrape
 
 import (
 	"bytes"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -31,6 +32,9 @@ type selector struct {
 	// asked is how many of names were asked for; the rest are alwaysRead's.
 	asked int
 	names []string
+	// limits[n] is what histogram names[n] is wanted for, as in policy.Reading;
+	// NaN if it is wanted whole.
+	limits []float64
 	// aliases[n] are what else names[n], one that was asked for, may be called
 	// on a page.
 	aliases [][]int
@@ -43,8 +47,9 @@ type selector struct {
 	has [4][256]uint64
 }
 
-// newSelector wants the families of these exact names, each once.
-func newSelector(want []string) *selector {
+// newSelector wants the families of these exact names, each once, and of those
+// with a limit what policy.Reading says.
+func newSelector(want []string, limits map[string]float64) *selector {
 	s := &selector{}
 	for _, list := range [][]string{want, alwaysRead} {
 		for _, name := range list {
@@ -58,6 +63,13 @@ func newSelector(want []string) *selector {
 	}
 	for _, name := range s.names[:s.asked] {
 		s.aliases = append(s.aliases, s.indexes(policy.Names(name)))
+	}
+	for _, name := range s.names {
+		limit, brief := limits[name]
+		if !brief {
+			limit = math.NaN()
+		}
+		s.limits = append(s.limits, limit)
 	}
 	s.hint = hintFor(s.names, s.asked)
 	shortest := len(s.names[0])

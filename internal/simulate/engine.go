@@ -102,12 +102,33 @@ func (e *Engine) Scaled(peakTokensPerMinute float64) Engine {
 	return scaled
 }
 
-// running is a request in the batch that has had its first token.
-type running struct {
-	// due is the iteration at which it has all its tokens.
-	due     float64
-	first   float64
-	request int32
+// paces are how fast a model's batch goes, by how many run and whether there is
+// something to prefill: a division and a bucket for each event, worked out once.
+type paces struct {
+	model *Engine
+	// chunk is the model's, perChunk 1 ÷ it.
+	chunk, perChunk float64
+	plain, prefills []pace
+}
+
+type pace struct {
+	// iteration is its time in seconds, speed 1 ÷ it.
+	iteration, speed float64
+	// bucket is where that time lies in tokenBounds.
+	bucket int
+}
+
+func pacesOf(model *Engine) *paces {
+	p := &paces{model: model, chunk: float64(model.Chunk), perChunk: 1 / float64(model.Chunk)}
+	of := func(iteration float64) pace {
+		speed := 1 / iteration
+		return pace{iteration, speed, bucket(tokenBounds[:], 1/speed)}
+	}
+	for n := range model.MaxSeqs + 1 {
+		p.plain = append(p.plain, of(model.step(n)))
+		p.prefills = append(p.prefills, of(model.step(n)+model.Beta*float64(model.Chunk)))
+	}
+	return p
 }
 
 // engine is one replica at work. Between arrivals, first tokens and last tokens
@@ -115,25 +136,27 @@ type running struct {
 // closed form on a clock of iterations: a request is done at its own iteration,
 // whatever the others do to the speed.
 type engine struct {
-	model *Engine
+	// next is when the next thing happens within it, at up to when it has run,
+	// in seconds; iterations is its own clock. inFlight is how many requests
+	// wait or run. They stand first because every arrival looks at all of them.
+	next, at   float64
+	inFlight   int
+	iterations float64
+	// pace is how fast it goes, nil while idle.
+	pace *pace
+
+	*paces
 	load  []Request
 	tally *tally
-
-	// at is up to when it has run, next when the next thing happens within it,
-	// in seconds; iterations is its own clock.
-	at, next   float64
-	iterations float64
-	// speed is iterations a second, 0 while idle.
-	speed float64
 
 	waiting   queue
 	prefill   queue
 	left      float64 // prefill tokens that the first of prefill still needs
-	batch     []running
 	admitted  int
 	kv        int
-	counters  counters
 	histogram bool
+	counters  counters
+	batch     agenda
 }
 
 // counters are those of vLLM's page, since the process began.
@@ -170,12 +193,11 @@ func bucket(bounds []float64, x float64) int {
 	return len(bounds)
 }
 
-func newEngine(model *Engine, load []Request, score *tally, at float64, histogram bool) *engine {
-	return &engine{model: model, load: load, tally: score, at: at, next: math.Inf(1), histogram: histogram}
+func newEngine(model *paces, load []Request, score *tally, at float64, histogram bool) *engine {
+	e := &engine{paces: model, load: load, tally: score, at: at, next: math.Inf(1), histogram: histogram}
+	e.batch.init()
+	return e
 }
-
-// inFlight is how many requests wait or run.
-func (e *engine) inFlight() int { return e.waiting.len() + e.admitted }
 
 // push gives the engine a request at the time t, to which it has run. It tells
 // whether it was taken: KAITO's guard answers 429 once as many wait as may run.
@@ -184,6 +206,7 @@ func (e *engine) push(request int32) bool {
 		e.counters.rejected++
 		return false
 	}
+	e.inFlight++
 	e.waiting.push(request)
 	e.admit()
 	e.plan()
@@ -214,22 +237,31 @@ func (e *engine) admit() {
 	}
 }
 
-// plan works out the speed and when the next thing happens.
+// plan works out the pace and when the next thing happens.
 func (e *engine) plan() {
-	if e.prefill.len() == 0 && len(e.batch) == 0 {
-		e.speed, e.next = 0, math.Inf(1)
+	if e.prefill.len() > 0 {
+		e.pace = &e.prefills[e.batch.n]
+		e.next = e.at + e.left*e.perChunk*e.pace.iteration
+		if e.batch.n > 0 {
+			e.next = min(e.next, e.due())
+		}
 		return
 	}
-	iteration := e.model.step(len(e.batch))
-	e.next = math.Inf(1)
-	if e.prefill.len() > 0 {
-		iteration += e.model.Beta * float64(e.model.Chunk)
-		e.next = e.at + e.left/float64(e.model.Chunk)*iteration
+	if e.batch.n == 0 {
+		e.pace, e.next = nil, math.Inf(1)
+		return
 	}
-	e.speed = 1 / iteration
-	if len(e.batch) > 0 {
-		e.next = min(e.next, e.at+max(0, e.batch[0].due-e.iterations)*iteration)
+	e.pace = &e.plain[e.batch.n]
+	e.next = e.due()
+}
+
+// due is when the first of the batch has its last token, at the pace.
+func (e *engine) due() float64 {
+	left := e.batch.due() - e.iterations
+	if left < 0 {
+		return e.at
 	}
+	return e.at + left*e.pace.iteration
 }
 
 // advance runs the engine to the time t.
@@ -246,20 +278,20 @@ func (e *engine) advance(t float64) {
 func (e *engine) run(t float64) {
 	dt := t - e.at
 	e.at = t
-	if e.speed == 0 || dt <= 0 {
+	if e.pace == nil || dt <= 0 {
 		return
 	}
-	steps := dt * e.speed
+	steps := dt * e.pace.speed
 	e.iterations += steps
 	e.counters.steps += steps
 	if e.prefill.len() > 0 {
-		e.left -= steps * float64(e.model.Chunk)
+		e.left -= steps * e.chunk
 	}
-	n := float64(len(e.batch))
+	n := float64(e.batch.n)
 	e.counters.generated += n * steps
 	e.counters.tokenTime += n * dt
 	if e.histogram {
-		e.counters.itl[bucket(tokenBounds[:], 1/e.speed)] += n * steps
+		e.counters.itl[e.pace.bucket] += n * steps
 	}
 }
 
@@ -272,7 +304,7 @@ func (e *engine) happen() {
 		r := &e.load[id]
 		// The token comes at the end of an iteration that the prefill ends
 		// within: half a step later on average.
-		first := e.at + .5*e.model.step(len(e.batch))
+		first := e.at + .5*e.plain[e.batch.n].iteration
 		e.counters.prompt += float64(r.In)
 		e.counters.generated++
 		if e.histogram {
@@ -282,11 +314,11 @@ func (e *engine) happen() {
 		if e.prefill.len() > 0 {
 			e.left = float64(e.load[e.prefill.first()].In)
 		}
-		e.start(running{due: e.iterations + float64(r.Out-1), first: first, request: id})
+		e.batch.push(running{due: e.iterations + float64(r.Out-1), first: first, request: *r})
 	}
 	done := false
-	for len(e.batch) > 0 && e.batch[0].due <= e.iterations+almost {
-		e.finish(e.pop())
+	for e.batch.n > 0 && e.batch.due() <= e.iterations+almost {
+		e.finish(e.batch.pop())
 		done = true
 	}
 	if done {
@@ -294,8 +326,9 @@ func (e *engine) happen() {
 	}
 }
 
-func (e *engine) finish(r running) {
-	request := &e.load[r.request]
+func (e *engine) finish(r *running) {
+	request := &r.request
+	e.inFlight--
 	e.admitted--
 	e.kv -= int(request.In) + int(request.Out)
 	e.counters.success++
@@ -311,55 +344,14 @@ func (e *engine) finish(r running) {
 }
 
 // unfinished are the requests that a deletion of the replica breaks.
-func (e *engine) unfinished() []int32 {
-	ids := append(slices.Clone(e.waiting.all()), e.prefill.all()...)
-	for _, r := range e.batch {
-		ids = append(ids, r.request)
-	}
-	return ids
-}
-
-// start and pop keep batch a heap, the next due first. container/heap would
-// cost a third of the whole simulation's time in its interface.
-func (e *engine) start(r running) {
-	e.batch = append(e.batch, r)
-	i := len(e.batch) - 1
-	for i > 0 {
-		parent := (i - 1) / 2
-		if e.batch[parent].due <= r.due {
-			break
+func (e *engine) unfinished() []Request {
+	requests := e.batch.all()
+	for _, ids := range [][]int32{e.waiting.all(), e.prefill.all()} {
+		for _, id := range ids {
+			requests = append(requests, e.load[id])
 		}
-		e.batch[i] = e.batch[parent]
-		i = parent
 	}
-	e.batch[i] = r
-}
-
-func (e *engine) pop() running {
-	top := e.batch[0]
-	last := e.batch[len(e.batch)-1]
-	e.batch = e.batch[:len(e.batch)-1]
-	n := len(e.batch)
-	if n == 0 {
-		return top
-	}
-	i := 0
-	for {
-		child := 2*i + 1
-		if child >= n {
-			break
-		}
-		if child+1 < n && e.batch[child+1].due < e.batch[child].due {
-			child++
-		}
-		if last.due <= e.batch[child].due {
-			break
-		}
-		e.batch[i] = e.batch[child]
-		i = child
-	}
-	e.batch[i] = last
-	return top
+	return requests
 }
 
 // queue is first in, first out.

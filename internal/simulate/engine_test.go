@@ -20,11 +20,11 @@ func closed(t *testing.T, e Engine, in, out int32, inFlight int) (itl, rps float
 		load[i] = Request{In: in, Out: out}
 	}
 	score := &tally{slo: DefaultSLO, minutes: make([]Minute, 1)}
-	replica := newEngine(&e, load, score, 0, true)
+	replica := newEngine(pacesOf(&e), load, score, 0, true)
 	next := int32(0)
 	for at := 0.0; at < 600; at += .01 {
 		replica.advance(at)
-		for replica.inFlight() < inFlight {
+		for replica.inFlight < inFlight {
 			replica.push(next)
 			next++
 		}
@@ -66,7 +66,7 @@ func TestOneRequestAlone(t *testing.T) {
 	e := Engines[0]
 	load := []Request{{In: 1000, Out: 101}}
 	score := &tally{slo: DefaultSLO, minutes: make([]Minute, 1)}
-	replica := newEngine(&e, load, score, 0, true)
+	replica := newEngine(pacesOf(&e), load, score, 0, true)
 	replica.push(0)
 	replica.advance(60)
 	// The prefill, an iteration in halves, then a hundred iterations.
@@ -77,8 +77,8 @@ func TestOneRequestAlone(t *testing.T) {
 	if got := replica.counters.tpotSum; math.Abs(got-e.step(1)) > 1e-4 {
 		t.Errorf("%v s between tokens, want %v", got, e.step(1))
 	}
-	if c := replica.counters; c.prompt != 1000 || math.Abs(c.generated-101) > 1e-6 || c.success != 1 || replica.inFlight() != 0 {
-		t.Errorf("counters %+v, in flight %d", c, replica.inFlight())
+	if c := replica.counters; c.prompt != 1000 || math.Abs(c.generated-101) > 1e-6 || c.success != 1 || replica.inFlight != 0 {
+		t.Errorf("counters %+v, in flight %d", c, replica.inFlight)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestTheGuardRefusesBeyondWhatMayWait(t *testing.T) {
 	for i := range load {
 		load[i] = Request{In: 100, Out: 100}
 	}
-	replica := newEngine(&e, load, &tally{slo: DefaultSLO, minutes: make([]Minute, 1)}, 0, false)
+	replica := newEngine(pacesOf(&e), load, &tally{slo: DefaultSLO, minutes: make([]Minute, 1)}, 0, false)
 	taken := 0
 	for i := range load {
 		if replica.push(int32(i)) {
@@ -107,7 +107,7 @@ func TestAFullCacheMakesRequestsWait(t *testing.T) {
 	for i := range load {
 		load[i] = Request{In: 20_000, Out: 5_000}
 	}
-	replica := newEngine(&e, load, &tally{slo: DefaultSLO, minutes: make([]Minute, 1)}, 0, false)
+	replica := newEngine(pacesOf(&e), load, &tally{slo: DefaultSLO, minutes: make([]Minute, 1)}, 0, false)
 	for i := range load {
 		replica.push(int32(i))
 	}

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"math"
+	"sync"
 	"time"
 )
 
@@ -83,16 +84,75 @@ type tally struct {
 	attained int
 	refused  int
 	broken   int
-	ttft     [512]int
+	ttft     [ttftBins]int
 	minutes  []Minute
 }
 
 // The buckets of tally.ttft: each is 3 % wide, the first ends at 1 ms.
-const ttftStep = 1.03
+const (
+	ttftStep = 1.03
+	ttftBins = 512
+)
+
+// ttftBin is a time's bucket.
+func ttftBin(ttft float64) int {
+	if ttft <= .001 {
+		return 0
+	}
+	return min(int(math.Log(ttft/.001)/math.Log(ttftStep))+1, ttftBins-1)
+}
+
+// cellBits are left of a float64 without its finest digits: cells that are less
+// than 1 % wide, so that no more than one bucket begins within one.
+const cellBits = 45
+
+// binTable finds ttftBin without a logarithm for each request.
+type binTable struct {
+	// lowest is the first cell, bins are those that cells begin in.
+	lowest uint64
+	bins   []int32
+	// from is where each bucket begins.
+	from [ttftBins + 1]float64
+}
+
+var ttftBuckets = sync.OnceValue(func() *binTable {
+	t := &binTable{lowest: math.Float64bits(.001) >> cellBits}
+	t.from[ttftBins] = math.Inf(1)
+	for i := 1; i < ttftBins; i++ {
+		// Floats above 0 are in the order of their bits.
+		low, high := math.Float64bits(.001), math.Float64bits(1e6)
+		for high-low > 1 {
+			if middle := low + (high-low)/2; ttftBin(math.Float64frombits(middle)) >= i {
+				high = middle
+			} else {
+				low = middle
+			}
+		}
+		t.from[i] = math.Float64frombits(high)
+	}
+	for cell := t.lowest; len(t.bins) == 0 || t.bins[len(t.bins)-1] < ttftBins-1; cell++ {
+		t.bins = append(t.bins, int32(ttftBin(math.Float64frombits(cell<<cellBits))))
+	}
+	return t
+})
+
+func (t *binTable) of(ttft float64) int {
+	cell := math.Float64bits(ttft) >> cellBits
+	if ttft <= .001 {
+		return 0
+	}
+	i := int(t.bins[min(int(cell-t.lowest), len(t.bins)-1)])
+	if ttft >= t.from[i+1] {
+		i++
+	}
+	return i
+}
 
 func (t *tally) served(r *Request, ttft, itl float64) {
 	m := t.minute(r)
-	m.TTFT = max(m.TTFT, float32(ttft))
+	if long := float32(ttft); long > m.TTFT {
+		m.TTFT = long
+	}
 	met := t.slo.met(r, ttft, itl)
 	if !met {
 		m.Missed++
@@ -104,11 +164,7 @@ func (t *tally) served(r *Request, ttft, itl float64) {
 	if met {
 		t.attained++
 	}
-	i := 0
-	if ttft > .001 {
-		i = min(int(math.Log(ttft/.001)/math.Log(ttftStep))+1, len(t.ttft)-1)
-	}
-	t.ttft[i]++
+	t.ttft[ttftBuckets().of(ttft)]++
 }
 
 // refuse counts a request that nobody took, lost one that went with its replica.

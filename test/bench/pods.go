@@ -11,7 +11,9 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
@@ -42,9 +44,15 @@ func servePods(oneIn int) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	text := page.Busy().Text()
-	response := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: " +
-		strconv.Itoa(len(text)) + "\r\n\r\n" + text)
+	// An engine that finishes no steps is taken for frozen after a minute.
+	var response atomic.Pointer[[]byte]
+	began := time.Now()
+	response.Store(busySince(began))
+	go func() {
+		for range time.Tick(time.Second) {
+			response.Store(busySince(began))
+		}
+	}()
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -52,8 +60,19 @@ func servePods(oneIn int) error {
 		}
 		to := c.LocalAddr().(*net.TCPAddr).IP.To4()
 		i := int(binary.BigEndian.Uint32(to) & 0xffff)
-		go servePod(c, response, hangs(i, oneIn))
+		go servePod(c, &response, hangs(i, oneIn))
 	}
+}
+
+// busySince is what a busy pod answers that has gone on since then.
+func busySince(began time.Time) *[]byte {
+	p, since := page.Busy(), time.Since(began).Seconds()
+	p.Steps += 60 * since
+	p.Requests += 9 * since
+	text := p.Text()
+	response := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: " +
+		strconv.Itoa(len(text)) + "\r\n\r\n" + text)
+	return &response
 }
 
 // onLoopback binds a socket to the loopback interface.
@@ -65,7 +84,7 @@ func onLoopback(_, _ string, c syscall.RawConn) error {
 	return errors.Join(err, bound)
 }
 
-func servePod(c net.Conn, response []byte, hung bool) {
+func servePod(c net.Conn, response *atomic.Pointer[[]byte], hung bool) {
 	defer func() { _ = c.Close() }()
 	request := make([]byte, 1024)
 	for {
@@ -75,7 +94,7 @@ func servePod(c net.Conn, response []byte, hung bool) {
 		if hung {
 			continue
 		}
-		if _, err := c.Write(response); err != nil {
+		if _, err := c.Write(*response.Load()); err != nil {
 			return
 		}
 	}

@@ -15,6 +15,8 @@ import (
 type Outcome struct {
 	Result *simulate.Result
 	Knob   string
+	// Before is set if it had been played before, for another.
+	Before bool
 }
 
 // Contender is a policy in a comparison.
@@ -24,11 +26,37 @@ type Contender struct {
 	Words string
 	// Standing is set if it comes to the same at any cold start.
 	Standing bool
-	// Runs is about how many runs one outcome takes.
-	Runs int
+	// Runs is about how many runs one outcome takes, Search how many more the
+	// first of the first seed does.
+	Runs, Search int
 	// New is called for each load; what it returns plays the load at one cold
 	// start after the other, and may remember what it found at the last.
-	New func() Player
+	New func(*Known) Player
+}
+
+// Known is what is known of a load already.
+type Known struct {
+	// Oracle is how the first seed's oracle smooths and how far it fills; nil until
+	// that is known.
+	Oracle *simulate.Oracle
+	// fixed are fleets that were played: at any cold start they come to the same.
+	fixed map[int32]*simulate.Result
+}
+
+// fleet plays a fixed fleet, if it hasn't been.
+func (k *Known) fleet(ctx context.Context, s simulate.Setting, load *simulate.Load, n int32) (*simulate.Result, error) {
+	if result, found := k.fixed[n]; found {
+		return result, nil
+	}
+	result, err := simulate.Run(ctx, s, load, simulate.Static("static", n))
+	if err != nil {
+		return nil, err
+	}
+	if k.fixed == nil {
+		k.fixed = map[int32]*simulate.Result{}
+	}
+	k.fixed[n] = result
+	return result, nil
 }
 
 // Player plays a load once, or as often as it takes to find its knob.
@@ -36,7 +64,7 @@ type Player func(context.Context, simulate.Setting, *simulate.Load) (Outcome, er
 
 // Plain is a contender that is played as it is.
 func Plain(words string, p simulate.Policy) Contender {
-	return Contender{Name: p.Name, Words: words, Runs: 1, New: func() Player {
+	return Contender{Name: p.Name, Words: words, Runs: 1, New: func(*Known) Player {
 		return func(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
 			result, err := simulate.Run(ctx, s, load, p)
 			return Outcome{Result: result}, err
@@ -48,7 +76,7 @@ func Plain(words string, p simulate.Policy) Contender {
 func Annotated(name string, annotations map[string]string, bounds policy.Bounds) Contender {
 	p := simulate.Annotated(name, annotations)
 	c := Plain("the annotations of "+name, p)
-	c.New = func() Player {
+	c.New = func(*Known) Player {
 		return func(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
 			s.Bounds = bounds
 			s.Initial = bounds.Clamp(s.Initial)
@@ -79,19 +107,19 @@ func Contenders() []Contender {
 		Plain("llm-d's rule: saturated at 80 % of the KV cache or 5 waiting, spare 10 % or 3", simulate.Spare("llm-d", .8, 5)),
 		{
 			Name: "static-mean", Words: "as many replicas as the mean of the load fills", Standing: true, Runs: 1,
-			New: func() Player { return static("static-mean", meanNeed) },
+			New: func(k *Known) Player { return k.static(meanNeed) },
 		},
 		{
 			Name: "static-peak", Words: "as many replicas as the busiest five minutes fill", Standing: true, Runs: 1,
-			New: func() Player { return static("static-peak", peakNeed) },
+			New: func(k *Known) Player { return k.static(peakNeed) },
 		},
 		{
 			Name: NameStatic, Words: "the smallest fixed fleet that attains 99 %", Standing: true, Runs: 4,
-			New: func() Player { return fewest },
+			New: func(k *Known) Player { return k.fewest },
 		},
 		{
 			Name: NameOracle, Words: "knows the future: the fewest GPU-hours that attain 99 %", Runs: 6,
-			New: func() Player { return new(foresight).play },
+			New: func(k *Known) Player { return (&foresight{known: k}).play },
 		},
 	}
 }
@@ -120,11 +148,12 @@ func ContendersNamed(names []string) ([]Contender, error) {
 	return chosen, nil
 }
 
-func static(name string, size func(simulate.Setting, *simulate.Load) float64) Player {
+func (k *Known) static(size func(simulate.Setting, *simulate.Load) float64) Player {
 	return func(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
 		n := max(1, int32(math.Ceil(size(s, load))))
-		result, err := simulate.Run(ctx, s, load, simulate.Static(name, n))
-		return Outcome{Result: result, Knob: fmt.Sprintf("%d replicas", n)}, err
+		_, before := k.fixed[n]
+		result, err := k.fleet(ctx, s, load, n)
+		return Outcome{Result: result, Knob: fmt.Sprintf("%d replicas", n), Before: before}, err
 	}
 }
 
@@ -142,14 +171,26 @@ func peakNeed(s simulate.Setting, load *simulate.Load) float64 {
 // Sweep is a policy over its knob.
 type Sweep struct {
 	Policy string
-	Knobs  []Knob
+	// Contends is set if a knob as it is by default is the contender of that
+	// name, which has been played.
+	Contends bool
+	Knobs    []Knob
 }
 
 // Knob is one setting of it.
 type Knob struct {
 	Words   string
 	Default bool
-	Policy  func(*simulate.Load, simulate.Setting) simulate.Policy
+	// Policy is at that setting; nil of a fixed fleet, which has a Fleet.
+	Policy simulate.Policy
+	Fleet  func(*simulate.Load, simulate.Setting) int32
+}
+
+func (k *Knob) play(ctx context.Context, s simulate.Setting, load *simulate.Load, known *Known) (*simulate.Result, error) {
+	if k.Fleet != nil {
+		return known.fleet(ctx, s, load, k.Fleet(load, s))
+	}
+	return simulate.Run(ctx, s, load, k.Policy)
 }
 
 // Sweeps are the policies over their knobs: enough of each that a frontier
@@ -181,11 +222,13 @@ func Sweeps() []Sweep {
 }
 
 func sweep(policy, words string, usual float64, values []float64, with func(float64) simulate.Policy) Sweep {
-	s := Sweep{Policy: policy}
+	// Of saturation the knobs are the tuning's, and the annotations' way to it is
+	// the contender's alone.
+	s := Sweep{Policy: policy, Contends: policy != NameSaturation}
 	for _, x := range values {
 		s.Knobs = append(s.Knobs, Knob{
 			Words: fmt.Sprintf(words, x), Default: x == usual,
-			Policy: func(*simulate.Load, simulate.Setting) simulate.Policy { return with(x) },
+			Policy: with(x),
 		})
 	}
 	return s
@@ -198,8 +241,8 @@ func staticKnobs() []Knob {
 	for _, share := range []float64{.6, .8, .9, 1, 1.15} {
 		knobs = append(knobs, Knob{
 			Words: fmt.Sprintf("%g of the peak", share),
-			Policy: func(load *simulate.Load, s simulate.Setting) simulate.Policy {
-				return simulate.Static("static", max(1, int32(math.Round(share*peakNeed(s, load)))))
+			Fleet: func(load *simulate.Load, s simulate.Setting) int32 {
+				return max(1, int32(math.Round(share*peakNeed(s, load))))
 			},
 		})
 	}

@@ -10,6 +10,10 @@ import (
 // between versions, and one for each goal.
 func (r *Report) Figures(to io.Writer) error {
 	var b strings.Builder
+	if r.Finished < r.Units {
+		fmt.Fprintf(&b, "# not complete: of what is finished alone\n")
+	}
+	fmt.Fprintf(&b, "figure units/finished %d\nfigure units/all %d\n", r.Finished, r.Units)
 	for i := range r.Loads {
 		for j := range r.Loads[i].Worlds {
 			r.Loads[i].Worlds[j].figures(&b, &r.Loads[i])

@@ -30,6 +30,9 @@ type Report struct {
 	Loads  []Load  `json:"loads"`
 	Goals  []Goal  `json:"goals,omitempty"`
 	Speeds []Speed `json:"speeds,omitempty"`
+	// Finished is how many loads of a seed were played, of so many Units.
+	Finished int `json:"finishedUnits"`
+	Units    int `json:"units"`
 	// Notes say in words what was left out.
 	Notes []string `json:"notes,omitempty"`
 }

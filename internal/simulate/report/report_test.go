@@ -121,7 +121,7 @@ func TestTheSmallestFleetIsTheSmallest(t *testing.T) {
 	load := sc.Load(&e, simulate.DefaultSLO, 1)
 	s := sc.Setting(&e, time.Minute, 1)
 	s.WarmUp = 0
-	outcome, err := fewest(t.Context(), s, load)
+	outcome, err := new(Known).fewest(t.Context(), s, load)
 	if err != nil {
 		t.Fatal(err)
 	}

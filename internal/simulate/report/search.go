@@ -14,10 +14,10 @@ const Target = .99
 
 // fewest finds the smallest fixed fleet that attains the target; if none up to
 // four times the peak does, it is that one.
-func fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
+func (k *Known) fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
 	played := map[int32]*simulate.Result{}
 	enough := func(n int32) (bool, error) {
-		result, err := simulate.Run(ctx, s, load, simulate.Static(NameStatic, n))
+		result, err := k.fleet(ctx, s, load, n)
 		if err != nil {
 			return false, err
 		}
@@ -54,14 +54,15 @@ func fewest(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outco
 
 // foresight looks for the oracle's aim and smoothing that attain the target
 // with the fewest GPU-hours. It remembers where it found them: another cold
-// start changes little.
+// start changes little, nor does another seed of the same load.
 type foresight struct {
+	known  *Known
 	oracle simulate.Oracle
 	found  bool
 	best   Outcome
 }
 
-// smoothings are what is tried at the first cold start of a load.
+// smoothings are what is tried at the first cold start of a load's first seed.
 var smoothings = []simulate.Oracle{
 	{Mean: time.Minute, Reach: time.Minute},
 	{Mean: 5 * time.Minute, Reach: 5 * time.Minute},
@@ -70,6 +71,24 @@ var smoothings = []simulate.Oracle{
 }
 
 func (f *foresight) play(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
+	carried := !f.found && f.known.Oracle != nil
+	if carried {
+		f.oracle, f.found = *f.known.Oracle, true
+	}
+	outcome, err := f.search(ctx, s, load)
+	if err == nil && carried && f.best.Result == nil {
+		// With this seed's chance another smoothing may.
+		f.found = false
+		outcome, err = f.search(ctx, s, load)
+	}
+	if f.found && f.known.Oracle == nil {
+		f.known.Oracle = &simulate.Oracle{Aim: f.oracle.Aim, Mean: f.oracle.Mean, Reach: f.oracle.Reach}
+	}
+	return outcome, err
+}
+
+// search tries the smoothing that was found before, or else all of them.
+func (f *foresight) search(ctx context.Context, s simulate.Setting, load *simulate.Load) (Outcome, error) {
 	tried, aim := smoothings, .95
 	if f.found {
 		tried, aim = []simulate.Oracle{f.oracle}, f.oracle.Aim

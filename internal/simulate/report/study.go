@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -38,6 +39,16 @@ type Study struct {
 	// called from one goroutine at a time.
 	Clock    func() time.Time
 	Progress func(Progress)
+	// Version tells programs apart that may come to other results: what one
+	// played isn't taken for another's.
+	Version string
+	// Journal, if there is one, is written a line of each unit that is finished,
+	// from which Recall goes on. Finished, if there is one, is given the report of
+	// all that is finished by then. Each is used by one goroutine at a time.
+	Journal  io.Writer
+	Finished func(*Report) error
+
+	recalled []Unit
 }
 
 // Progress is how far a study is.
@@ -48,58 +59,71 @@ type Progress struct {
 	What string
 }
 
-// unit is what one worker does at a time: everything on one load.
-type unit struct {
-	scenario, seed int
-}
-
 // playing is a study under way.
 type playing struct {
 	*Study
-	// runs, by scenario, cold start, contender and seed; each is written by one
-	// worker.
-	runs    [][][][]Run
-	courses [][][]*Course
+	// oracles are what the first seed found for the others, by scenario: ready is
+	// closed when it has, found is its own until then.
+	oracles []firstOracle
 	// mu guards all below.
-	mu     sync.Mutex
-	points map[pointKey]*Point
-	speeds map[string][]float64
-	done   float64
-	total  float64
+	mu sync.Mutex
+	// finished are units by scenario and seed, nil those that aren't.
+	finished [][]*Unit
+	done     float64
+	total    float64
 }
 
-type pointKey struct{ scenario, coldStart, sweep, knob int }
+type firstOracle struct {
+	ready chan struct{}
+	found *simulate.Oracle
+}
 
-// Run plays all of it. It ends early, with the context's error, once the
-// context does.
+// Run plays all of it, seed by seed, so that what is finished at any time is of
+// use. It ends early, with the context's error, once the context does, and gives
+// what was finished until then.
 func (s *Study) Run(ctx context.Context) (*Report, error) {
-	p := &playing{Study: s, points: map[pointKey]*Point{}, speeds: map[string][]float64{}}
-	var units []unit
+	p := &playing{Study: s, oracles: make([]firstOracle, len(s.Scenarios))}
 	for i := range s.Scenarios {
-		p.runs = append(p.runs, make([][][]Run, len(s.ColdStarts)))
-		p.courses = append(p.courses, make([][]*Course, len(s.ColdStarts)))
-		for j := range s.ColdStarts {
-			p.courses[i][j] = make([]*Course, len(s.Contenders))
-			for range s.Contenders {
-				p.runs[i][j] = append(p.runs[i][j], make([]Run, len(s.Seeds)))
-			}
-		}
-		for k := range s.Seeds {
-			units = append(units, unit{i, k})
-			p.total += s.weight(i) * float64(s.plays(k))
-		}
+		p.oracles[i].ready = make(chan struct{})
+		p.finished = append(p.finished, make([]*Unit, len(s.Seeds)))
 	}
-	// The long ones first, so that no core waits for one at the end.
-	slices.SortStableFunc(units, func(a, b unit) int { return cmp.Compare(s.weight(b.scenario), s.weight(a.scenario)) })
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(s.Workers)
-	for _, u := range units {
+	for _, u := range p.todo() {
 		group.Go(func() error { return p.unit(ctx, u) })
 	}
 	if err := group.Wait(); err != nil {
-		return nil, err
+		return p.report(), err
 	}
 	return p.report(), nil
+}
+
+// todo are the units that aren't recalled, seed by seed, of each the long ones
+// first, so that no core waits for one at the end.
+func (p *playing) todo() []unit {
+	longest := make([]int, len(p.Scenarios))
+	for i := range longest {
+		longest[i] = i
+	}
+	slices.SortStableFunc(longest, func(a, b int) int { return cmp.Compare(p.weight(b), p.weight(a)) })
+	var units []unit
+	for k := range p.Seeds {
+		for _, i := range longest {
+			u := unit{i, k}
+			p.total += p.size(u)
+			if known := p.recall(u); known != nil {
+				p.done += p.size(u)
+				p.finished[i][k] = known
+				if k == 0 {
+					p.oracles[i].found = known.Oracle
+					close(p.oracles[i].ready)
+				}
+				continue
+			}
+			units = append(units, u)
+		}
+	}
+	return units
 }
 
 // weight is about how many requests a scenario has.
@@ -108,56 +132,84 @@ func (s *Study) weight(scenario int) float64 {
 	return max(1, sc.Replicas) * sc.Length.Hours()
 }
 
-// plays is how many runs a seed's load sees.
-func (s *Study) plays(seed int) int {
+// size is about how many requests a unit plays.
+func (s *Study) size(u unit) float64 {
 	n := 0
-	for _, c := range s.Contenders {
-		if c.Standing {
-			n += c.Runs
-		} else {
-			n += c.Runs * len(s.ColdStarts)
+	for i := range s.Contenders {
+		for j := range s.ColdStarts {
+			n += s.plays(u, &s.Contenders[i], j)
 		}
 	}
-	if seed < s.SweepSeeds {
+	if u.seed < s.SweepSeeds {
 		for _, sweep := range s.Sweeps {
 			n += len(sweep.Knobs) * len(s.SweepAt)
 		}
 	}
-	return n
+	return s.weight(u.scenario) * float64(n)
 }
 
-func (p *playing) setting(scenario int, coldStart time.Duration, seed uint64) simulate.Setting {
-	s := p.Scenarios[scenario].Setting(&p.Engine, coldStart, seed)
-	s.SLO = p.SLO
-	if p.World != nil {
-		p.World(&s)
+// plays is about how many runs a contender takes at a cold start.
+func (s *Study) plays(u unit, c *Contender, coldStart int) int {
+	switch {
+	case coldStart > 0 && c.Standing:
+		return 0
+	case coldStart == 0 && u.seed == 0:
+		return c.Runs + c.Search
 	}
-	return s
+	return c.Runs
 }
 
+func (s *Study) setting(scenario int, coldStart time.Duration, seed uint64) simulate.Setting {
+	world := s.Scenarios[scenario].Setting(&s.Engine, coldStart, seed)
+	world.SLO = s.SLO
+	if s.World != nil {
+		s.World(&world)
+	}
+	return world
+}
+
+// unit plays everything on one load.
 func (p *playing) unit(ctx context.Context, u unit) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	known := &Known{}
+	if u.seed > 0 {
+		// It was begun before: a unit's worker never waits for one that has none.
+		select {
+		case <-p.oracles[u.scenario].ready:
+			known.Oracle = p.oracles[u.scenario].found
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	load := p.Scenarios[u.scenario].Load(&p.Engine, p.SLO, p.Seeds[u.seed])
 	if len(load.Requests) == 0 {
 		return fmt.Errorf("%s has no request", load.Name)
 	}
+	played := p.blank(u)
 	for c := range p.Contenders {
-		if err := p.contender(ctx, u, c, load); err != nil {
+		if err := p.contender(ctx, u, c, load, known, played); err != nil {
 			return err
 		}
 	}
-	if u.seed < p.SweepSeeds {
-		return p.sweeps(ctx, u, load)
+	if u.seed == 0 {
+		played.Oracle = known.Oracle
+		p.oracles[u.scenario].found = known.Oracle
+		close(p.oracles[u.scenario].ready)
 	}
-	return nil
+	if u.seed < p.SweepSeeds {
+		if err := p.sweeps(ctx, u, load, known, played); err != nil {
+			return err
+		}
+	}
+	return p.finish(u, played)
 }
 
 // contender plays a load at each cold start.
-func (p *playing) contender(ctx context.Context, u unit, number int, load *simulate.Load) error {
+func (p *playing) contender(ctx context.Context, u unit, number int, load *simulate.Load, known *Known, played *Unit) error {
 	c := &p.Contenders[number]
-	player := c.New()
+	player := c.New(known)
 	var outcome Outcome
 	for j, coldStart := range p.ColdStarts {
 		if j == 0 || !c.Standing {
@@ -167,49 +219,51 @@ func (p *playing) contender(ctx context.Context, u unit, number int, load *simul
 			if err != nil {
 				return fmt.Errorf("%s on %s: %w", c.Name, load.Name, err)
 			}
-			p.count(u, c.Runs, fmt.Sprintf("%s, cold start %s, %s, seed %d", load.Name, Minutes(coldStart), c.Name, p.Seeds[u.seed]))
-			if c.Runs == 1 {
-				p.timed(c.Name, load.Length, p.Clock().Sub(began))
+			p.count(u, p.plays(u, c, j), fmt.Sprintf("%s, cold start %s, %s, seed %d", load.Name, Minutes(coldStart), c.Name, p.Seeds[u.seed]))
+			if took := p.Clock().Sub(began); c.Runs == 1 && !outcome.Before && took > 0 {
+				played.Speeds[c.Name] = append(played.Speeds[c.Name], load.Length.Seconds()/took.Seconds())
 			}
 		}
-		p.runs[u.scenario][j][number][u.seed] = runOf(outcome.Result, outcome.Knob, coldStart)
+		played.Runs[j] = append(played.Runs[j], runOf(outcome.Result, outcome.Knob, coldStart))
 		if u.seed == 0 {
-			p.courses[u.scenario][j][number] = courseOf(outcome.Result.Minutes)
+			played.Courses[j] = append(played.Courses[j], courseOf(outcome.Result.Minutes))
 		}
 	}
 	return nil
 }
 
-func (p *playing) sweeps(ctx context.Context, u unit, load *simulate.Load) error {
-	for j, coldStart := range p.SweepAt {
+func (p *playing) sweeps(ctx context.Context, u unit, load *simulate.Load, known *Known, played *Unit) error {
+	for _, coldStart := range p.SweepAt {
 		setting := p.setting(u.scenario, coldStart, p.Seeds[u.seed])
-		for i, sweep := range p.Sweeps {
-			for k, knob := range sweep.Knobs {
-				result, err := simulate.Run(ctx, setting, load, knob.Policy(load, setting))
-				if err != nil {
-					return fmt.Errorf("%s with %s on %s: %w", sweep.Policy, knob.Words, load.Name, err)
+		for _, sweep := range p.Sweeps {
+			for _, knob := range sweep.Knobs {
+				point := Point{Policy: sweep.Policy, Knob: knob.Words, Default: knob.Default}
+				if run := p.same(&sweep, &knob, coldStart, played); run != nil {
+					point.Attainment, point.GPUHours = run.Attainment, run.GPUHours
+				} else {
+					result, err := knob.play(ctx, setting, load, known)
+					if err != nil {
+						return fmt.Errorf("%s with %s on %s: %w", sweep.Policy, knob.Words, load.Name, err)
+					}
+					point.Attainment, point.GPUHours = result.Attainment(), result.GPUHours
 				}
 				p.count(u, 1, fmt.Sprintf("%s, cold start %s, %s with %s", load.Name, Minutes(coldStart), sweep.Policy, knob.Words))
-				p.point(pointKey{u.scenario, j, i, k}, result)
+				played.Points = append(played.Points, point)
 			}
 		}
 	}
 	return nil
 }
 
-// point adds a result to its point's mean.
-func (p *playing) point(key pointKey, result *simulate.Result) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	at := p.points[key]
-	if at == nil {
-		knob := &p.Sweeps[key.sweep].Knobs[key.knob]
-		at = &Point{Policy: p.Sweeps[key.sweep].Policy, Knob: knob.Words, Default: knob.Default}
-		p.points[key] = at
+// same is the contender's own run where a knob stands as the contender has it,
+// nil if there is none.
+func (p *playing) same(sweep *Sweep, knob *Knob, coldStart time.Duration, played *Unit) *Run {
+	c := slices.IndexFunc(p.Contenders, func(c Contender) bool { return c.Name == sweep.Policy })
+	j := slices.Index(p.ColdStarts, coldStart)
+	if !sweep.Contends || !knob.Default || c < 0 || j < 0 {
+		return nil
 	}
-	share := 1 / float64(min(p.SweepSeeds, len(p.Seeds)))
-	at.Attainment += share * result.Attainment()
-	at.GPUHours += share * result.GPUHours
+	return &played.Runs[j][c]
 }
 
 func (p *playing) count(u unit, runs int, what string) {
@@ -221,37 +275,45 @@ func (p *playing) count(u unit, runs int, what string) {
 	}
 }
 
-func (p *playing) timed(policy string, length, took time.Duration) {
+// finish writes a unit down.
+func (p *playing) finish(u unit, played *Unit) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if took > 0 {
-		p.speeds[policy] = append(p.speeds[policy], length.Seconds()/took.Seconds())
+	p.finished[u.scenario][u.seed] = played
+	if p.Journal != nil {
+		if err := played.write(p.Journal); err != nil {
+			return err
+		}
 	}
+	if p.Finished != nil {
+		return p.Finished(p.report())
+	}
+	return nil
 }
 
+// report is of the units that are finished. It isn't called while others are
+// written down.
 func (p *playing) report() *Report {
 	r := &Report{
 		Title: p.Title, Engine: p.Engine.Name, Rate: p.Engine.PeakTokensPerMinute(), TTFT: p.SLO.TTFT, ITL: p.SLO.ITL,
-		Seeds: p.Seeds, Target: Target,
+		Seeds: p.Seeds, Target: Target, Units: len(p.Scenarios) * len(p.Seeds),
 	}
+	speeds := map[string][]float64{}
 	for i := range p.Scenarios {
-		sc := &p.Scenarios[i]
-		load := Load{Name: sc.Name, Words: sc.String(), OutOfReach: sc.OutOfReach, Hours: sc.Length.Hours()}
-		for j, coldStart := range p.ColdStarts {
-			setting := p.setting(i, coldStart, p.Seeds[0])
-			load.ScoredHours = (sc.Length - setting.WarmUp).Hours()
-			world := World{ColdStart: Minutes(coldStart), Frontier: p.frontier(i, coldStart)}
-			for c := range p.Contenders {
-				world.Scores = append(world.Scores, Score{
-					Policy: p.Contenders[c].Name, Words: p.Contenders[c].Words, Runs: p.runs[i][j][c], Course: p.courses[i][j][c],
-				})
-			}
-			load.Worlds = append(load.Worlds, world)
+		units := slices.DeleteFunc(slices.Clone(p.finished[i]), func(u *Unit) bool { return u == nil })
+		if len(units) == 0 {
+			continue
 		}
-		r.Loads = append(r.Loads, load)
+		r.Finished += len(units)
+		r.Loads = append(r.Loads, p.load(i, units))
+		for _, u := range units {
+			for policy, times := range u.Speeds {
+				speeds[policy] = append(speeds[policy], times...)
+			}
+		}
 	}
 	for _, c := range p.Contenders {
-		if times := slices.Clone(p.speeds[c.Name]); len(times) > 0 {
+		if times := speeds[c.Name]; len(times) > 0 {
 			slices.Sort(times)
 			r.Speeds = append(r.Speeds, Speed{Policy: c.Name, Times: times[len(times)/2]})
 		}
@@ -259,19 +321,46 @@ func (p *playing) report() *Report {
 	return r
 }
 
+// load is what was played on a scenario.
+func (p *playing) load(scenario int, units []*Unit) Load {
+	sc := &p.Scenarios[scenario]
+	load := Load{Name: sc.Name, Words: sc.String(), OutOfReach: sc.OutOfReach, Hours: sc.Length.Hours()}
+	for j, coldStart := range p.ColdStarts {
+		setting := p.setting(scenario, coldStart, p.Seeds[0])
+		load.ScoredHours = (sc.Length - setting.WarmUp).Hours()
+		world := World{ColdStart: Minutes(coldStart), Frontier: p.frontier(units, coldStart)}
+		for c := range p.Contenders {
+			score := Score{Policy: p.Contenders[c].Name, Words: p.Contenders[c].Words}
+			for _, u := range units {
+				score.Runs = append(score.Runs, u.Runs[j][c])
+				if u.Courses != nil {
+					score.Course = u.Courses[j][c]
+				}
+			}
+			world.Scores = append(world.Scores, score)
+		}
+		load.Worlds = append(load.Worlds, world)
+	}
+	return load
+}
+
 // frontier are a scenario's swept points at a cold start, in the order of the
-// sweeps.
-func (p *playing) frontier(scenario int, coldStart time.Duration) []Point {
+// sweeps: each the mean of the seeds that it was swept on.
+func (p *playing) frontier(units []*Unit, coldStart time.Duration) []Point {
 	j := slices.Index(p.SweepAt, coldStart)
 	if j < 0 {
 		return nil
 	}
+	swept := slices.DeleteFunc(slices.Clone(units), func(u *Unit) bool { return len(u.Points) == 0 })
 	var points []Point
-	for i := range p.Sweeps {
-		for k := range p.Sweeps[i].Knobs {
-			if point := p.points[pointKey{scenario, j, i, k}]; point != nil {
-				points = append(points, *point)
+	for _, u := range swept {
+		n := len(u.Points) / len(p.SweepAt)
+		for i, point := range u.Points[j*n : (j+1)*n] {
+			if len(points) < n {
+				points = append(points, Point{Policy: point.Policy, Knob: point.Knob, Default: point.Default})
 			}
+			points[i].Attainment += point.Attainment / float64(len(swept))
+			points[i].GPUHours += point.GPUHours / float64(len(swept))
 		}
 	}
 	return points

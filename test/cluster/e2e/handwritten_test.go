@@ -73,6 +73,8 @@ func TestScaledObjectsWrittenByHandGoOnToWork(t *testing.T) {
 		// the maximum too. The HPA divides by the replicas.
 		{"average", autoscalingv2.AverageValueMetricType, map[string]string{"aggregation": "service-avg", "metricSource": "service"}, 3, 3, "25"},
 		{"average over time", autoscalingv2.AverageValueMetricType, map[string]string{"aggregation": "windowed-avg", "metricCacheWindow": "3"}, 3, 3, "25"},
+		// The HPA multiplies a Value by the pods that are Ready when it has the
+		// average: one of before they were makes it overshoot, and come back.
 		{"average as Value", autoscalingv2.ValueMetricType, map[string]string{"aggregation": "service-avg"}, 4, 3, "8.333"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -81,8 +83,7 @@ func TestScaledObjectsWrittenByHandGoOnToWork(t *testing.T) {
 			s.awaitReady(1)
 			s.byHand(func(spec *kedav1alpha1.ScaledObjectSpec) { spec.MaxReplicaCount = &tt.maximum }, s.trigger("", tt.kind, tt.metadata))
 			s.queue(25)
-			s.awaitReady(tt.want)
-			s.published(tt.published)
+			s.settles(tt.want, tt.published)
 			s.stays("it has what it asks for", int64(tt.want), 5*time.Second)
 			s.queueEach(0)
 			s.wantDesired(1)

@@ -266,6 +266,20 @@ func (s *set) published(total string) {
 	})
 }
 
+// settles waits until so many replicas are desired and Ready, and HPA sees what
+// is told of them.
+func (s *set) settles(n int, total string) {
+	s.Helper()
+	s.eventually(fmt.Sprintf("%d replicas, of which HPA sees %s", n, total), func() error {
+		desired, ready := s.desired(), len(shared.KAITO.Serving(s.namespace, s.name))
+		got, err := s.total()
+		if err == nil && (desired != int64(n) || ready != n || got != total) {
+			err = fmt.Errorf("%d are desired, %d are Ready, HPA sees %s", desired, ready, got)
+		}
+		return err
+	})
+}
+
 // total is that of the requests that wait, as KEDA's external metrics API serves
 // it.
 func (s *set) total() (string, error) { return s.value("vllm:num_requests_waiting") }
