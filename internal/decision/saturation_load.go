@@ -129,7 +129,7 @@ func shareOf(h *History, d stretch, s Saturation) (podLoad, tally) {
 	slow, answered := d.beyond(familyTPOT, s.ITL.Seconds())
 	tardy, _ := d.beyond(familyTTFT, s.TTFT.Seconds())
 	p.late, p.answered = min(slow+tardy, answered), answered
-	p.swamped = span > 45 && p.busy && p.late+refused > .5*(answered+refused) && (waits.low >= 2 || p.steps*s.ITL.Seconds() < 1)
+	p.swamped = span > 45 && p.busy && p.late+refused > .5*(answered+refused) && (waits.low >= 2 || steps > 0 && p.steps*s.ITL.Seconds() < 1)
 	return p, between
 }
 
