@@ -12,9 +12,9 @@ const (
 	glance = 20 * time.Second
 	// deviations are how many standard deviations of a Poisson number are taken off,
 	// and jumped how many times the minute's rate the rest must be to be a jump:
-	// less is what every minute brings, and a steady load would order for it.
+	// the bursts of code come to 1.25 times, and pass.
 	deviations = 4
-	jumped     = 1.25
+	jumped     = 1.5
 )
 
 // jump is what has come lately, in requests a second over the fleet, and the
@@ -45,7 +45,8 @@ func (j *jump) least() float64 {
 
 // rate is the requests a second that the load is reckoned with: the minute's, or
 // what it has jumped to, of which a minute shows a third by then. What the mean
-// request costs must be known for that: too much for too many is a fleet.
+// request costs must be known for that: too much for too many is a fleet. It is
+// no demand to remember: that is the minute's.
 func (l *Learned) rate(load load) float64 {
 	const few = 200
 	if l.Requests >= few && load.surely > jumped*load.arrivals {

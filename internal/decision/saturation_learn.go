@@ -145,7 +145,7 @@ func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Lear
 	if !load.alarm(s) || l.Calm.IsZero() {
 		l.Calm = now
 	}
-	l.record(s, l.rate(load)*l.cost(s), now)
+	l.record(s, load.arrivals*l.cost(s), now)
 	return l
 }
 
