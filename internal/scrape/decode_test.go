@@ -269,11 +269,13 @@ func (p *pieces) Read(b []byte) (int, error) {
 // Of a histogram with a limit the bounds around it are kept, and the last.
 func TestAHistogramIsCutToItsLimit(t *testing.T) {
 	const name, inf = "vllm:time_to_first_token_seconds", "+Inf"
-	text := "vllm:num_requests_waiting 3\n# TYPE " + name + " histogram\n"
+	var page strings.Builder
+	page.WriteString("vllm:num_requests_waiting 3\n# TYPE " + name + " histogram\n")
 	for i, le := range []string{"0.5", "1", "2.5", "5", inf} {
-		text += fmt.Sprintf("%s_bucket{le=%q} %d\n", name, le, 10*i+10)
+		fmt.Fprintf(&page, "%s_bucket{le=%q} %d\n", name, le, 10*i+10)
 	}
-	text += name + "_count 50\n" + name + "_sum 77\n"
+	page.WriteString(name + "_count 50\n" + name + "_sum 77\n")
+	text := page.String()
 	last := math.Inf(1)
 	for _, tt := range []struct {
 		limit          float64
