@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
 )
 
 // material is what KEDA makes of the client's Secret.
@@ -204,23 +205,7 @@ func (l *kedaLog) failures(f *fleet) []string {
 	if err != nil {
 		l.Fatal(err)
 	}
-	var failed []string
-	for line := range strings.Lines(string(data[min(l.from, int64(len(data))):])) {
-		if strings.Contains(line, "\tERROR\t") && strings.Contains(line, "\texternal_scaler") && strings.Contains(line, f.Namespace) {
-			failed = append(failed, strings.TrimSpace(line))
-		}
-	}
-	return failed
-}
-
-// seconds is in how many different seconds these lines were written.
-func seconds(lines []string) int {
-	found := map[string]bool{}
-	for _, line := range lines {
-		at, _, _ := strings.Cut(line, "\t")
-		found[at] = true
-	}
-	return len(found)
+	return stack.FailedCalls(string(data[min(l.from, int64(len(data))):]), f.Namespace)
 }
 
 func (l *kedaLog) wantFailures(most int, f *fleet) {

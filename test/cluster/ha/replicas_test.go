@@ -128,7 +128,7 @@ func TestNothingMovesWhileScalersAreKilledAndReplaced(t *testing.T) {
 		// KEDA asks and asks again several times a second here, for two
 		// ScaledObjects and their HPAs. Its gRPC waits a second before it tries
 		// an address again that led it to a dead scaler.
-		if n := seconds(lost); n > 2*most {
+		if n := stack.Seconds(lost); n > 2*most {
 			t.Errorf("%s: KEDA's calls failed in %d different seconds, want %d at most:\n%s", what, n, 2*most, strings.Join(lost, "\n"))
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
 )
 
 // polls are those of a client that connects as KEDA does: one connection for the
@@ -164,7 +165,7 @@ func (f *fleet) through(p *polls, what string, do func()) {
 		f.Errorf("%s: %d polls failed and %d connections moved:\n%s", what, len(lost), connections, strings.Join(lost, "\n"))
 	}
 	// KEDA's one connection moves as often as a replica ends, at most.
-	if n := seconds(kedas); n > 2 {
+	if n := stack.Seconds(kedas); n > 2 {
 		f.Errorf("%s: KEDA's calls failed in %d different seconds, want 2 at most:\n%s", what, n, strings.Join(kedas, "\n"))
 	}
 }
@@ -190,21 +191,5 @@ func (w *world) kedaLog(t *testing.T, since metav1.Time) string {
 // kedaFailures are the calls about a fleet that failed for KEDA, in its words.
 func (w *world) kedaFailures(t *testing.T, since metav1.Time, f *fleet) []string {
 	t.Helper()
-	var failed []string
-	for line := range strings.Lines(w.kedaLog(t, since)) {
-		if strings.Contains(line, "\tERROR\t") && strings.Contains(line, "\texternal_scaler") && strings.Contains(line, f.Namespace) {
-			failed = append(failed, strings.TrimSpace(line))
-		}
-	}
-	return failed
-}
-
-// seconds is in how many different seconds these lines were written.
-func seconds(lines []string) int {
-	found := map[string]bool{}
-	for _, line := range lines {
-		at, _, _ := strings.Cut(line, "\t")
-		found[at] = true
-	}
-	return len(found)
+	return stack.FailedCalls(w.kedaLog(t, since), f.Namespace)
 }
