@@ -315,8 +315,8 @@ func (o *outlook) capacity(level float64, b budget, late *curve) float64 {
 
 // reach is how many minutes lie between a load's first sign and a replica that
 // serves because of it: a cold start, the minute over which a load is seen, and
-// one for deciding.
-func (l *Learned) reach(s Saturation) int64 { return int64(l.coldStart(s)/time.Minute) + 2 }
+// one for deciding; five at least, since a replica that is ordered stays for ten.
+func (l *Learned) reach(s Saturation) int64 { return max(5, int64(l.coldStart(s)/time.Minute)+2) }
 
 // highest is the greatest demand of a minute within the day before one.
 func (l *Learned) highest(now int64) float64 {

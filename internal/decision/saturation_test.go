@@ -189,6 +189,18 @@ func TestColdStartsAreLearned(t *testing.T) {
 	}
 }
 
+// A demand is foretold for when a replica that is ordered now serves, and never
+// for so soon that every burst is worth one.
+func TestHowFarAheadIsForetold(t *testing.T) {
+	for start, want := range map[time.Duration]int64{time.Minute: 5, 3 * time.Minute: 5, 4 * time.Minute: 6, 10 * time.Minute: 12} {
+		s := saturated()
+		s.ColdStart = start
+		if got := new(Learned).reach(s); got != want {
+			t.Errorf("a replica starts in %v: %d min ahead, want %d", start, got, want)
+		}
+	}
+}
+
 func TestBeyond(t *testing.T) {
 	sample := func(counts ...float64) *Sample {
 		return &Sample{Families: []Family{{Name: familyTPOT, Kind: Histogram, Engines: 1, Buckets: &Buckets{
