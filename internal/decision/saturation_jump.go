@@ -9,7 +9,7 @@ const (
 	// glance is how far back is looked for a jump, in two halves: requests come by
 	// the hundred in each where a replica more or less matters. What is thrown in
 	// at once, as by a batch, is in one of them alone.
-	glance = 20 * time.Second
+	glance = Pace
 	// deviations are how many standard deviations of a Poisson number are taken off,
 	// and jumped how many times the minute's rate the rest must be to be a jump:
 	// the bursts of code come to 1.25 times, and pass.
@@ -44,7 +44,7 @@ func (j *jump) least() float64 {
 }
 
 // rate is the requests a second that the load is reckoned with: the minute's, or
-// what it has jumped to, of which a minute shows a third by then. What the mean
+// what it has jumped to, of which a minute shows a quarter by then. What the mean
 // request costs must be known for that: too much for too many is a fleet. It is
 // no demand to remember: that is the minute's.
 func (l *Learned) rate(load load) float64 {

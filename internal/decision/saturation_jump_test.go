@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A load that jumps is seen within twenty seconds, a third of a minute's sight. A
+// A load that jumps is seen within fifteen seconds, a quarter of a minute's sight. A
 // peak of a few, or what is thrown in at once, is what every minute brings.
 func TestAJumpIsSeenAtOnce(t *testing.T) {
 	const before = 10 * time.Minute
@@ -16,8 +16,8 @@ func TestAJumpIsSeenAtOnce(t *testing.T) {
 		lasts    time.Duration
 		want     float64
 	}{
-		{"ten times as much, for twenty seconds", 4, 40, 20 * time.Second, 80 - 4*math.Sqrt(80./10)},
-		{"for ten: it may be over already", 4, 40, 10 * time.Second, (8*50 + 80*10) / 60.},
+		{"ten times as much, for fifteen seconds", 4, 40, 15 * time.Second, 80 - 4*math.Sqrt(80./5)},
+		{"for five: it may be over already", 4, 40, 5 * time.Second, (8*55 + 80*5) / 60.},
 		{"for a minute: there is no doubt", 4, 40, time.Minute, 80},
 		{"a third more is no jump", 10, 13, 20 * time.Second, 22},
 		{"few requests are no jump however often as many", .1, .4, 20 * time.Second, .4},

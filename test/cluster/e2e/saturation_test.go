@@ -180,8 +180,9 @@ func TestABoundAloneFollowsTheLoad(t *testing.T) {
 			t.Fatalf("%d replicas after %d s, where the simulator has %d to %d", n, i, low, high)
 		}
 	}
-	// A load is what a minute shows of it: then it is known, and they start.
-	const seen = 75 * time.Second
+	// A load that has jumped is known by the second judgement, half a minute after
+	// it began; then there are a reading, the HPA's turn, and they start.
+	const seen = 35 * time.Second
 	if at := int((stretches[0].d + stretches[1].d + seen + coldStart) / time.Second); serving[at] < 8 {
 		t.Errorf("%d replicas serve %s and a cold start after the load of eight began", serving[at], seen)
 	}
