@@ -58,7 +58,7 @@ type Tuning struct {
 
 // DefaultTuning is what the simulations came to.
 var DefaultTuning = Tuning{
-	Misses: .0075, Worst: .08, Keep: .5, Remember: 4 * time.Hour, Surprise: .98, Cap: 1.1, Doubtful: time.Minute,
+	Misses: .006, Worst: .08, Keep: .5, Remember: 4 * time.Hour, Surprise: .98, Cap: 1.1, Doubtful: time.Minute,
 	DownStarts: 2, DownFloor: 10 * time.Minute, RestStarts: .5, RestFloor: 2 * time.Minute,
 }
 

@@ -56,7 +56,7 @@ func TestAFirstLoadIsNotOrderedForTwice(t *testing.T) {
 			load := Generate("first", kind, Step(0, 2*time.Minute), peak, 7*time.Minute, s.Seed)
 			// Before the first that is ordered serves. Of the 8B model eight replicas'
 			// worth by its arithmetic are eleven.
-			if r := play(t, s, load, Saturation("saturation")); r.Peak < 8 || r.Peak > 18 {
+			if r := play(t, s, load, Saturation("saturation")); r.Peak < 8 || r.Peak > 20 {
 				t.Errorf("%s on %s: %d are ordered for eight replicas' worth", kind.Name, engine.Name, r.Peak)
 			}
 		}
