@@ -126,7 +126,7 @@ bench: ## Run the benchmarks (BENCH=regexp COUNT=6 BASE=older.txt to compare)
 	hack/bench.sh '$(BENCH)' $(COUNT) $(BASE)
 
 .PHONY: sim-report
-sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5 RESUME=1; over an hour on two busy cores)
+sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5 RESUME=1; 20 min on two cores)
 	hack/sim-report.sh $(BUILD)
 
 .PHONY: fuzz
