@@ -133,7 +133,11 @@ func (w *World) economies(load string) []Goal {
 		if oracle := w.score(NameOracle); !g.Met && oracle != nil {
 			best := oracle.ratio(other)
 			words := fmt.Sprintf("the oracle, which knows the future, is at %s", best.words(1, 3))
-			if best.mean > e.most[at] {
+			switch {
+			case e.to == NameOracle:
+				words = fmt.Sprintf("it keeps room for what the oracle knows, and attains %s %% where that attains %s %%",
+					mine.attainment().percent(), oracle.attainment().percent())
+			case best.mean > e.most[at]:
 				words = "out of reach: " + words
 			}
 			g.Reason = strings.TrimPrefix(g.Reason+"; "+words, "; ")
