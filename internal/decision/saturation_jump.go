@@ -13,7 +13,7 @@ const (
 	// deviations are how many standard deviations of a Poisson number are taken off,
 	// and jumped how many times the minute's rate the rest must be to be a jump:
 	// the bursts of code come to 1.25 times, and pass.
-	deviations = 4
+	deviations = 2
 	jumped     = 1.5
 )
 

@@ -16,7 +16,7 @@ func TestAJumpIsSeenAtOnce(t *testing.T) {
 		lasts    time.Duration
 		want     float64
 	}{
-		{"ten times as much, for fifteen seconds", 4, 40, 15 * time.Second, 80 - 4*math.Sqrt(80./5)},
+		{"ten times as much, for fifteen seconds", 4, 40, 15 * time.Second, 80 - 2*math.Sqrt(80./5)},
 		{"for five: it may be over already", 4, 40, 5 * time.Second, (8*55 + 80*5) / 60.},
 		{"for a minute: there is no doubt", 4, 40, time.Minute, 80},
 		{"a third more is no jump", 10, 13, 20 * time.Second, 22},
