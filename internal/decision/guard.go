@@ -48,7 +48,7 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now tim
 // idle tells that every replica was read, and that nothing runs or waits on any:
 // the load of the last minutes is over.
 func idle(fleet Fleet, now time.Time) bool {
-	none := true
+	read := false
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
 		if !r.speaks(fleet.Freshness, now) {
@@ -57,9 +57,9 @@ func idle(fleet Fleet, now time.Time) bool {
 		if r.mute(fleet.Freshness, now) != "" || value(r.Last, familyRunning)+value(r.Last, familyWaiting) > 0 {
 			return false
 		}
-		none = false
+		read = true
 	}
-	return !none
+	return read
 }
 
 // blank says what the first page lacks of the essential families, if every page

@@ -21,10 +21,9 @@ type load struct {
 	// waiting is requests; jam those that run beyond what would at the promised
 	// time between tokens; kv the mean usage of the cache.
 	waiting, jam, kv float64
-	// prompt, generated and requests are what was worked off within seconds, the
-	// time of all replicas together; begun by how much more requests ran at the
-	// end of it.
-	prompt, generated, requests, seconds, begun float64
+	// prompt, generated and requests are what was worked off, begun by how much
+	// more requests ran at the end of it.
+	prompt, generated, requests, begun float64
 	// latency is the mean time between tokens, 0 if there were none.
 	latency float64
 	pods    []podLoad
@@ -90,7 +89,6 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 		l.generated += p.generated * span
 		l.requests += done
 		l.begun += d.change(familyRunning)
-		l.seconds += span
 		missed, ended = missed+p.late+p.refused, ended+p.answered+p.refused
 		l.pods = append(l.pods, p)
 	}

@@ -134,7 +134,7 @@ func (c charge) in(last, this int64) bool {
 	_, _ = h.Write([]byte(c.key.String()))
 	its := int64(h.Sum32() % turns)
 	// The newest turn of its own that isn't after this.
-	newest := this - ((this-its)%turns+turns)%turns
+	newest := this - (this-its)%turns
 	return newest > last
 }
 
