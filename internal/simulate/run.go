@@ -375,7 +375,7 @@ func (r *run) result(name string) *Result {
 		Load: r.load.Name, Policy: name, Seed: r.Seed,
 		Refused: t.refused, Broken: t.broken,
 		TTFT50: t.quantile(.5), TTFT99: t.quantile(.99),
-		GPUHours: r.gpu.Hours(), Reversals: reversals(r.moves, 2*r.ColdStart),
+		GPUHours: r.gpu.Hours(), Reversals: reversals(r.moves, start.Add(r.WarmUp), 2*r.ColdStart),
 		Peak: r.peak, Moves: r.told, Minutes: t.minutes,
 	}
 	if r.scaler.Plan != nil {

@@ -193,10 +193,14 @@ func (t *tally) quantile(q float64) float64 {
 	return 0
 }
 
-// reversals counts turns that come within a time of the move before.
-func reversals(moves []change, within time.Duration) int {
+// reversals counts turns since a time that come within another of the move
+// before.
+func reversals(moves []change, since time.Time, within time.Duration) int {
 	n := 0
 	for i := 2; i < len(moves); i++ {
+		if moves[i].at.Before(since) {
+			continue
+		}
 		now := moves[i].replicas > moves[i-1].replicas
 		before := moves[i-1].replicas > moves[i-2].replicas
 		if now != before && moves[i].at.Sub(moves[i-1].at) <= within {
