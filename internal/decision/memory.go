@@ -17,7 +17,7 @@ import (
 const (
 	// memoryVersion is another one whenever a field comes, goes or means
 	// something else.
-	memoryVersion = 2
+	memoryVersion = 3
 	// recent minutes of need are kept: a window of the way down is as long as a
 	// cold start, at least ten minutes.
 	recent = 120
@@ -156,9 +156,10 @@ func (c *codec) mind(m *Mind) {
 		e := &l.Errors[i]
 		c.amount(0, &e.Square)
 		c.amount(0, &e.Minutes)
-		for tide := range e.Ratio {
-			c.parts(len(e.Ratio[tide]), func(j int) *float32 { return &e.Ratio[tide][j] })
-		}
+	}
+	c.amount(0, &l.Swings.Minutes)
+	for tide := range l.Swings.Ratio {
+		c.parts(ratios, func(i int) *float32 { return &l.Swings.Ratio[tide][i] })
 	}
 	c.parts(remembered, func(i int) *float32 { return &l.Demand[slot(minute(l.At)-int64(i))] })
 	c.parts(recent, func(i int) *float32 { return &l.Need[slot(minute(l.At)-int64(i))] })

@@ -58,7 +58,7 @@ type Tuning struct {
 
 // DefaultTuning is what the simulations came to.
 var DefaultTuning = Tuning{
-	Misses: .006, Worst: .08, Keep: .5, Remember: 4 * time.Hour, Surprise: .98, Cap: 1.1, Doubtful: time.Minute,
+	Misses: .0065, Worst: .08, Keep: .5, Remember: 2 * time.Hour, Surprise: .98, Cap: 1.1, Doubtful: time.Minute,
 	DownStarts: 2, DownFloor: 10 * time.Minute, RestStarts: .5, RestFloor: 2 * time.Minute,
 }
 
@@ -177,7 +177,7 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 	n.burst = n.whole - o.soon/per
 	n.advice = l.advise(s, &o, limit, n.safe, now)
 	// What is more than ever before is no swing.
-	if work > o.most && n.demand > n.whole {
+	if (work > o.most || load.hurts) && n.demand > n.whole {
 		n.whole, n.growth, n.burst = n.demand, 0, 0
 	}
 	latest, _ := l.foretell(forecasters[0], minute(now), 0)

@@ -16,8 +16,8 @@ type forecaster struct {
 	half bool
 }
 
-// The forecasters of which the one with the smallest errors is believed. The
-// first, which knows nothing but now, stands until that is known.
+// The forecasters that are believed, each by how small its errors are. The first,
+// which knows nothing but now, stands alone until that is known.
 var forecasters = [...]forecaster{
 	{minutes: 3},
 	{minutes: 10},
@@ -39,12 +39,15 @@ const (
 	tides = 3
 )
 
-// Errors are how a forecaster has done: the decayed mean square of its errors,
-// in seconds of work a second, over so many minutes, and how the demand that
-// came divides by what it foretold.
-type Errors struct {
-	Square, Minutes float64
-	Ratio           [tides][ratios]float32
+// Errors are how a forecaster has done: the decayed sum of the squares of its
+// errors, in seconds of work a second, over so many minutes.
+type Errors struct{ Square, Minutes float64 }
+
+// Swings are how the demand that came divided by what was expected, over so many
+// minutes, by the tide in which it was expected: decayed counts, in bins.
+type Swings struct {
+	Minutes float64
+	Ratio   [tides][ratios]float32
 }
 
 func ratioBin(ratio float64) int {
@@ -122,30 +125,79 @@ func (l *Learned) check(s Saturation, ended int64) {
 		return
 	}
 	reach := l.reach(s)
+	then := ended - reach
 	// The first load of a fleet that had none is no swing of it.
 	const first = 30
-	if came > first*l.highest(ended-reach) {
+	if came > first*l.highest(then) {
 		return
 	}
 	keep := math.Exp2(-1 / s.Tuning.Remember.Minutes())
+	if told, known := l.expect(then, reach); known {
+		l.Swings.take(came, told, l.tide(told, then), keep)
+	}
 	for i, f := range forecasters {
-		told, known := l.foretell(f, ended-reach, reach)
+		if told, known := l.foretell(f, then, reach); known {
+			e := &l.Errors[i]
+			off := came - told
+			e.Square = e.Square*keep + off*off
+			e.Minutes = e.Minutes*keep + 1
+		}
+	}
+}
+
+// take counts a minute in, and keeps so much of those before.
+func (w *Swings) take(came, told float64, tide int, keep float64) {
+	w.Minutes = w.Minutes*keep + 1
+	for t := range w.Ratio {
+		for i := range w.Ratio[t] {
+			w.Ratio[t][i] *= float32(keep)
+		}
+	}
+	if came > 0 || told > 0 {
+		w.Ratio[tide][ratioBin(came/max(told, 1e-9))]++
+	}
+}
+
+// fewest minutes of errors say something of a forecaster, and one whose mean
+// square error is a tenth greater than the least counts for less than half as
+// much. To believe the best alone changed the forecast, and how far off it may
+// be, whenever another came to be the best by a hair: on a steady load that
+// ordered and released a replica for nothing.
+const (
+	fewest = 15
+	favour = 8
+)
+
+// expect is what the forecasters foretell together for so many minutes after the
+// minute now, from what was known then: the mean, each by the smallness of its
+// errors up to today.
+func (l *Learned) expect(now, ahead int64) (float64, bool) {
+	least := math.Inf(1)
+	for i := range l.Errors {
+		if e := &l.Errors[i]; e.Minutes >= fewest {
+			least = min(least, e.Square/e.Minutes)
+		}
+	}
+	if math.IsInf(least, 1) {
+		return l.foretell(forecasters[0], now, ahead)
+	}
+	sum, all := 0.0, 0.0
+	for i, f := range forecasters {
+		e := &l.Errors[i]
+		if e.Minutes < fewest {
+			continue
+		}
+		told, known := l.foretell(f, now, ahead)
 		if !known {
 			continue
 		}
-		e := &l.Errors[i]
-		off := came - told
-		e.Square = e.Square*keep + off*off
-		e.Minutes = e.Minutes*keep + 1
-		for tide := range e.Ratio {
-			for j := range e.Ratio[tide] {
-				e.Ratio[tide][j] *= float32(keep)
-			}
+		weight := 1.0
+		if square := e.Square / e.Minutes; square > least {
+			weight = math.Pow(least/square, favour)
 		}
-		if came > 0 || told > 0 {
-			e.Ratio[l.tide(told, ended-reach)][ratioBin(came/max(told, 1e-9))]++
-		}
+		sum, all = sum+weight*told, all+weight
 	}
+	return sum / all, all > 0
 }
 
 // tide tells by what is foretold whether the load is lower, as high or higher
@@ -161,46 +213,28 @@ func (l *Learned) tide(told float64, now int64) int {
 	return 1
 }
 
-// fewest minutes of errors say something of a forecaster.
-const fewest = 15
-
-// best is the forecaster with the smallest errors.
-func (l *Learned) best() int {
-	best, least := 0, math.Inf(1)
-	for i := range l.Errors {
-		e := &l.Errors[i]
-		if e.Minutes < fewest {
-			continue
-		}
-		if square := e.Square / e.Minutes; square < least {
-			best, least = i, square
-		}
-	}
-	return best
-}
-
 // outlook is what is to be expected of the demand.
 type outlook struct {
 	// now is the demand as it is, soon what it is taken to be when a replica
-	// that is ordered now serves, most what it is at most, all in seconds of
-	// work a second; swings are the weights of the bins of what comes ÷ what is
-	// foretold.
-	now, soon, most float64
-	swings          [ratios]float64
+	// that is ordered now serves, ever the greatest of a minute that is known of
+	// and most what is ordered for at most, all in seconds of work a second;
+	// swings are the weights of the bins of what comes ÷ what is expected.
+	now, soon, ever, most float64
+	swings                [ratios]float64
 }
 
-// outlook believes the best forecaster, unless the load is beyond anything that
-// it was ever wrong by: then the load is what the last minutes say.
+// outlook believes the forecasters, unless the load is beyond anything that they
+// were ever wrong by: then the load is what the last minutes say.
 func (l *Learned) outlook(s Saturation, now time.Time) outlook {
 	var o outlook
 	at := minute(now)
 	latest, _ := l.foretell(forecasters[0], at, 0)
-	which := l.best()
 	// In the first hour the peak may be still to come.
-	o.most = max(l.Highest, latest) * (s.Tuning.Cap + max(0, .4*(1-now.Sub(l.Began).Hours())))
-	level, known1 := l.foretell(forecasters[which], at, 0)
-	soon, known2 := l.foretell(forecasters[which], at, l.reach(s))
-	o.weigh(&l.Errors[which], l.tide(soon, at))
+	o.ever = max(l.Highest, latest) * (1 + max(0, .36*(1-now.Sub(l.Began).Hours())))
+	o.most = o.ever * s.Tuning.Cap
+	level, known1 := l.expect(at, 0)
+	soon, known2 := l.expect(at, l.reach(s))
+	o.weigh(&l.Swings, l.tide(soon, at))
 	if !known1 || !known2 || latest > level*o.quantile(s.Tuning.Surprise) {
 		level, soon = latest, latest
 	}
@@ -208,23 +242,23 @@ func (l *Learned) outlook(s Saturation, now time.Time) outlook {
 	return o
 }
 
-// weigh takes a forecaster's errors in the same tide for the swings, beside
-// those in all of them with the weight of half an hour, and a prior that fades
-// within an hour: a standard deviation of 15 %.
-func (o *outlook) weigh(e *Errors, tide int) {
+// weigh takes the swings in the same tide, beside those in all of them with the
+// weight of half an hour, and a prior that fades within an hour: a standard
+// deviation of 15 %.
+func (o *outlook) weigh(w *Swings, tide int) {
 	const pooled = 30
-	prior := max(0, 30-e.Minutes/2)
-	share := pooled / max(pooled, e.Minutes)
+	prior := max(0, 30-w.Minutes/2)
+	share := pooled / max(pooled, w.Minutes)
 	for i := range o.swings {
 		if prior > 0 {
 			x := float64(i-ratios/2) * ratioStep / .15
 			o.swings[i] = prior * math.Exp(-x*x/2) * ratioStep / .15 / math.Sqrt(2*math.Pi)
 		}
-		for t := range e.Ratio {
+		for t := range w.Ratio {
 			if t == tide {
-				o.swings[i] += float64(e.Ratio[t][i])
+				o.swings[i] += float64(w.Ratio[t][i])
 			} else {
-				o.swings[i] += share * float64(e.Ratio[t][i])
+				o.swings[i] += share * float64(w.Ratio[t][i])
 			}
 		}
 	}
@@ -253,10 +287,12 @@ type mixture struct {
 	all              float64
 }
 
-// around are the swings around a level of demand.
+// around are the swings around a level of demand. They are of other levels: at
+// this one the part of them that is beyond any minute that ever was is taken for
+// as much as that.
 func (o *outlook) around(level float64) *mixture {
 	m := &mixture{}
-	most := max(o.most, level)
+	most := max(o.ever, level)
 	for i, weight := range o.swings {
 		if weight < 1e-3 {
 			continue
@@ -315,8 +351,8 @@ func (o *outlook) capacity(level float64, b budget, late *curve) float64 {
 
 // reach is how many minutes lie between a load's first sign and a replica that
 // serves because of it: a cold start, the minute over which a load is seen, and
-// one for deciding; five at least, since a replica that is ordered stays for ten.
-func (l *Learned) reach(s Saturation) int64 { return max(5, int64(l.coldStart(s)/time.Minute)+2) }
+// one for deciding; six at least, since a replica that is ordered stays for ten.
+func (l *Learned) reach(s Saturation) int64 { return max(6, int64(l.coldStart(s)/time.Minute)+2) }
 
 // highest is the greatest demand of a minute within the day before one.
 func (l *Learned) highest(now int64) float64 {

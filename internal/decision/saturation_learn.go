@@ -40,8 +40,9 @@ type Learned struct {
 	// where that is unknown; Need the
 	// greatest need, in replicas. Both are rings, by minute.
 	Demand, Need [remembered]float32
-	// Errors are those of the forecasters.
+	// Errors are those of the forecasters, Swings those of all together.
 	Errors [len(forecasters)]Errors
+	Swings Swings
 	// Seen and Missed are decayed counts of requests and of those that were late
 	// or refused.
 	Seen, Missed float64

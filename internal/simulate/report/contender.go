@@ -197,7 +197,7 @@ func (k *Knob) play(ctx context.Context, s simulate.Setting, load *simulate.Load
 // shows, from too few replicas to too many.
 func Sweeps() []Sweep {
 	return []Sweep{
-		sweep(NameSaturation, "misses %g", decision.DefaultTuning.Misses, []float64{.002, .004, .006, .012, .03, .06}, func(x float64) simulate.Policy {
+		sweep(NameSaturation, "misses %g", decision.DefaultTuning.Misses, []float64{.0005, .002, decision.DefaultTuning.Misses, .012, .03, .06}, func(x float64) simulate.Policy {
 			tuning := decision.DefaultTuning
 			tuning.Misses = x
 			return simulate.Saturated(NameSaturation, tuning)
