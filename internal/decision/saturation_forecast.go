@@ -216,11 +216,11 @@ func (l *Learned) tide(told float64, now int64) int {
 // outlook is what is to be expected of the demand.
 type outlook struct {
 	// now is the demand as it is, soon what it is taken to be when a replica
-	// that is ordered now serves, ever the greatest of a minute that is known of
-	// and most what is ordered for at most, all in seconds of work a second;
-	// swings are the weights of the bins of what comes ÷ what is expected.
-	now, soon, ever, most float64
-	swings                [ratios]float64
+	// that is ordered now serves, most what that is at most and crest how far
+	// swings go, all in seconds of work a second; swings are the weights of the
+	// bins of what comes ÷ what is expected.
+	now, soon, most, crest float64
+	swings                 [ratios]float64
 }
 
 // outlook believes the forecasters, unless the load is beyond anything that they
@@ -230,8 +230,13 @@ func (l *Learned) outlook(s Saturation, now time.Time) outlook {
 	at := minute(now)
 	latest, _ := l.foretell(forecasters[0], at, 0)
 	// In the first hour the peak may be still to come.
-	o.ever = max(l.Highest, latest) * (1 + max(0, .36*(1-now.Sub(l.Began).Hours())))
-	o.most = o.ever * s.Tuning.Cap
+	highest := max(l.Highest, latest) * (1 + max(0, .36*(1-now.Sub(l.Began).Hours())))
+	o.most = highest * s.Tuning.Cap
+	// A load that was never higher than now may go on. One that was so an hour ago
+	// has turned: swings up to more than its highest minute kept replicas for loads
+	// that never came, and up to no more than that none for the first ramp of a day.
+	grows := max(0, 1-now.Sub(l.Peaked).Hours())
+	o.crest = highest * (1 + (s.Tuning.Cap-1)*min(1, grows))
 	level, known1 := l.expect(at, 0)
 	soon, known2 := l.expect(at, l.reach(s))
 	o.weigh(&l.Swings, l.tide(soon, at))
@@ -288,11 +293,11 @@ type mixture struct {
 }
 
 // around are the swings around a level of demand. They are of other levels: at
-// this one the part of them that is beyond any minute that ever was is taken for
-// as much as that.
+// this one the part of them that goes beyond the crest is taken for as much as
+// that.
 func (o *outlook) around(level float64) *mixture {
 	m := &mixture{}
-	most := max(o.ever, level)
+	most := max(o.crest, level)
 	for i, weight := range o.swings {
 		if weight < 1e-3 {
 			continue

@@ -67,21 +67,29 @@ func TestARampIsForetold(t *testing.T) {
 	})
 }
 
-// What was never seen is ordered for as growth, not as a swing.
-func TestNoSwingGoesBeyondWhatWasSeen(t *testing.T) {
+// A load that was never higher may go on. Where it was higher an hour ago no swing
+// goes beyond that.
+func TestHowFarASwingGoes(t *testing.T) {
 	s := saturated()
-	minutes(s, noisy(3*60, 1), func(m int, l *Learned) {
-		if m < 120 {
-			return
-		}
+	demand := append(noisy(2*60, 1), noisy(2*60, 2)...)
+	for m := range demand[:120] {
+		demand[m] *= .5 + float64(m)/240
+	}
+	for m := range demand[120:] {
+		demand[120+m] *= .8
+	}
+	minutes(s, demand, func(m int, l *Learned) {
 		o := l.outlook(s, l.At)
-		for _, level := range []float64{5, 10, o.ever * 1.1} {
-			around := o.around(level)
-			for i := range around.n {
-				if around.demand[i] > max(o.ever, level) {
-					t.Fatalf("minute %d: a swing from %.1f to %.1f, and %.1f is the most that ever was", m, level, around.demand[i], o.ever)
-				}
-			}
+		most := 0.0
+		around := o.around(o.soon)
+		for i := range around.n {
+			most = max(most, around.demand[i])
+		}
+		switch {
+		case m > 60 && m < 118 && most < 1.02*l.Highest:
+			t.Errorf("minute %d of a ramp: swings go up to %.2f times its highest", m, most/l.Highest)
+		case m > 185 && most > 1.0001*l.Highest:
+			t.Errorf("minute %d, an hour after the ramp: swings go up to %.2f times its highest", m, most/l.Highest)
 		}
 	})
 }

@@ -50,10 +50,12 @@ type Learned struct {
 	OutOfReach bool
 	// Calm is when latency and the KV cache were last as they should be.
 	Calm time.Time
-	// Enough is when there were last as many replicas as needed, Highest the
-	// greatest mean demand of three minutes within a day.
-	Enough  time.Time
+	// Enough is when there were last as many replicas as needed.
+	Enough time.Time
+	// Highest is the greatest demand of a minute within a day, Peaked when it was
+	// last greater than any before it.
 	Highest float64
+	Peaked  time.Time
 	// ColdStarts are the newest ones seen, in seconds; Started how many.
 	ColdStarts [8]float64
 	Started    int
@@ -277,7 +279,10 @@ func (l *Learned) record(s Saturation, work float64, now time.Time) {
 			l.Demand[slot(m)], l.Need[slot(m)] = -1, 0
 		}
 		l.check(s, last)
-		l.Highest = l.highest(minute(now))
+		before := l.Highest
+		if l.Highest = l.highest(minute(now)); l.Highest > before {
+			l.Peaked = now
+		}
 	}
 	l.Demand[slot(minute(now))] = float32(work)
 }

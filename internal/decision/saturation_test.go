@@ -115,7 +115,7 @@ func TestSaturationVerdicts(t *testing.T) {
 		{"a replica's worth on one is right", 1, []*worker{worksAt(7)}, Measured, 1, "1 is right: demand 0."},
 		{"more than one replica's worth on one", 1, []*worker{worksAt(14)}, Measured, 2, "1 → 2: demand 1.4 replicas (throughput)"},
 		{"three replicas' worth: all at once", 1, []*worker{worksAt(15), worksAt(15)}, Measured, 3, "1 → 3: demand 3.1 replicas (throughput)"},
-		{"those who start are not ordered again", 4, []*worker{worksAt(17), worksAt(17), {Replica: in(Starting)}}, Measured, 4, "4 is right: demand 3.5 replicas (throughput), 0.1 burst; 1 starting"},
+		{"those who start are not ordered again", 4, []*worker{worksAt(17), worksAt(17), {Replica: in(Starting)}}, Measured, 4, "4 is right: demand 3.5 replicas (throughput), 0.2 burst; 1 starting"},
 		{"a backlog adds", 1, []*worker{queued}, Measured, 2, "1 → 2: demand 1.0 replicas (throughput), 0.2 backlog"},
 		{"one that can't be read has as much as the others", 2, []*worker{worksAt(15), hangs}, Bounded, 4, "2 → 4"},
 		{"nothing is released with one unreadable", 4, []*worker{worksAt(1), worksAt(1), worksAt(1), hangs}, Bounded, 4, "4 stays for now, 1 would do"},
@@ -124,7 +124,7 @@ func TestSaturationVerdicts(t *testing.T) {
 		{"an overdue one is told", 2, []*worker{worksAt(6), late}, Measured, 1, "2 → 1: demand 0.6 replicas (throughput); 1 overdue or broken and not counted on"},
 		{"the maximum is told", 9, []*worker{
 			worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15),
-		}, Measured, 10, "9 → 10: demand 12.2 replicas (throughput), 1.0 burst; 10 is the maximum"},
+		}, Measured, 10, "9 → 10: demand 12.2 replicas (throughput), 1.1 burst; 10 is the maximum"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			workers := make([]*worker, len(tt.workers))
