@@ -55,6 +55,17 @@ func TestADayIsFollowed(t *testing.T) {
 	}
 }
 
+// The first ramp of a day, on replicas that can do less than their tokens say: at
+// loads that none was seen at there is room for swings.
+func TestAFirstRampIsFollowed(t *testing.T) {
+	ramp := func(at time.Duration) float64 { return .3 + .7*min(1, max(0, (at.Hours()-2)/4)) }
+	s := world()
+	s.Engine, s.Initial, s.WarmUp = Engines[1], 4, time.Hour
+	if r := play(t, s, loadOn(&s.Engine, &Conversation, ramp, 6, 6*time.Hour), saturation()); r.Attainment() < .97 {
+		t.Errorf("%.4f attained", r.Attainment())
+	}
+}
+
 func TestABurstIsOrderedForAtOnce(t *testing.T) {
 	s := world()
 	s.Initial = 2
