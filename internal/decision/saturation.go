@@ -44,8 +44,9 @@ type Tuning struct {
 	// Cap is how far beyond the greatest demand of a minute that was ever seen
 	// is ordered, as a factor, while nobody waits.
 	Cap float64
-	// Doubtful is how long less than a whole missing replica has to be missing.
-	Doubtful time.Duration
+	// Doubtful is how long less than a whole missing replica has to be missing,
+	// and Regretted how long within two cold starts of a step down.
+	Doubtful, Regretted time.Duration
 	// DownStarts and DownFloor are the window of the way down: so many cold
 	// starts, and at least so long.
 	DownStarts float64
@@ -58,7 +59,7 @@ type Tuning struct {
 
 // DefaultTuning is what the simulations came to.
 var DefaultTuning = Tuning{
-	Misses: .0065, Worst: .08, Keep: .5, Remember: 2 * time.Hour, Surprise: .98, Cap: 1.1, Doubtful: time.Minute,
+	Misses: .0065, Worst: .08, Keep: .5, Remember: 2 * time.Hour, Surprise: .98, Cap: 1.1, Doubtful: time.Minute, Regretted: 8 * time.Minute,
 	DownStarts: 2, DownFloor: 10 * time.Minute, RestStarts: .5, RestFloor: 2 * time.Minute,
 }
 
@@ -228,7 +229,7 @@ func (l *Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Ti
 	if n.replicas >= desired {
 		// What is less than a whole replica may be a passing peak, while nobody
 		// suffers from it.
-		if !load.hurts && n.whole < float64(desired)+1 && now.Sub(l.Enough) < s.Tuning.Doubtful {
+		if !load.hurts && n.whole < float64(desired)+1 && now.Sub(l.Enough) < l.doubt(s, fleet, now) {
 			return desired
 		}
 		return n.replicas
@@ -248,4 +249,13 @@ func (l *Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Ti
 	step := max(1, desired/10)
 	room := math.Ceil(max(n.least, l.most(window, now)))
 	return max(desired-step, min(desired, int32(room)))
+}
+
+// doubt is how long less than a whole missing replica has to be missing. Of one
+// that was released a moment ago it was known that it isn't needed.
+func (l *Learned) doubt(s Saturation, fleet Fleet, now time.Time) time.Duration {
+	if fleet.Lowered.After(fleet.Raised) && now.Sub(fleet.Lowered) < 2*l.coldStart(s) {
+		return s.Tuning.Regretted
+	}
+	return s.Tuning.Doubtful
 }

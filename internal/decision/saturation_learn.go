@@ -243,8 +243,8 @@ func (l *Learned) fit(s Saturation, p podLoad) {
 	}
 }
 
-// coldStart is how long a replica takes: the longest but one of the newest, or
-// the prior.
+// coldStart is how long a replica takes: the longest but one of the newest, of
+// fewer than four the longest, or the prior.
 func (l *Learned) coldStart(s Saturation) time.Duration {
 	n := min(l.Started, len(l.ColdStarts))
 	if n == 0 {
@@ -252,7 +252,10 @@ func (l *Learned) coldStart(s Saturation) time.Duration {
 	}
 	seen := slices.Clone(l.ColdStarts[:n])
 	slices.Sort(seen)
-	return time.Duration(seen[max(0, n-2)] * float64(time.Second))
+	if n < 4 {
+		return time.Duration(seen[n-1] * float64(time.Second))
+	}
+	return time.Duration(seen[n-2] * float64(time.Second))
 }
 
 func minute(now time.Time) int64 { return now.Unix() / 60 }

@@ -149,6 +149,37 @@ func TestNothingIsReleasedInTheFirstMinutes(t *testing.T) {
 	}
 }
 
+// A replica that was released isn't ordered again for a moment's peak, unless
+// users suffer or a whole one is missing.
+func TestAReleaseIsNotTakenBackAtOnce(t *testing.T) {
+	s := saturated()
+	_, learned := after(s, 12*time.Minute, 2, worksAt(9), worksAt(9))
+	now := t0.Add(12 * time.Minute)
+	for _, tt := range []struct {
+		story           string
+		lowered, raised time.Duration
+		missing         time.Duration
+		whole           float64
+		hurts           bool
+		want            int32
+	}{
+		{"released 5 min ago, half of one missing for 2 min", 5 * time.Minute, time.Hour, 2 * time.Minute, 2.5, false, 2},
+		{"for 9 min", 9 * time.Minute, time.Hour, 9 * time.Minute, 2.5, false, 3},
+		{"users suffer", 5 * time.Minute, time.Hour, 0, 2.5, true, 3},
+		{"a whole one is missing", 5 * time.Minute, time.Hour, 0, 3.5, false, 4},
+		{"two cold starts ago", 11 * time.Minute, time.Hour, 2 * time.Minute, 2.5, false, 3},
+		{"ordered since then", 5 * time.Minute, 3 * time.Minute, 2 * time.Minute, 2.5, false, 3},
+	} {
+		f := fleet(2, worksAt(9).Replica, worksAt(9).Replica)
+		f.Lowered, f.Raised = now.Add(-tt.lowered), now.Add(-tt.raised)
+		learned.Enough = now.Add(-tt.missing)
+		n := need{whole: tt.whole, replicas: int32(math.Ceil(tt.whole))}
+		if got := learned.move(s, f, load{hurts: tt.hurts}, n, now); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.story, got, tt.want)
+		}
+	}
+}
+
 func TestAStepDownIsFollowedByARest(t *testing.T) {
 	s := saturated()
 	_, learned := after(s, 12*time.Minute, 4, worksAt(1))
