@@ -20,7 +20,7 @@ func minutes(s Saturation, demand []float64, see func(m int, l *Learned)) {
 
 // noisy are minutes of a steady load, with a standard deviation of 6 %.
 func noisy(n int, seed uint64) []float64 {
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a story is the same each time
+	random := rand.New(rand.NewPCG(seed, 1))
 	demand := make([]float64, n)
 	for i := range demand {
 		demand[i] = 10 * (1 + .06*random.NormFloat64())
