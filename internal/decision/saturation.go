@@ -59,7 +59,8 @@ type Tuning struct {
 
 // DefaultTuning is what the simulations came to.
 var DefaultTuning = Tuning{
-	Misses: .0065, Worst: .08, Keep: .5, Remember: 2 * time.Hour, Surprise: .98, Cap: 1.1, Doubtful: time.Minute, Regretted: 8 * time.Minute,
+	Misses: .0065, Worst: .08, Keep: .5, Remember: 2 * time.Hour, Surprise: .98, Cap: 1.1,
+	Doubtful: time.Minute, Regretted: 8 * time.Minute,
 	DownStarts: 2, DownFloor: 10 * time.Minute, RestStarts: .5, RestFloor: 2 * time.Minute,
 }
 
@@ -229,7 +230,7 @@ func (l *Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Ti
 	if n.replicas >= desired {
 		// What is less than a whole replica may be a passing peak, while nobody
 		// suffers from it.
-		if !load.hurts && n.whole < float64(desired)+1 && now.Sub(l.Enough) < l.doubt(s, fleet, now) {
+		if !load.hurts && n.whole < float64(desired)+1 && now.Sub(l.Enough) < l.hesitation(s, fleet, now) {
 			return desired
 		}
 		return n.replicas
@@ -251,9 +252,9 @@ func (l *Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Ti
 	return max(desired-step, min(desired, int32(room)))
 }
 
-// doubt is how long less than a whole missing replica has to be missing. Of one
+// hesitation is how long less than a whole missing replica has to be missing. Of one
 // that was released a moment ago it was known that it isn't needed.
-func (l *Learned) doubt(s Saturation, fleet Fleet, now time.Time) time.Duration {
+func (l *Learned) hesitation(s Saturation, fleet Fleet, now time.Time) time.Duration {
 	if fleet.Lowered.After(fleet.Raised) && now.Sub(fleet.Lowered) < 2*l.coldStart(s) {
 		return s.Tuning.Regretted
 	}
