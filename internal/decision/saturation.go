@@ -37,12 +37,13 @@ type Tuning struct {
 	// Keep is how much of both there may be with one replica less for it to be
 	// released.
 	Keep float64
-	// Remember is the half-life of a forecaster's errors.
+	// Remember is the half-life of the forecasters' errors and of the swings.
 	Remember time.Duration
-	// Surprise is the quantile of those errors beyond which the load is new.
+	// Surprise is the quantile of the swings beyond which the load is new.
 	Surprise float64
 	// Cap is how far beyond the greatest demand of a minute that was ever seen
-	// is ordered, as a factor, while nobody waits.
+	// is ordered, as a factor, while nobody waits; and how far swings go while that
+	// minute is fresh.
 	Cap float64
 	// Doubtful is how long less than a whole missing replica has to be missing,
 	// and Regretted how long within two cold starts of a step down.
@@ -178,7 +179,8 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 	n.whole = o.capacity(o.soon, bearable, &late) / limit
 	n.burst = n.whole - o.soon/per
 	n.advice = l.advise(s, &o, limit, n.safe, now)
-	// What is more than ever before is no swing.
+	// What is more than ever before is no swing, and who suffers now has no use for
+	// a mean over what rounding up adds.
 	if (work > o.most || load.hurts) && n.demand > n.whole {
 		n.whole, n.growth, n.burst = n.demand, 0, 0
 	}

@@ -2,8 +2,8 @@ package decision
 
 import (
 	"math"
+	"slices"
 	"testing"
-	"time"
 )
 
 // A replica that fills up has worked off prompts of requests that it hasn't
@@ -38,16 +38,9 @@ func TestTheFirstLoadIsNoSwing(t *testing.T) {
 		idle  float64
 		wants bool
 	}{{0, false}, {.01, false}, {.2, true}} {
-		l := Learned{Began: t0}
-		for m := range int64(30) {
-			now := t0.Add(time.Duration(m) * time.Minute)
-			l.Before, l.At = l.At, now
-			work := tt.idle
-			if m >= 20 {
-				work = 2
-			}
-			l.record(s, work, now)
-		}
+		demand := slices.Concat(slices.Repeat([]float64{tt.idle}, 20), slices.Repeat([]float64{2}, 10))
+		var l Learned
+		minutes(s, demand, func(_ int, seen *Learned) { l = *seen })
 		if o := l.outlook(s, l.At); (o.quantile(.98) > 2) != tt.wants {
 			t.Errorf("from %.2f to 2: a swing of %.1f is reckoned with", tt.idle, o.quantile(.98))
 		}

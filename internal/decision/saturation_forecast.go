@@ -229,7 +229,7 @@ func (l *Learned) outlook(s Saturation, now time.Time) outlook {
 	var o outlook
 	at := minute(now)
 	latest, _ := l.foretell(forecasters[0], at, 0)
-	// In the first hour the peak may be still to come.
+	// In the first hour the peak may be still to come: half as much again, with Cap.
 	highest := max(l.Highest, latest) * (1 + max(0, .36*(1-now.Sub(l.Began).Hours())))
 	o.most = highest * s.Tuning.Cap
 	// A load that was never higher than now may go on. One that was so an hour ago

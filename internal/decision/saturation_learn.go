@@ -252,10 +252,11 @@ func (l *Learned) coldStart(s Saturation) time.Duration {
 	}
 	seen := slices.Clone(l.ColdStarts[:n])
 	slices.Sort(seen)
-	if n < 4 {
-		return time.Duration(seen[n-1] * float64(time.Second))
+	which := n - 1
+	if n >= 4 {
+		which--
 	}
-	return time.Duration(seen[n-2] * float64(time.Second))
+	return time.Duration(seen[which] * float64(time.Second))
 }
 
 func minute(now time.Time) int64 { return now.Unix() / 60 }
