@@ -139,12 +139,30 @@ func (w *World) economies(load string) []Goal {
 					mine.attainment().percent(), oracle.attainment().percent())
 			case best.mean > e.most[at]:
 				words = "out of reach: " + words
+			case g.Reason == "":
+				words = fmt.Sprintf("it keeps room for what it can't foretell, and attains %s %%; %s; %s",
+					mine.attainment().percent(), words, w.others(other))
 			}
 			g.Reason = strings.TrimPrefix(g.Reason+"; "+words, "; ")
 		}
 		goals = append(goals, g)
 	}
 	return goals
+}
+
+// others says how those do that react to the load and aren't saturation.
+func (w *World) others(to *Score) string {
+	best, words := math.Inf(1), "no other policy that reacts attains 99 %"
+	for i := range w.Scores {
+		s := &w.Scores[i]
+		if s.Policy == NameSaturation || s.Policy == NameOracle || strings.HasPrefix(s.Policy, "static") || s.attainment().mean < Target {
+			continue
+		}
+		if ratio := s.ratio(to); ratio.mean < best {
+			best, words = ratio.mean, fmt.Sprintf("of the others that react %s attains 99 %% with the fewest, at %s", s.Policy, ratio.words(1, 3))
+		}
+	}
+	return words
 }
 
 // calm are the goals against flapping.
