@@ -46,8 +46,16 @@ func TestAFullFleetWithoutAQueueIsGuarded(t *testing.T) {
 
 // blanked takes families off a replica's newest page.
 func blanked(r *Replica, families ...string) {
-	r.Last = new(*r.Last)
-	r.Last.Families = slices.DeleteFunc(slices.Clone(r.Last.Families), func(f Family) bool { return slices.Contains(families, f.Name) })
+	r.Last = changed(r.Last, func(all []Family) []Family {
+		return slices.DeleteFunc(all, func(f Family) bool { return slices.Contains(families, f.Name) })
+	})
+}
+
+// printed adds a gauge to a replica's newest page.
+func printed(r *Replica, gauge string, sum float64) {
+	r.Last = changed(r.Last, func(all []Family) []Family {
+		return append(all, Family{Name: gauge, Kind: Gauge, Sum: sum, Engines: 1})
+	})
 }
 
 // Where no page can ever tell what the load needs, the queue has its way as it
@@ -75,7 +83,7 @@ func TestAGuardThatCanNeverKnowStandsAside(t *testing.T) {
 			trigger.Queue.Metric = tt.metric
 			for i := range f.Replicas {
 				blanked(&f.Replicas[i], tt.lacks[i]...)
-				f.Replicas[i].Last.Families = append(f.Replicas[i].Last.Families, Family{Name: "queue_length", Kind: Gauge, Engines: 1})
+				printed(&f.Replicas[i], "queue_length", 0)
 			}
 			var m Mind
 			for range 3 { // however often it is judged
@@ -110,7 +118,7 @@ func TestAGuardLetsGoOfAnIdleFleet(t *testing.T) {
 		for i := range f.Replicas {
 			r := &f.Replicas[i]
 			blanked(r, familyRunning)
-			r.Last.Families = append(r.Last.Families, Family{Name: familyRunning, Kind: Gauge, Sum: tt.running[i], Engines: 1})
+			printed(r, familyRunning, tt.running[i])
 		}
 		if tt.unread {
 			f.Replicas[1].Last, f.Replicas[1].Failure = nil, "no answer within 2s"

@@ -58,7 +58,8 @@ func TestAGreaterReadingNeverLowersAList(t *testing.T) {
 			return
 		}
 		phase, pod := r.Phase, r.Pod
-		*r = reads(r.Last.Families[0].Sum+rapid.Float64Range(0, 50).Draw(t, "more"), min(1, r.Last.Families[1].Sum+rapid.Float64Range(0, 1).Draw(t, "fuller")))
+		page := r.Last.Families()
+		*r = reads(page[0].Sum+rapid.Float64Range(0, 50).Draw(t, "more"), min(1, page[1].Sum+rapid.Float64Range(0, 1).Draw(t, "fuller")))
 		r.Phase, r.Pod = phase, pod
 		low, high := Evaluate(trigger, before, t0), Evaluate(trigger, after, t0)
 		if high.Value < low.Value || high.Replicas < low.Replicas {

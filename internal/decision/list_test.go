@@ -389,7 +389,7 @@ func TestHistogramsOfTwoVersionsAreUnknown(t *testing.T) {
 	other := diary{now: s.now.Add(-2 * time.Minute), keep: time.Hour}
 	for i := range 24 {
 		n := float64(i)
-		other.add(Family{Name: queueTime, Kind: Histogram, Engines: 1, Buckets: &Buckets{Le: []float64{5, 50}, Cumulative: []float64{n, n}, Sum: n}})
+		other.add(Family{Name: queueTime, Kind: Histogram, Engines: 1, Buckets: Buckets{Le: []float64{5, 50}, Cumulative: []float64{n, n}, Sum: n}})
 	}
 	s.pod("b", func(_ *story, p *pod) { p.History, p.Last = other.h, other.h.Newest() })
 	s.wantHold("holding at 2: vllm:request_queue_time_seconds p95 unknown (histograms have different bucket bounds")

@@ -3,7 +3,6 @@ package decision
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -180,10 +179,10 @@ func TestAValueIsDividedForTheHPAThatMultiplies(t *testing.T) {
 // owner is told what is missing.
 func TestMissingFamiliesAreTold(t *testing.T) {
 	var m Mind
-	w := worksAt(5)
-	f := thinks(&m, saturates(), 0, time.Minute, 2, w)
-	w.Last.Names = []string{"vllm:generation_tokens"}
-	w.Last.Families = w.Last.Families[:5]
+	f := thinks(&m, saturates(), 0, time.Minute, 2, worksAt(5))
+	r := &f.Replicas[0]
+	r.Last = changed(r.Last, func(all []Family) []Family { return all[:5] })
+	r.Last.Names = []string{"vllm:generation_tokens"}
 	m.Judge(saturates(), f, t0.Add(time.Minute))
 	v := m.Answer(saturates(), f, t0.Add(time.Minute))
 	if len(v.Missing) == 0 || v.Missing[0] != (Missing{Metric: familyGenerated, Nearest: "vllm:generation_tokens"}) {
@@ -244,13 +243,15 @@ func TestALostReadingNeverReversesAMind(t *testing.T) {
 			f := thinks(&m, saturates(), 0, seen, desired, workers...)
 			r := &f.Replicas[silent]
 			longer := workers[silent].page(t0.Add(seen+Pace), (seen + Pace).Seconds())
-			longer.Families[1].Sum = waiting
+			longer = changed(longer, func(all []Family) []Family {
+				all[1].Sum = waiting
+				return all
+			})
 			r.History.Add(longer, 2*time.Minute)
 			r.Last = longer
 			if lose {
 				if lacks {
-					r.Last = new(*r.Last)
-					r.Last.Families = slices.DeleteFunc(slices.Clone(r.Last.Families), func(f Family) bool { return f.Name == familySuccess })
+					blanked(r, familySuccess)
 				} else {
 					r.Last, r.Failure, r.Expected = nil, "no answer within 2s", t0
 				}
@@ -320,16 +321,19 @@ func TestWhoJoinsBringsNoLoad(t *testing.T) {
 			w.Expected = t0.Add(-time.Hour)
 			page := w.page(now, (at - before).Seconds())
 			if i == 0 { // its counters go on
-				for j := range page.Families {
-					switch name := page.Families[j].Name; name {
-					case familySuccess:
-						page.Families[j].Sum += done
-					case familyPrompt:
-						page.Families[j].Sum += 1000 * done
-					case familyGenerated:
-						page.Families[j].Sum += 100 * done
+				page = changed(page, func(all []Family) []Family {
+					for j := range all {
+						switch all[j].Name {
+						case familySuccess:
+							all[j].Sum += done
+						case familyPrompt:
+							all[j].Sum += 1000 * done
+						case familyGenerated:
+							all[j].Sum += 100 * done
+						}
 					}
-				}
+					return all
+				})
 			}
 			w.running = 7
 			w.History.Add(page, 2*time.Minute)

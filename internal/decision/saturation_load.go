@@ -202,19 +202,18 @@ func (e stretch) came() float64 {
 	return max(0, e.gain(familySuccess)+e.change(familyRunning)+e.change(familyWaiting)+e.gain(familyRejected))
 }
 
-func (e stretch) buckets(name string) (before, after *Buckets) {
+// buckets are a histogram's at both ends, if it went on counting between them.
+func (e stretch) buckets(name string) (before, after Buckets, ok bool) {
 	a, found1 := find(e.first, name)
 	b, found2 := find(e.last, name)
-	if !found1 || !found2 || !continues(a, b) || a.Buckets == nil {
-		return nil, nil
-	}
-	return a.Buckets, b.Buckets
+	ok = found1 && found2 && a.Kind == Histogram && continues(&a, &b)
+	return a.Buckets, b.Buckets, ok
 }
 
 // histogram is the sum and the number of observations gained.
 func (e stretch) histogram(name string) (sum, count float64) {
-	a, b := e.buckets(name)
-	if a == nil {
+	a, b, ok := e.buckets(name)
+	if !ok {
 		return 0, 0
 	}
 	return b.Sum - a.Sum, b.Count() - a.Count()
@@ -226,8 +225,8 @@ func (e stretch) histogram(name string) (sum, count float64) {
 // 75 would take most of those just over 50 for late, and without an end to the
 // fall, where none was over 75, hardly any.
 func (e stretch) beyond(name string, limit float64) (over, all float64) {
-	a, b := e.buckets(name)
-	if a == nil {
+	a, b, ok := e.buckets(name)
+	if !ok {
 		return 0, 0
 	}
 	all = b.Count() - a.Count()

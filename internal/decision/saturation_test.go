@@ -44,13 +44,13 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 	// What the tokens leave of the time goes into iterations.
 	prior := saturated().prior()
 	iterations := (1 - w.rps*(1000*(1-w.cached)*prior[1]+100*prior[2])) / prior[0] * seconds
-	latencies := &Buckets{Le: []float64{.025, .05, math.Inf(1)}, Cumulative: []float64{done, done, done}, Sum: .02 * done}
+	latencies := Buckets{Le: []float64{.025, .05, math.Inf(1)}, Cumulative: []float64{done, done, done}, Sum: .02 * done}
 	between := .02
 	if w.slow {
 		between = .08
-		latencies = &Buckets{Le: latencies.Le, Cumulative: []float64{0, 0, done}, Sum: .08 * done}
+		latencies = Buckets{Le: latencies.Le, Cumulative: []float64{0, 0, done}, Sum: .08 * done}
 	}
-	return &Sample{At: at, ProcessStart: 1, Families: []Family{
+	page := NewSample(at, []Family{
 		{Name: familyRunning, Kind: Gauge, Sum: w.running, Engines: 1},
 		{Name: familyWaiting, Kind: Gauge, Sum: w.waiting, Engines: 1},
 		{Name: familyKV, Kind: Gauge, Sum: .3, Engines: 1},
@@ -60,13 +60,15 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 		{Name: familyGenerated, Kind: Counter, Sum: 100 * done, Engines: 1},
 		{Name: familyTPOT, Kind: Histogram, Buckets: latencies, Engines: 1},
 		{Name: familyTTFT, Kind: Histogram, Buckets: latencies, Engines: 1},
-		{Name: familySteps, Kind: Histogram, Engines: 1, Buckets: &Buckets{
+		{Name: familySteps, Kind: Histogram, Engines: 1, Buckets: Buckets{
 			Le: []float64{math.Inf(1)}, Cumulative: []float64{iterations}, Sum: 1100 * done,
 		}},
-		{Name: familyITL, Kind: Histogram, Engines: 1, Buckets: &Buckets{
+		{Name: familyITL, Kind: Histogram, Engines: 1, Buckets: Buckets{
 			Le: []float64{math.Inf(1)}, Cumulative: []float64{100 * done}, Sum: 100 * between * done,
 		}},
-	}}
+	}, w.Last)
+	page.ProcessStart = 1
+	return page
 }
 
 // after lets a fleet of workers be read for so long and judged every 15 s.
@@ -234,9 +236,9 @@ func TestHowFarAheadIsForetold(t *testing.T) {
 
 func TestBeyond(t *testing.T) {
 	sample := func(counts ...float64) *Sample {
-		return &Sample{Families: []Family{{Name: familyTPOT, Kind: Histogram, Engines: 1, Buckets: &Buckets{
+		return NewSample(t0, []Family{{Name: familyTPOT, Kind: Histogram, Engines: 1, Buckets: Buckets{
 			Le: []float64{.05, .075, .1, math.Inf(1)}, Cumulative: counts,
-		}}}}
+		}}}, nil)
 	}
 	for _, tt := range []struct {
 		counts []float64
@@ -271,11 +273,11 @@ func TestBeyondOfTheBoundsAroundTheLimit(t *testing.T) {
 		limit := rapid.SampledFrom([]float64{.005, .01, .03, .05, .06, .1, .5, math.Inf(1)}).Draw(t, "limit")
 		at, _ := slices.BinarySearch(le, limit)
 		sample := func(counts []float64, which ...int) *Sample {
-			b := &Buckets{}
+			var b Buckets
 			for _, i := range which {
 				b.Le, b.Cumulative = append(b.Le, le[i]), append(b.Cumulative, counts[i])
 			}
-			return &Sample{Families: []Family{{Name: familyTPOT, Kind: Histogram, Engines: 1, Buckets: b}}}
+			return NewSample(t0, []Family{{Name: familyTPOT, Kind: Histogram, Engines: 1, Buckets: b}}, nil)
 		}
 		some := slices.Compact([]int{max(0, at-1), at, 4})
 		over, all := stretch{sample(before, 0, 1, 2, 3, 4), sample(after, 0, 1, 2, 3, 4)}.beyond(familyTPOT, limit)

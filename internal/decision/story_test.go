@@ -180,12 +180,11 @@ func (p *pod) read(now time.Time) {
 	for name, value := range p.gauges {
 		families = append(families, Family{Name: name, Kind: Gauge, Sum: value, Engines: 1})
 	}
-	s := &Sample{At: now.Add(-time.Second), Restarts: p.restarts}
+	families = slices.DeleteFunc(families, func(f Family) bool { return slices.Contains(p.lacks, f.Name) })
+	s := NewSample(now.Add(-time.Second), families, p.Last)
+	s.Restarts = p.restarts
 	for _, f := range families {
-		if !slices.Contains(p.lacks, f.Name) {
-			s.Families = append(s.Families, f)
-			s.Names = append(s.Names, f.Name)
-		}
+		s.Names = append(s.Names, f.Name)
 	}
 	p.History.Add(s, time.Hour)
 	p.Last = s

@@ -140,16 +140,16 @@ func (r Replica) joins(freshness time.Duration, now time.Time) bool {
 
 // family is what the replica's newest page says of a metric, or why there is
 // nothing, in words.
-func (r Replica) family(metric string, freshness time.Duration, now time.Time) (*Family, string) {
+func (r Replica) family(metric string, freshness time.Duration, now time.Time) (Family, string) {
 	if r.Last == nil || now.Sub(r.Last.At) > freshness {
 		if r.Failure != "" {
-			return nil, r.Failure
+			return Family{}, r.Failure
 		}
-		return nil, "it has not been read yet"
+		return Family{}, "it has not been read yet"
 	}
 	family, found := find(r.Last, metric)
 	if !found {
-		return nil, "its page has no " + metric
+		return Family{}, "its page has no " + metric
 	}
 	return family, ""
 }
@@ -170,13 +170,13 @@ func (r Replica) total(metric string, freshness time.Duration, now time.Time) re
 
 // find is the family of that name, or of one that the metric has in another
 // version of vLLM.
-func find(s *Sample, metric string) (*Family, bool) {
+func find(s *Sample, metric string) (Family, bool) {
 	for _, name := range policy.Names(metric) {
 		if family, found := s.Family(name); found {
 			return family, true
 		}
 	}
-	return nil, false
+	return Family{}, false
 }
 
 // silent is for how long nothing has been known of the metric.

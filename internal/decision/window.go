@@ -119,7 +119,7 @@ func (d Delta) Rate() float64 {
 func (h *History) Delta(family string, w Window) (d Delta, ok bool) {
 	start := w.Now.Add(-w.Length)
 	var prev *Sample
-	var before *Family
+	var before Family
 	var first time.Time
 	for i := h.reach(family, start); i < len(h.samples); i++ {
 		s := h.samples[i]
@@ -132,8 +132,8 @@ func (h *History) Delta(family string, w Window) (d Delta, ok bool) {
 			first = s.At
 		} else {
 			d.Widest = max(d.Widest, s.At.Sub(prev.At))
-			if prev.sameProcess(s) && continues(before, f) {
-				d.gain(before, f)
+			if prev.sameProcess(s) && continues(&before, &f) {
+				d.gain(&before, &f)
 			} else {
 				d.Resets++
 			}
@@ -174,7 +174,7 @@ func continues(a, b *Family) bool {
 	if a.Kind != Histogram {
 		return b.Sum >= a.Sum
 	}
-	if !sameBounds(a.Buckets, b.Buckets) {
+	if !sameBounds(&a.Buckets, &b.Buckets) {
 		return false
 	}
 	for i := range a.Buckets.Cumulative {
@@ -198,7 +198,7 @@ func (d *Delta) gain(a, b *Family) {
 		d.Value += b.Sum - a.Sum
 		return
 	}
-	if d.Buckets == nil || !sameBounds(d.Buckets, b.Buckets) {
+	if d.Buckets == nil || !sameBounds(d.Buckets, &b.Buckets) {
 		d.Buckets = &Buckets{Le: b.Buckets.Le, Cumulative: make([]float64, len(b.Buckets.Le))}
 	}
 	for i := range b.Buckets.Cumulative {

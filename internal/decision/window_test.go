@@ -33,7 +33,9 @@ func newDiary(keep time.Duration) *diary {
 }
 
 func (d *diary) add(families ...Family) *diary {
-	d.h.Add(&Sample{At: d.now, ProcessStart: d.start, Restarts: d.restarts, Families: families}, d.keep)
+	s := NewSample(d.now, families, d.h.Newest())
+	s.ProcessStart, s.Restarts = d.start, d.restarts
+	d.h.Add(s, d.keep)
 	d.now = d.now.Add(step5)
 	return d
 }
@@ -56,7 +58,7 @@ func kv(sum float64, engines int) Family {
 
 // latencies has that many observations up to 0.1 s, 1 s, 10 s and beyond.
 func latencies(a, b, c, d, sum float64) Family {
-	return Family{Name: ttft, Kind: Histogram, Engines: 1, Buckets: &Buckets{
+	return Family{Name: ttft, Kind: Histogram, Engines: 1, Buckets: Buckets{
 		Le: []float64{.1, 1, 10, math.Inf(1)}, Cumulative: []float64{a, a + b, a + b + c, a + b + c + d}, Sum: sum,
 	}}
 }
@@ -209,13 +211,13 @@ func TestAHistoryIsBounded(t *testing.T) {
 		h := History{}
 		now := time.Unix(1796100000, 0)
 		for i := range 5000 {
-			h.Add(&Sample{At: now, Families: []Family{tokens(float64(i))}}, keep)
+			h.Add(NewSample(now, []Family{tokens(float64(i))}, h.Newest()), keep)
 			now = now.Add(time.Second)
 			if h.Len() > 600 {
 				t.Fatalf("%v: %d samples", keep, h.Len())
 			}
-			if h.Newest().Families[0].Sum != float64(i) {
-				t.Fatalf("%v: the newest sample is %+v, not %d", keep, h.Newest(), i)
+			if newest := h.Newest().Families(); newest[0].Sum != float64(i) {
+				t.Fatalf("%v: the newest sample is %+v, not %d", keep, newest, i)
 			}
 		}
 		if keep < time.Minute {
@@ -254,7 +256,7 @@ func TestASnapshotDoesNotChange(t *testing.T) {
 func picture(h *History) string {
 	var sums []float64
 	for _, s := range h.samples {
-		sums = append(sums, s.Families[0].Sum)
+		sums = append(sums, s.Families()[0].Sum)
 	}
 	return fmt.Sprint(sums)
 }

@@ -56,18 +56,20 @@ func (l *loaded) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet,
 
 func (l *loaded) page(at time.Time) *decision.Sample {
 	done := l.rps * at.Sub(l.began).Seconds()
-	s := &decision.Sample{At: at, ProcessStart: 1}
+	var families []decision.Family
 	for name, value := range map[string]float64{
 		policy.FamilyRunning: 5, policy.FamilyWaiting: 0, policy.FamilyKV: .2,
 		policy.FamilyFinished: done, policy.FamilyPrompt: 1000 * done, policy.FamilyGenerated: 100 * done,
 	} {
-		s.Families = append(s.Families, decision.Family{Name: name, Sum: value, Engines: 1})
+		families = append(families, decision.Family{Name: name, Sum: value, Engines: 1})
 	}
 	for _, name := range []string{policy.FamilySteps, policy.FamilyTTFT, policy.FamilyITL} {
-		s.Families = append(s.Families, decision.Family{Name: name, Kind: decision.Histogram, Engines: 1, Buckets: &decision.Buckets{
+		families = append(families, decision.Family{Name: name, Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{
 			Le: []float64{.01, math.Inf(1)}, Cumulative: []float64{100 * done, 100 * done}, Sum: done,
 		}})
 	}
+	s := decision.NewSample(at, families, nil)
+	s.ProcessStart = 1
 	return s
 }
 

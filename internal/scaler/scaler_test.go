@@ -45,9 +45,8 @@ func of(desired int32, replicas ...decision.Replica) fleets {
 
 func waiting(pod string, n float64) decision.Replica {
 	now := time.Now()
-	return decision.Replica{Pod: pod, Phase: decision.Serving, Expected: now.Add(-time.Hour), Last: &decision.Sample{
-		At: now, Families: []decision.Family{{Name: waitingMetric, Kind: decision.Gauge, Sum: n, Engines: 1}},
-	}}
+	families := []decision.Family{{Name: waitingMetric, Kind: decision.Gauge, Sum: n, Engines: 1}}
+	return decision.Replica{Pod: pod, Phase: decision.Serving, Expected: now.Add(-time.Hour), Last: decision.NewSample(now, families, nil)}
 }
 
 func failing(pod, why string) decision.Replica {

@@ -21,6 +21,8 @@ type reading struct {
 	// running and step are NaN if the page doesn't tell: requests being run,
 	// and engine steps since the process's start.
 	running, step float64
+	// start is when the process started, Unix seconds, 0 if the page doesn't tell.
+	start float64
 	// asleep is true if every engine of the pod is.
 	asleep bool
 	// missing is set if a family that was asked for isn't on the page, under any
@@ -33,8 +35,10 @@ type reading struct {
 // it is used by one goroutine at a time and comes from a pool.
 type decoder struct {
 	selection
-	families []tally
-	text2    []byte
+	tallies []tally
+	// found are the families of the page at hand.
+	found []decision.Family
+	text2 []byte
 }
 
 // tally adds up one family's series.
@@ -55,23 +59,23 @@ func (t *tally) reset() {
 	*t = tally{engines: t.engines[:0], le: t.le[:0], cumulative: t.cumulative[:0], perBound: t.perBound[:0]}
 }
 
-// decode reads what was selected. prev lends its bucket bounds, which are the
-// same on every page of a process.
+// decode reads what was selected. prev, an earlier sample of the pod or nil, lends
+// what is the same on every page of a process.
 func (d *decoder) decode(at time.Time, prev *decision.Sample) (reading, *Failure) {
 	if f := d.refuse(); f != nil {
 		return reading{}, f
 	}
-	for len(d.families) < len(d.sel.names) {
-		d.families = append(d.families, tally{})
+	for len(d.tallies) < len(d.sel.names) {
+		d.tallies = append(d.tallies, tally{})
 	}
 	for n := range d.sel.names {
-		d.families[n].reset()
+		d.tallies[n].reset()
 	}
 	if d.parse(d.text, d.lines) != nil {
 		// One line is wrong: find the family that it costs.
 		for n := range d.sel.names {
-			d.families[n].reset()
-			d.families[n].bad = d.parseOne(n) != nil
+			d.tallies[n].reset()
+			d.tallies[n].bad = d.parseOne(n) != nil
 		}
 	}
 	return d.assemble(at, prev), nil
@@ -118,7 +122,7 @@ func (d *decoder) parse(text []byte, lines []kept) error {
 		if len(series) >= int(line.end-line.start) {
 			return errLines
 		}
-		d.families[line.name].add(series, value, line.part)
+		d.tallies[line.name].add(series, value, line.part)
 	}
 	return nil
 }
@@ -240,33 +244,29 @@ func eachLabel(series []byte, f func(name, value []byte)) {
 // assemble makes the sample of what was added up.
 func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 	out := reading{running: math.NaN(), step: math.NaN()}
-	good := 0
-	for n := range d.sel.names {
-		t := &d.families[n]
-		t.bad = t.bad || d.broken[n] || t.series == 0 || !t.settle(d.kinds[n])
-		if !t.bad && n < d.sel.asked {
-			good++
-		}
-	}
 	if out.missing = d.missing(); out.missing && d.gather {
 		out.names = d.onPage()
 	}
-	out.sample = newSample(good)
-	out.sample.At = at
+	d.found = d.found[:0]
 	for n, name := range d.sel.names {
-		t := &d.families[n]
-		if t.bad {
+		t := &d.tallies[n]
+		if t.bad || d.broken[n] || t.series == 0 || !t.settle(d.kinds[n]) {
 			continue
 		}
 		out.learn(name, t)
 		if n < d.sel.asked {
-			f := decision.Family{Name: name, Kind: d.kinds[n], Sum: t.sum, Engines: len(t.engines)}
+			f := decision.Family{Name: name, Kind: d.kinds[n], Engines: len(t.engines)}
 			if f.Kind == decision.Histogram {
-				f.Buckets = t.buckets(name, d.sel.limits[n], prev)
+				t.cut(d.sel.limits[n])
+				f.Buckets = decision.Buckets{Le: t.le, Cumulative: t.cumulative, Sum: t.hist}
+			} else {
+				f.Sum = t.sum
 			}
-			out.sample.Families = append(out.sample.Families, f)
+			d.found = append(d.found, f)
 		}
 	}
+	out.sample = decision.NewSample(at, d.found, prev)
+	out.sample.ProcessStart = out.start
 	return out
 }
 
@@ -280,7 +280,7 @@ func (r *reading) learn(name string, t *tally) {
 	case familySleepState:
 		r.asleep = t.awake == 0
 	case familyProcessStart:
-		r.sample.ProcessStart = t.sum
+		r.start = t.sum
 	}
 }
 
@@ -288,7 +288,7 @@ func (r *reading) learn(name string, t *tally) {
 // any of its names. One that is, but can't be used, isn't missing.
 func (d *decoder) missing() bool {
 	onPage := func(n int) bool {
-		return d.families[n].series > 0 || d.kinds[n] != decision.Untyped || d.broken[n]
+		return d.tallies[n].series > 0 || d.kinds[n] != decision.Untyped || d.broken[n]
 	}
 	for _, names := range d.sel.aliases {
 		if !slices.ContainsFunc(names, onPage) {
@@ -296,20 +296,6 @@ func (d *decoder) missing() bool {
 		}
 	}
 	return false
-}
-
-// newSample has room for n families, and is one allocation where a fleet is
-// scaled on one metric.
-func newSample(n int) *decision.Sample {
-	if n == 1 {
-		one := new(struct {
-			decision.Sample
-			families [1]decision.Family
-		})
-		one.Families = one.families[:0]
-		return &one.Sample
-	}
-	return &decision.Sample{Families: make([]decision.Family, 0, n)}
 }
 
 // settle puts a family in order and reports whether it makes sense: a
@@ -359,23 +345,9 @@ func (t *tally) sortBounds() {
 	}
 }
 
-// buckets are a settled histogram's: those around the limit and the last, or all
-// of them if there is none (NaN).
-func (t *tally) buckets(name string, limit float64, prev *decision.Sample) *decision.Buckets {
-	t.cut(limit)
-	b := &decision.Buckets{Cumulative: slices.Clone(t.cumulative), Sum: t.hist}
-	if prev != nil {
-		if old, ok := prev.Family(name); ok && old.Buckets != nil && slices.Equal(old.Buckets.Le, t.le) {
-			b.Le = old.Buckets.Le
-			return b
-		}
-	}
-	b.Le = slices.Clone(t.le)
-	return b
-}
-
 // cut leaves the bounds that tell how many observations are beyond the limit: the
-// first that isn't below it, the one before that, and the last.
+// first that isn't below it, the one before that, and the last. Of a histogram
+// without a limit (NaN) it leaves all.
 func (t *tally) cut(limit float64) {
 	last := len(t.le) - 1
 	if math.IsNaN(limit) || last < 1 {

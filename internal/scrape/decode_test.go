@@ -36,7 +36,7 @@ func families(t *testing.T, text string, want ...string) []decision.Family {
 	if f != nil {
 		t.Fatalf("the page is refused: %v", f)
 	}
-	return p.sample.Families
+	return p.sample.Families()
 }
 
 func TestARealShapedPage(t *testing.T) {
@@ -53,7 +53,7 @@ func TestARealShapedPage(t *testing.T) {
 		{Name: "vllm:kv_cache_usage_perc", Kind: decision.Gauge, Sum: 0.82, Engines: 1},
 		{Name: "vllm:prompt_tokens_total", Kind: decision.Counter, Sum: 61234 * 1155, Engines: 1},
 	}
-	if diff := cmp.Diff(want, p.sample.Families); diff != "" {
+	if diff := cmp.Diff(want, p.sample.Families()); diff != "" {
 		t.Error(diff)
 	}
 	if p.running != 180 || p.step != 551042 || p.asleep || p.sample.ProcessStart != 1796099847.6 {
@@ -148,7 +148,7 @@ func TestPages(t *testing.T) {
 			want: []string{"vllm:q"},
 			got: []decision.Family{{
 				Name: "vllm:q", Kind: decision.Histogram, Engines: 2,
-				Buckets: &decision.Buckets{Le: []float64{.5, 1, inf}, Cumulative: []float64{11, 22, 44}, Sum: 77},
+				Buckets: decision.Buckets{Le: []float64{.5, 1, inf}, Cumulative: []float64{11, 22, 44}, Sum: 77},
 			}},
 		},
 		"a histogram that descends": {
@@ -245,7 +245,7 @@ func TestEveryWayToCutAPage(t *testing.T) {
 		if f != nil {
 			t.Fatal(f)
 		}
-		if diff := cmp.Diff(want, p.sample.Families); diff != "" {
+		if diff := cmp.Diff(want, p.sample.Families()); diff != "" {
 			t.Errorf("in pieces of %d: %s", n, diff)
 		}
 	}
@@ -302,8 +302,8 @@ func TestAHistogramIsCutToItsLimit(t *testing.T) {
 			if f != nil {
 				t.Fatal(f)
 			}
-			want := &decision.Buckets{Le: tt.le, Cumulative: tt.cumulative, Sum: 77}
-			if diff := cmp.Diff(want, p.sample.Families[0].Buckets); diff != "" {
+			want := decision.Buckets{Le: tt.le, Cumulative: tt.cumulative, Sum: 77}
+			if diff := cmp.Diff(want, p.sample.Families()[0].Buckets); diff != "" {
 				t.Errorf("limit %v: %s", tt.limit, diff)
 			}
 			last = p.sample
@@ -328,9 +328,9 @@ func TestOpenMetrics(t *testing.T) {
 	want := []decision.Family{
 		gauge(waiting, 3, 1),
 		{Name: "vllm:prompt_tokens_total", Kind: decision.Counter, Sum: 17, Engines: 1},
-		{Name: "vllm:q", Kind: decision.Histogram, Engines: 1, Buckets: &decision.Buckets{Le: []float64{.5, math.Inf(1)}, Cumulative: []float64{3, 4}, Sum: 7}},
+		{Name: "vllm:q", Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{Le: []float64{.5, math.Inf(1)}, Cumulative: []float64{3, 4}, Sum: 7}},
 	}
-	if diff := cmp.Diff(want, p.sample.Families); diff != "" {
+	if diff := cmp.Diff(want, p.sample.Families()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -358,7 +358,7 @@ func TestProtobuf(t *testing.T) {
 	if f != nil {
 		t.Fatal(f)
 	}
-	if diff := cmp.Diff(families(t, page.Busy().Text(), names...), p.sample.Families); diff != "" {
+	if diff := cmp.Diff(families(t, page.Busy().Text(), names...), p.sample.Families()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -376,7 +376,7 @@ func TestSamplesShareTheirBounds(t *testing.T) {
 		if f != nil {
 			t.Fatal(f)
 		}
-		if last != nil && &last.Families[0].Buckets.Le[0] != &p.sample.Families[0].Buckets.Le[0] {
+		if last != nil && &last.Families()[0].Buckets.Le[0] != &p.sample.Families()[0].Buckets.Le[0] {
 			t.Error("the second sample has bounds of its own")
 		}
 		last = p.sample
@@ -425,11 +425,11 @@ func FuzzDecode(f *testing.F) {
 				t.Errorf("name %q", name)
 			}
 		}
-		for _, family := range p.sample.Families {
+		for _, family := range p.sample.Families() {
 			if math.IsNaN(family.Sum) || math.IsInf(family.Sum, 0) || family.Engines < 1 || !slices.Contains(want, family.Name) {
 				t.Errorf("got %+v", family)
 			}
-			if b := family.Buckets; b != nil && (!slices.IsSorted(b.Le) || !slices.IsSorted(b.Cumulative) || !math.IsInf(b.Le[len(b.Le)-1], 1)) {
+			if b := family.Buckets; family.Kind == decision.Histogram && (!slices.IsSorted(b.Le) || !slices.IsSorted(b.Cumulative) || !math.IsInf(b.Le[len(b.Le)-1], 1)) {
 				t.Errorf("got %+v", b)
 			}
 		}

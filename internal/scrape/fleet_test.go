@@ -58,8 +58,8 @@ func TestEachPageHasItsOwnReadings(t *testing.T) {
 		if tt.failure != "" || is.Last == nil {
 			continue
 		}
-		if len(is.Last.Families) != 1 || is.Last.Families[0].Name != tt.family || is.Last.Families[0].Sum != tt.sum {
-			t.Errorf("%+v: %+v, want %s of %g alone", tt.page, is.Last.Families, tt.family, tt.sum)
+		if said := is.Last.Families(); len(said) != 1 || said[0].Name != tt.family || said[0].Sum != tt.sum {
+			t.Errorf("%+v: %+v, want %s of %g alone", tt.page, said, tt.family, tt.sum)
 		}
 	}
 	if _, ok := r.Fleet(phi, policy.Page{Path: "/other"}); ok {

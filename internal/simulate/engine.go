@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 )
 
 // Engine is how fast one replica is. An iteration of its continuous batch takes
@@ -157,6 +159,8 @@ type engine struct {
 	histogram bool
 	counters  counters
 	batch     agenda
+	// page is what a scrape found, from scrape to scrape.
+	page []decision.Family
 }
 
 // counters are those of vLLM's page, since the process began.

@@ -65,15 +65,15 @@ func histogram(le []float64, value func(*counters) ([]float64, float64)) func(*e
 		}
 		return decision.Family{
 			Kind: decision.Histogram, Engines: 1,
-			Buckets: &decision.Buckets{Le: le, Cumulative: cumulative, Sum: sum},
+			Buckets: decision.Buckets{Le: le, Cumulative: cumulative, Sum: sum},
 		}
 	}
 }
 
 // read is what a scrape of the engine's page at that time yields of the
-// families asked for.
-func (e *engine) read(names []string, at time.Time) *decision.Sample {
-	sample := &decision.Sample{At: at, ProcessStart: 1, Families: make([]decision.Family, 0, len(names))}
+// families asked for. like is an earlier one, or nil.
+func (e *engine) read(names []string, at time.Time, like *decision.Sample) *decision.Sample {
+	e.page = e.page[:0]
 	for _, name := range names {
 		value, found := families[name]
 		if !found {
@@ -81,7 +81,9 @@ func (e *engine) read(names []string, at time.Time) *decision.Sample {
 		}
 		family := value(e)
 		family.Name = name
-		sample.Families = append(sample.Families, family)
+		e.page = append(e.page, family)
 	}
+	sample := decision.NewSample(at, e.page, like)
+	sample.ProcessStart = 1
 	return sample
 }

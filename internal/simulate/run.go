@@ -307,7 +307,7 @@ func (r *run) scrape(now time.Time) {
 			continue
 		}
 		replica.failure = ""
-		replica.history.Add(replica.engine.read(r.scaler.Families, now), r.scaler.Window)
+		replica.history.Add(replica.engine.read(r.scaler.Families, now, replica.history.Newest()), r.scaler.Window)
 	}
 }
 
