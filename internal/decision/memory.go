@@ -17,7 +17,7 @@ import (
 const (
 	// memoryVersion is another one whenever a field comes, goes or means
 	// something else.
-	memoryVersion = 3
+	memoryVersion = 4
 	// recent minutes of need are kept: a window of the way down is as long as a
 	// cold start, at least ten minutes.
 	recent = 120
@@ -77,7 +77,7 @@ func Recall(memory []byte, now time.Time) (*Mind, error) {
 		return nil, errors.New(c.wrong)
 	case len(c.data) > 0:
 		return nil, fmt.Errorf("it has %d bytes too many", len(c.data))
-	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Pace)) || l.Enough.After(l.At) || l.Calm.After(l.At) || l.Peaked.After(l.At) ||
+	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Pace)) || l.Enough.After(l.At) || l.Calm.After(l.At) || l.Peaked.After(l.At) || l.Swings.Burst.After(l.At) || l.Swings.Earlier.After(l.Swings.Burst) ||
 		m.seen.After(now.Add(Pace)) || m.watched.After(m.seen) || m.lowered.After(m.seen):
 		return nil, errors.New("its times make no sense, or lie ahead of this clock")
 	}
@@ -134,7 +134,7 @@ type codec struct {
 
 func (c *codec) mind(m *Mind) {
 	l := &m.learned
-	for _, t := range []*time.Time{&l.Began, &l.At, &l.Enough, &l.Calm, &l.Peaked, &m.seen, &m.watched, &m.lowered} {
+	for _, t := range []*time.Time{&l.Began, &l.At, &l.Enough, &l.Calm, &l.Peaked, &l.Swings.Burst, &l.Swings.Earlier, &m.seen, &m.watched, &m.lowered} {
 		c.time(t)
 	}
 	// What a busy replica's time goes into may come out as less than nothing.

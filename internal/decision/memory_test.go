@@ -140,7 +140,7 @@ func TestWhatNobodyLearnedIsNotRecalled(t *testing.T) {
 		{"of zeros for ever", pack(make([]byte, 1<<24)), "it has"},
 		{"of the year 36 000", edit(func(b []byte) []byte { b[0] = 1; return b }), "it has a time of"},
 		{"of tomorrow", edit(func(b []byte) []byte { b[12]++; return b }), "its times make no sense, or lie ahead of this clock"},
-		{"of no number", edit(func(b []byte) []byte { copy(b[64:], []byte{0x7f, 0xff, 0xff, 0xff}); return b }), "it has an amount of NaN"},
+		{"of no number", edit(func(b []byte) []byte { copy(b[80:], []byte{0x7f, 0xff, 0xff, 0xff}); return b }), "it has an amount of NaN"},
 	} {
 		if _, err := Recall(tt.memory, now); err == nil || !strings.HasPrefix(err.Error(), tt.why) {
 			t.Errorf("%s: %v, want %s", tt.story, err, tt.why)

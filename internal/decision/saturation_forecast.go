@@ -48,6 +48,9 @@ type Errors struct{ Square, Minutes float64 }
 type Swings struct {
 	Minutes float64
 	Ratio   [tides][ratios]float32
+	// Burst is the last minute of the newest burst, Earlier that of the one before;
+	// zero if there was none.
+	Burst, Earlier time.Time
 }
 
 func ratioBin(ratio float64) int {
@@ -134,6 +137,10 @@ func (l *Learned) check(s Saturation, ended int64) {
 	keep := math.Exp2(-1 / s.Tuning.Remember.Minutes())
 	if told, known := l.expect(then, reach); known {
 		l.Swings.take(came, told, l.tide(told, then), keep)
+		// Not where the forecast alone fell.
+		if was, _ := l.foretell(forecasters[0], then, reach); came > sudden*max(was, told) {
+			l.Swings.burst(ended, reach)
+		}
 	}
 	for i, f := range forecasters {
 		if told, known := l.foretell(f, then, reach); known {
@@ -156,6 +163,31 @@ func (w *Swings) take(came, told float64, tide int, keep float64) {
 	if came > 0 || told > 0 {
 		w.Ratio[tide][ratioBin(came/max(told, 1e-9))]++
 	}
+}
+
+// A burst is minutes of more than sudden times what was expected. One may be
+// chance, and to be ready for another is to keep a fleet of several times the load,
+// idle, for hours. So it is reckoned with from when it comes again, so soon.
+const (
+	sudden = 5
+	again  = 4 * time.Hour
+)
+
+// burst notes a minute of a burst. One brings more than was expected for as long as
+// is looked ahead: after that the forecast knows of it.
+func (w *Swings) burst(ended, reach int64) {
+	if ended-minute(w.Burst) > reach {
+		w.Earlier = w.Burst
+	}
+	w.Burst = time.Unix(60*ended, 0)
+}
+
+// furthest is how far swings go that are reckoned with.
+func (w *Swings) furthest() float64 {
+	if w.Earlier.IsZero() || w.Burst.Sub(w.Earlier) > again {
+		return sudden
+	}
+	return math.Inf(1)
 }
 
 // fewest minutes of errors say something of a forecaster, and one whose mean
@@ -249,12 +281,16 @@ func (l *Learned) outlook(s Saturation, now time.Time) outlook {
 
 // weigh takes the swings in the same tide, beside those in all of them with the
 // weight of half an hour, and a prior that fades within an hour: a standard
-// deviation of 15 %.
+// deviation of 15 %. It leaves out those of a burst that came once.
 func (o *outlook) weigh(w *Swings, tide int) {
 	const pooled = 30
 	prior := max(0, 30-w.Minutes/2)
 	share := pooled / max(pooled, w.Minutes)
+	furthest := w.furthest()
 	for i := range o.swings {
+		if binRatio[i] > furthest {
+			break
+		}
 		if prior > 0 {
 			x := float64(i-ratios/2) * ratioStep / .15
 			o.swings[i] = prior * math.Exp(-x*x/2) * ratioStep / .15 / math.Sqrt(2*math.Pi)

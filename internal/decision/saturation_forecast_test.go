@@ -93,3 +93,52 @@ func TestHowFarASwingGoes(t *testing.T) {
 		}
 	})
 }
+
+// A burst is reckoned with when another one has come within four hours. A minute
+// that was told too low, or hours of more, are none.
+func TestABurstThatCameOnceIsNoHabit(t *testing.T) {
+	const burst, length = 8, 5
+	for _, tt := range []struct {
+		story  string
+		times  float64
+		bursts []int // their first minutes
+		habit  bool
+	}{
+		{"once", burst, []int{180}, false},
+		{"twice within four hours", burst, []int{180, 410}, true},
+		{"twice, half a day apart", burst, []int{180, 900}, false},
+		{"twice, and again half a day later", burst, []int{180, 240, 960}, false},
+		{"swings", 3, []int{180, 240, 300}, false},
+	} {
+		demand := noisy(tt.bursts[len(tt.bursts)-1]+60, 1)
+		for _, at := range tt.bursts {
+			for m := at; m < at+length; m++ {
+				demand[m] *= tt.times
+			}
+		}
+		var last Learned
+		minutes(saturated(), demand, func(_ int, l *Learned) { last = *l })
+		if habit := math.IsInf(last.Swings.furthest(), 1); habit != tt.habit {
+			t.Errorf("%s: reckoned with %t, want %t", tt.story, habit, tt.habit)
+		}
+		seen := 0.0
+		o := last.outlook(saturated(), last.At)
+		for i, weight := range o.swings {
+			if binRatio[i] > sudden {
+				seen += weight
+			}
+		}
+		if tt.habit != (seen > 0) {
+			t.Errorf("%s: swings beyond %d weigh %.2f", tt.story, sudden, seen)
+		}
+	}
+	once := append(noisy(180, 1), noisy(60, 2)...)
+	for m := 180; m < len(once); m++ {
+		once[m] *= burst // for an hour
+	}
+	minutes(saturated(), once, func(m int, l *Learned) {
+		if !l.Swings.Earlier.IsZero() {
+			t.Fatalf("minute %d: one burst is taken for two", m)
+		}
+	})
+}

@@ -66,6 +66,40 @@ func TestAFirstRampIsFollowed(t *testing.T) {
 	}
 }
 
+// For a burst of five minutes that came once no fleet stands idle for hours. One
+// that comes again finds it ready.
+func TestABurstThatCameOnceIsLetGo(t *testing.T) {
+	bursts := []time.Duration{time.Hour, 105 * time.Minute, 150 * time.Minute}
+	shape := func(at time.Duration) float64 {
+		for _, burst := range bursts {
+			if at >= burst && at < burst+5*time.Minute {
+				return 1
+			}
+		}
+		return .125
+	}
+	s := slow(world(), 3)
+	s.Initial = 1
+	r := play(t, s, loadOn(&s.Engine, &Conversation, shape, 6, bursts[2]), saturation())
+	had := func(at time.Duration) (n int32) {
+		for _, m := range r.Moves {
+			if m.At < at {
+				n = m.To
+			}
+		}
+		return n
+	}
+	if n := had(bursts[0] + 10*time.Minute); n < 5 {
+		t.Errorf("%d replicas for a burst of six replicas' worth", n)
+	}
+	if n := had(bursts[1]); n > 3 {
+		t.Errorf("%d replicas 40 minutes after the only burst, for a load of one", n)
+	}
+	if n := had(bursts[2]); n < 5 {
+		t.Errorf("%d replicas when the burst comes for the third time", n)
+	}
+}
+
 func TestABurstIsOrderedForAtOnce(t *testing.T) {
 	s := world()
 	s.Initial = 2
