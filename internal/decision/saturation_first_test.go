@@ -37,7 +37,7 @@ func TestTheFirstLoadIsNoSwing(t *testing.T) {
 	for _, tt := range []struct {
 		idle  float64
 		wants bool
-	}{{0, false}, {.01, false}, {.2, true}} {
+	}{{0, false}, {.01, false}, {.5, true}} {
 		demand := slices.Concat(slices.Repeat([]float64{tt.idle}, 20), slices.Repeat([]float64{2}, 10))
 		var l Learned
 		minutes(s, demand, func(_ int, seen *Learned) { l = *seen })

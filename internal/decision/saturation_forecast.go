@@ -51,6 +51,8 @@ type Swings struct {
 	// Burst is the last minute of the newest burst, Earlier that of the one before;
 	// zero if there was none.
 	Burst, Earlier time.Time
+	// last is the newest minute's, if it was counted: it may have to be taken back.
+	last swing
 }
 
 func ratioBin(ratio float64) int {
@@ -136,11 +138,10 @@ func (l *Learned) check(s Saturation, ended int64) {
 	}
 	keep := math.Exp2(-1 / s.Tuning.Remember.Minutes())
 	if told, known := l.expect(then, reach); known {
-		l.Swings.take(came, told, l.tide(told, then), keep)
+		l.Swings.fade(keep)
 		// Not where the forecast alone fell.
-		if was, _ := l.foretell(forecasters[0], then, reach); came > sudden*max(was, told) {
-			l.Swings.burst(ended, reach)
-		}
+		was, _ := l.foretell(forecasters[0], then, reach)
+		l.Swings.see(swingOf(came, told, l.tide(told, then)), came > sudden*max(was, told), ended, reach)
 	}
 	for i, f := range forecasters {
 		if told, known := l.foretell(f, then, reach); known {
@@ -152,42 +153,60 @@ func (l *Learned) check(s Saturation, ended int64) {
 	}
 }
 
-// take counts a minute in, and keeps so much of those before.
-func (w *Swings) take(came, told float64, tide int, keep float64) {
+// swing is a minute's: its bin, and how much of it is left there.
+type swing struct {
+	tide, ratio int
+	weight      float32
+}
+
+func swingOf(came, told float64, tide int) swing {
+	if came <= 0 && told <= 0 {
+		return swing{}
+	}
+	return swing{tide, ratioBin(came / max(told, 1e-9)), 1}
+}
+
+// A burst is minutes of more than sudden times what was expected. One may be
+// chance, and to be ready for another is to keep a fleet of several times the load,
+// idle, for hours. So a burst counts if there was another one shortly before.
+const (
+	sudden  = 5
+	shortly = 4 * time.Hour
+)
+
+// see counts the minute in that has ended, unless it is of a burst that may be
+// chance, or stands before or after it and may have had a part of it. It is the same
+// burst for as long as is looked ahead: after that the forecast knows of it.
+func (w *Swings) see(s swing, burst bool, ended, reach int64) {
+	begins := burst && ended-minute(w.Burst) > reach
+	if begins {
+		w.Earlier = w.Burst
+	}
+	if burst {
+		w.Burst = time.Unix(60*ended, 0)
+	}
+	habit := !w.Earlier.IsZero() && w.Burst.Sub(w.Earlier) <= shortly
+	last := w.last
+	w.last = swing{}
+	switch {
+	case habit || ended-minute(w.Burst) > 1:
+		w.last = s
+		w.Ratio[s.tide][s.ratio] += s.weight
+	case begins:
+		left := &w.Ratio[last.tide][last.ratio]
+		*left = max(0, *left-last.weight)
+	}
+}
+
+// fade lets a minute pass, and keeps so much of those before.
+func (w *Swings) fade(keep float64) {
 	w.Minutes = w.Minutes*keep + 1
+	w.last.weight *= float32(keep)
 	for t := range w.Ratio {
 		for i := range w.Ratio[t] {
 			w.Ratio[t][i] *= float32(keep)
 		}
 	}
-	if came > 0 || told > 0 {
-		w.Ratio[tide][ratioBin(came/max(told, 1e-9))]++
-	}
-}
-
-// A burst is minutes of more than sudden times what was expected. One may be
-// chance, and to be ready for another is to keep a fleet of several times the load,
-// idle, for hours. So it is reckoned with from when it comes again, so soon.
-const (
-	sudden = 5
-	again  = 4 * time.Hour
-)
-
-// burst notes a minute of a burst. One brings more than was expected for as long as
-// is looked ahead: after that the forecast knows of it.
-func (w *Swings) burst(ended, reach int64) {
-	if ended-minute(w.Burst) > reach {
-		w.Earlier = w.Burst
-	}
-	w.Burst = time.Unix(60*ended, 0)
-}
-
-// furthest is how far swings go that are reckoned with.
-func (w *Swings) furthest() float64 {
-	if w.Earlier.IsZero() || w.Burst.Sub(w.Earlier) > again {
-		return sudden
-	}
-	return math.Inf(1)
 }
 
 // fewest minutes of errors say something of a forecaster, and one whose mean
@@ -281,16 +300,12 @@ func (l *Learned) outlook(s Saturation, now time.Time) outlook {
 
 // weigh takes the swings in the same tide, beside those in all of them with the
 // weight of half an hour, and a prior that fades within an hour: a standard
-// deviation of 15 %. It leaves out those of a burst that came once.
+// deviation of 15 %.
 func (o *outlook) weigh(w *Swings, tide int) {
 	const pooled = 30
 	prior := max(0, 30-w.Minutes/2)
 	share := pooled / max(pooled, w.Minutes)
-	furthest := w.furthest()
 	for i := range o.swings {
-		if binRatio[i] > furthest {
-			break
-		}
 		if prior > 0 {
 			x := float64(i-ratios/2) * ratioStep / .15
 			o.swings[i] = prior * math.Exp(-x*x/2) * ratioStep / .15 / math.Sqrt(2*math.Pi)
