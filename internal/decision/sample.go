@@ -34,10 +34,10 @@ type Sample struct {
 	// most 200.
 	Names []string
 
-	// Of a pod some twenty samples are kept, of 10 000 pods 200 000, which differ
-	// in nothing but their values. So a sample is its values, which the collector
-	// of garbage needn't look into, and a layout that a pod's samples share: 250
-	// bytes instead of 1 000 where twelve families are read.
+	// Of a guarded pod some fifteen samples of twelve families are kept, which differ
+	// in nothing but their values. So a sample is its values, which the collector of
+	// garbage needn't look into, and a layout that a pod's samples share: 42 MB for
+	// 10 000 pods where families by themselves took 124.
 	layout *layout
 	values []float64
 }
