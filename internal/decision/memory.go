@@ -77,7 +77,9 @@ func Recall(memory []byte, now time.Time) (*Mind, error) {
 		return nil, errors.New(c.wrong)
 	case len(c.data) > 0:
 		return nil, fmt.Errorf("it has %d bytes too many", len(c.data))
-	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Pace)) || l.Enough.After(l.At) || l.Calm.After(l.At) || l.Peaked.After(l.At) || l.Swings.Burst.After(l.At) || l.Swings.Earlier.After(l.Swings.Burst) ||
+	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Pace)) ||
+		l.Enough.After(l.At) || l.Calm.After(l.At) || l.Peaked.After(l.At) ||
+		l.Swings.Burst.After(l.At) || l.Swings.Earlier.After(l.Swings.Burst) ||
 		m.seen.After(now.Add(Pace)) || m.watched.After(m.seen) || m.lowered.After(m.seen):
 		return nil, errors.New("its times make no sense, or lie ahead of this clock")
 	}
