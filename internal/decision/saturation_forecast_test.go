@@ -125,7 +125,7 @@ func TestABurstThatCameOnceIsNoHabit(t *testing.T) {
 				beyond += weight
 			}
 		}
-		if tt.habit != (beyond > .5) {
+		if tt.habit != (beyond > .2) {
 			t.Errorf("%s: swings beyond twice what is expected weigh %.2f", tt.story, beyond)
 		}
 	}
