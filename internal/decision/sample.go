@@ -45,17 +45,15 @@ type Sample struct {
 // layout says what a sample's values are.
 type layout []column
 
-// column is a family but for its values: its total, or a histogram's sum and
-// cumulative counts.
+// column is a family but for its values, which stand from at on: its total, or a
+// histogram's sum and cumulative counts.
 type column struct {
 	name    string
 	kind    Kind
 	engines int
 	le      []float64
+	at      int
 }
-
-// width is how many values it has.
-func (c *column) width() int { return 1 + len(c.le) }
 
 // Family is one metric family of one page, its series merged over the engines
 // of that pod: one engine a data-parallel rank, all in one process.
@@ -133,8 +131,10 @@ func roomFor(n int) *Sample {
 
 func layoutOf(families []Family) *layout {
 	l := make(layout, len(families))
+	at := 0
 	for i, f := range families {
-		l[i] = column{name: f.Name, kind: f.Kind, engines: f.Engines, le: slices.Clone(f.Buckets.Le)}
+		l[i] = column{f.Name, f.Kind, f.Engines, slices.Clone(f.Buckets.Le), at}
+		at += 1 + len(f.Buckets.Le)
 	}
 	return &l
 }
@@ -157,13 +157,11 @@ func (l *layout) fits(families []Family) bool {
 // Family finds the family of that exact name. Its buckets are the sample's own,
 // not to be changed.
 func (s *Sample) Family(name string) (Family, bool) {
-	at := 0
-	for i := range s.layout.columns() {
-		c := &(*s.layout)[i]
-		if c.name == name {
-			return c.family(s.values[at : at+c.width()]), true
+	columns := s.layout.columns()
+	for i := range columns {
+		if columns[i].name == name {
+			return columns[i].family(s.values), true
 		}
-		at += c.width()
 	}
 	return Family{}, false
 }
@@ -172,10 +170,8 @@ func (s *Sample) Family(name string) (Family, bool) {
 // given.
 func (s *Sample) Families() []Family {
 	all := make([]Family, 0, s.Len())
-	at := 0
 	for _, c := range s.layout.columns() {
-		all = append(all, c.family(s.values[at:at+c.width()]))
-		at += c.width()
+		all = append(all, c.family(s.values))
 	}
 	return all
 }
@@ -183,12 +179,14 @@ func (s *Sample) Families() []Family {
 // Len is how many families were found on the page.
 func (s *Sample) Len() int { return len(s.layout.columns()) }
 
+// family is the column with a sample's values.
 func (c *column) family(values []float64) Family {
 	f := Family{Name: c.name, Kind: c.kind, Engines: c.engines}
-	if c.kind == Histogram {
-		f.Buckets = Buckets{Le: c.le, Cumulative: values[1:len(values):len(values)], Sum: values[0]}
-	} else {
-		f.Sum = values[0]
+	if c.kind != Histogram {
+		f.Sum = values[c.at]
+		return f
 	}
+	from, to := c.at+1, c.at+1+len(c.le)
+	f.Buckets = Buckets{Le: c.le, Cumulative: values[from:to:to], Sum: values[c.at]}
 	return f
 }

@@ -255,12 +255,10 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 		}
 		out.learn(name, t)
 		if n < d.sel.asked {
-			f := decision.Family{Name: name, Kind: d.kinds[n], Engines: len(t.engines)}
+			f := decision.Family{Name: name, Kind: d.kinds[n], Sum: t.sum, Engines: len(t.engines)}
 			if f.Kind == decision.Histogram {
 				t.cut(d.sel.limits[n])
 				f.Buckets = decision.Buckets{Le: t.le, Cumulative: t.cumulative, Sum: t.hist}
-			} else {
-				f.Sum = t.sum
 			}
 			d.found = append(d.found, f)
 		}
