@@ -85,6 +85,12 @@ type Replica struct {
 	History History
 	// Failure says in words why the newest scrape failed, "" if it didn't.
 	Failure string
+	// TimedOut is when the newest scrape timed out after the pod had accepted the
+	// connection; zero if it ended in any other way.
+	TimedOut time.Time
+	// Frozen is set while the engine runs requests without finishing a step, and
+	// FrozenDemand beside it if requests wait there or were refused since it froze.
+	Frozen, FrozenDemand bool
 	// Asleep is set while the engine says that it sleeps: it takes no requests
 	// until somebody wakes it.
 	Asleep bool
