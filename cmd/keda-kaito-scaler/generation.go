@@ -118,7 +118,7 @@ func (p *program) populate(ctx context.Context, mgr manager.Manager, version str
 		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: p.options.workingNamespace,
 	}
 	err = mgr.Add(everywhere(func(ctx context.Context) error {
-		return p.judges.Keep(ctx, learned, mgr.Elected())
+		return p.judges.Keep(ctx, learned, func() bool { return closed(mgr.Elected()) })
 	}))
 	if err != nil {
 		return fmt.Errorf("add what was learned to the manager: %w", err)
@@ -132,6 +132,15 @@ func (p *program) populate(ctx context.Context, mgr manager.Manager, version str
 		return fmt.Errorf("add to the manager: %w", err)
 	}
 	return nil
+}
+
+func closed(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *program) newManager(version string) (manager.Manager, error) {

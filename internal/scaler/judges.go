@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -32,6 +33,9 @@ type Judges struct {
 	// said is the archive's newest error, took whether anything was taken over.
 	said string
 	took bool
+
+	// beat is the end of the newest turn.
+	beat heartbeat
 }
 
 // charge is what one mind judges. Other promises are learned anew: which answers
@@ -105,21 +109,51 @@ const turn = decision.Pace / turns
 
 // Run judges until ctx is done.
 func (j *Judges) Run(ctx context.Context) error {
+	everyTurn(ctx, &j.beat, func(now time.Time, last, this int64) {
+		if j.started() {
+			j.judge(now, last, this)
+		}
+	})
+	return nil
+}
+
+// OnTime tells whether the evaluation loop keeps its pace: false once Run has not
+// finished a turn of a quarter of a second for 45 s, after which its verdicts are
+// too old to be answered with. Before Run it is true: nothing is late yet.
+func (j *Judges) OnTime() bool { return j.beat.within(lateAfter) }
+
+// lateAfter is when a loop is too late to be alive. decision.Mind answers with a
+// hold from then on.
+const lateAfter = 3 * decision.Pace
+
+// heartbeat is when a loop was last seen at work. Its clock doesn't jump.
+type heartbeat struct{ at atomic.Pointer[time.Time] }
+
+func (h *heartbeat) set(now time.Time) { h.at.Store(&now) }
+
+// within tells whether a heartbeat is not older than d, or there was none yet.
+func (h *heartbeat) within(d time.Duration) bool {
+	at := h.at.Load()
+	return at == nil || time.Since(*at) <= d
+}
+
+// everyTurn calls do at each turn until ctx is done, with the turns after last
+// and not after this being due.
+func everyTurn(ctx context.Context, beat *heartbeat, do func(now time.Time, last, this int64)) {
 	last := turnAt(time.Now())
 	for {
 		now := time.Now()
+		beat.set(now)
 		timer := time.NewTimer(now.Truncate(turn).Add(turn).Sub(now))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return nil
+			return
 		case <-timer.C:
 		}
 		now = time.Now()
 		this := turnAt(now)
-		if j.started() {
-			j.judge(now, last, this)
-		}
+		do(now, last, this)
 		last = this
 	}
 }

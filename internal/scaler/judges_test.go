@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,6 +209,71 @@ func TestNobodyIsJudgedBeforeItWasRead(t *testing.T) {
 	})
 }
 
+// A loop that hangs is noticed, and so is one that goes on.
+func TestALateLoopIsNotOnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := make(chan struct{})
+		var hung atomic.Bool
+		j := NewJudges(&loaded{}, func() bool {
+			if hung.Load() {
+				<-hangs
+			}
+			return true
+		}, logr.Discard())
+		time.Sleep(time.Hour) // while the program waits for its APIs
+		if !j.OnTime() {
+			t.Error("late before it began")
+		}
+		var running sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
+		running.Go(func() { _ = j.Run(ctx) })
+		time.Sleep(time.Hour)
+		if !j.OnTime() {
+			t.Error("late while it runs")
+		}
+		hung.Store(true)
+		time.Sleep(40 * time.Second)
+		if !j.OnTime() {
+			t.Error("late while its verdicts are still answered with")
+		}
+		time.Sleep(10 * time.Second)
+		if j.OnTime() {
+			t.Error("on time after hanging for 50 s")
+		}
+		hung.Store(false)
+		close(hangs)
+		time.Sleep(time.Second)
+		if !j.OnTime() {
+			t.Error("late after going on")
+		}
+		stop()
+		running.Wait()
+	})
+}
+
+// Who no longer leads when a write is due doesn't write, the last one included.
+func TestOnlyWhoLeadsNowWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
+		kept := &shelf{}
+		var leads atomic.Bool
+		leads.Store(true)
+		j := NewJudges(l, ready, logr.Discard())
+		j.Ask(phi4, []policy.Trigger{saturating})
+		ctx, stop := context.WithCancel(t.Context())
+		var keeping sync.WaitGroup
+		keeping.Go(func() { _ = j.Keep(ctx, kept, leads.Load) })
+		at(t, j, 6*time.Minute)
+		leads.Store(false)
+		time.Sleep(20 * time.Minute)
+		stop()
+		keeping.Wait()
+		if kept.saves != 1 {
+			t.Errorf("written %d times, want once, before the Lease was lost", kept.saves)
+		}
+	})
+}
+
 func TestWhatWasLearnedForOthersIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0"}, rps: 3}
@@ -243,15 +309,13 @@ func TestWhatIsLearnedOutlivesTheLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
 		kept := &shelf{entries: map[string][]byte{"default.gone_00000000": {1, 2, 3}}}
-		leads := make(chan struct{})
-		close(leads)
 		began := time.Now()
 
 		leader := NewJudges(l, ready, logr.Discard())
 		leader.Ask(phi4, []policy.Trigger{saturating})
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
-		keeping.Go(func() { _ = leader.Keep(ctx, kept, leads) })
+		keeping.Go(func() { _ = leader.Keep(ctx, kept, ready) })
 		at(t, leader, 12*time.Minute)
 		if kept.saves != 2 {
 			t.Errorf("written %d times in 12 minutes", kept.saves)
@@ -267,7 +331,7 @@ func TestWhatIsLearnedOutlivesTheLeader(t *testing.T) {
 		next := NewJudges(l, ready, log)
 		next.Ask(phi4, []policy.Trigger{saturating})
 		ctx, stop = context.WithCancel(t.Context())
-		keeping.Go(func() { _ = next.Keep(ctx, kept, make(chan struct{})) })
+		keeping.Go(func() { _ = next.Keep(ctx, kept, func() bool { return false }) })
 		synctest.Wait()
 		if since := learnsSince(next); since.Sub(began) > 30*time.Second {
 			t.Errorf("it has known the fleet since %v", since.Sub(began))
@@ -290,14 +354,12 @@ func TestAnArchiveThatIsAwayIsNotWrittenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0"}, rps: 5}
 		kept := &shelf{broken: errors.New("no route to host")}
-		leads := make(chan struct{})
-		close(leads)
 		var said []string
 		j := NewJudges(l, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
 		j.Ask(phi4, []policy.Trigger{saturating})
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
-		keeping.Go(func() { _ = j.Keep(ctx, kept, leads) })
+		keeping.Go(func() { _ = j.Keep(ctx, kept, ready) })
 		at(t, j, 10*time.Minute)
 		if kept.saves > 0 || len(said) != 1 {
 			t.Errorf("written %d times, log %q", kept.saves, said)

@@ -29,8 +29,9 @@ const (
 // Keep takes over what the archive has, and keeps it in line with what is
 // learned: who leads writes, every so often and in the end, and the others take
 // over what the leader knows, so that all of them answer alike. Nobody writes
-// who hasn't read what is there. It ends with ctx.
-func (j *Judges) Keep(ctx context.Context, archive Archive, leads <-chan struct{}) error {
+// who hasn't read what is there, or doesn't lead when the write is due. It ends
+// with ctx.
+func (j *Judges) Keep(ctx context.Context, archive Archive, leads func() bool) error {
 	read := j.read(ctx, archive)
 	for {
 		wait := keepEvery
@@ -41,7 +42,7 @@ func (j *Judges) Keep(ctx context.Context, archive Archive, leads <-chan struct{
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			if read && over(leads) {
+			if read && leads() {
 				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), atTheEnd)
 				defer cancel()
 				j.write(last, archive)
@@ -49,20 +50,11 @@ func (j *Judges) Keep(ctx context.Context, archive Archive, leads <-chan struct{
 			return nil
 		case <-timer.C:
 		}
-		if read && over(leads) {
+		if read && leads() {
 			j.write(ctx, archive)
 		} else if j.read(ctx, archive) {
 			read = true
 		}
-	}
-}
-
-func over(done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	default:
-		return false
 	}
 }
 
