@@ -63,7 +63,7 @@ func TestReadAnInferenceSet(t *testing.T) {
 	}
 }
 
-func TestNodesPerReplicaAreAnyWorkspacesThatKnows(t *testing.T) {
+func TestNodesPerReplicaAreTheLargestWorkspaces(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from workspaces
@@ -73,6 +73,7 @@ func TestNodesPerReplicaAreAnyWorkspacesThatKnows(t *testing.T) {
 		{"KAITO hasn't worked it out", workspaces{workspace("a"), workspace("b", nodes(0))}, 0},
 		{"one knows", workspaces{workspace("a"), workspace("b", nodes(0)), workspace("c", nodes(2))}, 2},
 		{"all know", workspaces{workspace("a", nodes(3)), workspace("b", nodes(3))}, 3},
+		{"replicas of two sizes", workspaces{workspace("b", nodes(1)), workspace("c", nodes(4)), workspace("a", nodes(2))}, 4},
 		{"nonsense", workspaces{workspace("a", nodes(-1)), workspace("b", set("two", "status", "targetNodeCount"))}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

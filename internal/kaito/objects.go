@@ -59,22 +59,30 @@ func ReadInferenceSet(u *unstructured.Unstructured) InferenceSet {
 	return is
 }
 
-// NodesPerReplica is the status.targetNodeCount of any of an InferenceSet's
-// Workspaces, 0 until KAITO has worked it out.
+// NodesPerReplica is the largest status.targetNodeCount among an InferenceSet's
+// Workspaces, 0 until KAITO has worked one out. They differ while the
+// InferenceSet changes from one size to another.
 func NodesPerReplica(workspaces []unstructured.Unstructured) int32 {
 	n, _ := Sized(workspaces)
 	return n
 }
 
-// Sized is that number and the Workspace that tells it, nil if none does.
+// Sized is that number and the Workspace that tells it, nil if none does. Of
+// several it is the first by name: a cache lists them in any order.
 func Sized(workspaces []unstructured.Unstructured) (int32, *unstructured.Unstructured) {
+	var largest int64
+	var of *unstructured.Unstructured
 	for i := range workspaces {
-		n, found, err := unstructured.NestedInt64(workspaces[i].Object, "status", "targetNodeCount")
-		if found && err == nil && n > 0 {
-			return whole(n), &workspaces[i]
+		w := &workspaces[i]
+		n, found, err := unstructured.NestedInt64(w.Object, "status", "targetNodeCount")
+		if !found || err != nil || n <= 0 || n < largest {
+			continue
+		}
+		if n > largest || w.GetName() < of.GetName() {
+			largest, of = n, w
 		}
 	}
-	return 0, nil
+	return whole(largest), of
 }
 
 // whole is n within int32, for numbers of things: schemas have int32, and an

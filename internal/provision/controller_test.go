@@ -162,6 +162,28 @@ func TestWhatNodeCountLimitAllowsIsAnEventOfItsOwn(t *testing.T) {
 	w.wantEvents() // the one before has told
 }
 
+// An update of the InferenceSet from one node to two leaves Workspaces of both
+// kinds for a while: the larger ones must fit too, whatever the cache's order.
+func TestTheLargestReplicaDecidesWhatNodeCountLimitAllows(t *testing.T) {
+	sized := func(name string, nodes int64) *unstructured.Unstructured {
+		w := kaito.Object("v1beta1", kaito.KindWorkspace)
+		w.SetNamespace("default")
+		w.SetName(name)
+		w.SetLabels(map[string]string{kaito.CreatedBy: "phi-4"})
+		w.Object["status"] = map[string]any{"targetNodeCount": nodes}
+		return w
+	}
+	w := newWorld(t, inferenceSet("max-replicas", "20"), sized("a", 1), sized("b", 2), sized("c", 2), sized("d", 0))
+	for range 4 {
+		w.reconcile()
+	}
+	w.wantWrites("apply phi-4")
+	w.wantEvents("Normal ScaledObjectCreated: scaling between 1 and 5 replicas", "Warning ScalingCapped")
+	if diff := cmp.Diff([]string{"default/b"}, w.recorder.related); diff != "" {
+		t.Errorf("the limit is told of (-want +got):\n%s", diff)
+	}
+}
+
 func TestARefusalLeavesEverythingAsItIsAndIsToldOnce(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

@@ -1,8 +1,10 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -138,7 +140,8 @@ type rival struct {
 
 func (r rival) String() string { return fmt.Sprintf("%s %q", r.kind, r.object.GetName()) }
 
-// rivals are those of an InferenceSet. They stay.
+// rivals are those of an InferenceSet, ScaledObjects first, by name: a cache
+// lists them in any order, and another order is no news. They stay.
 func (c *Controller) rivals(ctx context.Context, is kaito.InferenceSet) ([]rival, error) {
 	var found []rival
 	var scaledObjects kedav1alpha1.ScaledObjectList
@@ -160,6 +163,9 @@ func (c *Controller) rivals(ctx context.Context, is kaito.InferenceSet) ([]rival
 	for i := range autoscalers.Items {
 		found = append(found, rival{kindAutoscaler, &autoscalers.Items[i]})
 	}
+	slices.SortFunc(found, func(a, b rival) int {
+		return cmp.Or(-cmp.Compare(a.kind, b.kind), cmp.Compare(a.object.GetName(), b.object.GetName()))
+	})
 	return found, nil
 }
 

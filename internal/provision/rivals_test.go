@@ -78,6 +78,20 @@ func TestAutoscalingThatComesLaterTakesOver(t *testing.T) {
 	w.wantEvents("Normal ScaledObjectCreated")
 }
 
+// The cache lists in no order, and a look at the same is no news.
+func TestAConflictWithSeveralIsToldOnceWhateverTheOrder(t *testing.T) {
+	w := newWorld(t, inferenceSet(),
+		foreign("a", "kaito.sh/v1beta1", "InferenceSet", "phi-4"), foreign("b", "kaito.sh/v1alpha1", "InferenceSet", "phi-4"),
+		autoscaler("y", "kaito.sh/v1beta1", "InferenceSet", "phi-4", ""), autoscaler("x", "kaito.sh/v1beta1", "InferenceSet", "phi-4", ""))
+	for range 4 {
+		w.reconcile()
+	}
+	w.wantEvents(`Warning AutoscalingConflict: ScaledObject "a" and ScaledObject "b" and HorizontalPodAutoscaler "x" and HorizontalPodAutoscaler "y", which`)
+	if diff := cmp.Diff([]string{"default/a"}, w.recorder.related); diff != "" {
+		t.Errorf("the event is related to (-want +got):\n%s", diff)
+	}
+}
+
 func TestUnrelatedAutoscalingIsNoConflict(t *testing.T) {
 	elsewhere := foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4")
 	elsewhere.Namespace = "team-b"

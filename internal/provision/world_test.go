@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -72,6 +74,8 @@ type world struct {
 	// refusal answers every write and failure every read of ScaledObjects,
 	// unless nil.
 	refusal, failure error
+	// lists counts the Controller's lists.
+	lists int
 }
 
 // indexed takes indexes as a manager's cache does.
@@ -132,6 +136,21 @@ func (w *world) watching() interceptor.Funcs {
 			}
 			return c.Get(ctx, key, obj, opts...)
 		},
+		// A cache lists in the order of a map. Here every second list is reversed.
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if err := c.List(ctx, list, opts...); err != nil {
+				return err
+			}
+			if w.lists++; w.lists%listsPerLook < listsPerLook/2 {
+				return nil
+			}
+			items, err := meta.ExtractList(list)
+			if err != nil {
+				return err
+			}
+			slices.Reverse(items)
+			return meta.SetList(list, items)
+		},
 		Apply: func(ctx context.Context, c client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
 			if err := note("apply", obj); err != nil {
 				return err
@@ -166,6 +185,9 @@ func (w *world) watching() interceptor.Funcs {
 		},
 	}
 }
+
+// listsPerLook is twice the lists of one reconcile.
+const listsPerLook = 6
 
 var phi4 = types.NamespacedName{Namespace: "default", Name: "phi-4"}
 
