@@ -215,6 +215,9 @@ func (t *transition) report(ctx context.Context, message string, err error) {
 		t.last = ""
 		return
 	}
+	if ctx.Err() != nil {
+		return // we were told to stop
+	}
 	t.say(err.Error(), func() { log.FromContext(ctx).Error(err, message) })
 }
 

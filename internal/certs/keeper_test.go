@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	"google.golang.org/grpc"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
@@ -134,6 +136,21 @@ func TestKeeperSaysThatAnImmutableSecretHasToGo(t *testing.T) {
 	_, err := k.keep(t.Context())
 	if err == nil || !strings.Contains(err.Error(), ServerSecret) || !strings.Contains(err.Error(), "delete it") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// It isn't trouble that a process was told to stop in the middle of something.
+func TestAStopInTheMiddleOfAWriteIsNoTrouble(t *testing.T) {
+	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{
+		Get: func(ctx context.Context, _ client.WithWatch, _ client.ObjectKey, _ client.Object, _ ...client.GetOption) error {
+			return ctx.Err()
+		},
+	})
+	var lines []string
+	ctx, stop := context.WithCancel(log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{})))
+	stop()
+	if _, err := k.Reconcile(ctx, theOne); err != nil || len(lines) > 0 {
+		t.Errorf("error %v, logged %q", err, lines)
 	}
 }
 

@@ -138,6 +138,9 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{RequeueAfter: trustInterval}, nil
 	}
 	did, err := c.look(ctx, req.NamespacedName)
+	if err != nil && ctx.Err() != nil {
+		return reconcile.Result{}, nil // we were told to stop: the next leader looks
+	}
 	if err != nil {
 		did = failed
 	}

@@ -1,10 +1,13 @@
 package provision
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -14,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
@@ -455,6 +459,53 @@ func TestAWriteThatFailsIsToldAndTriedAgain(t *testing.T) {
 	w.refusal = nil
 	w.reconcile()
 	w.wantEvents("Normal ScaledObjectCreated")
+}
+
+// A process that is told to stop, or loses its Lease, in the middle of a write:
+// the next leader does it, and nobody has failed.
+func TestAStopInTheMiddleOfAWriteIsNoFailure(t *testing.T) {
+	for name, begin := range map[string]func(w *world){
+		"a write": func(w *world) {
+			w.refusal = fmt.Errorf("client rate limiter Wait returned an error: %w", context.Canceled)
+		},
+		"a read": func(w *world) { w.failure = context.Canceled },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, inferenceSet())
+			begin(w)
+			var lines []string
+			ctx, stop := context.WithCancel(log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{})))
+			stop()
+			if result, err := w.controller.Reconcile(ctx, reconcile.Request{NamespacedName: phi4}); err != nil || result != (reconcile.Result{}) {
+				t.Errorf("got %+v, %v: the controller would log and count it", result, err)
+			}
+			w.wantEvents()
+			w.wantState("")
+			if len(lines) > 0 {
+				t.Errorf("logged %q", lines)
+			}
+			families, err := w.metrics.Gather()
+			if err != nil || len(families) > 0 {
+				t.Errorf("counted: %v, %v", families, err)
+			}
+		})
+	}
+}
+
+// Annotations have 256 kB, and there may be thousands of InferenceSets: what was
+// told of each is remembered in a few bytes.
+func TestWhatWasToldIsRememberedInAFewBytes(t *testing.T) {
+	l := newLedger()
+	long := strings.Repeat("x", 1<<18)
+	if !l.news(phi4, long+"a") || l.news(phi4, long+"a") || !l.news(phi4, long+"b") {
+		t.Error("a long text isn't told once, or another one isn't news")
+	}
+	if !l.note(phi4, "AnnotationNoted", long, true) || l.note(phi4, "AnnotationNoted", long, true) || !l.note(phi4, "AnnotationNoted", long+"b", true) {
+		t.Error("a long note isn't told once, or another one isn't news")
+	}
+	if n := len(fmt.Sprintf("%v", *l.entries[phi4])); n > 500 {
+		t.Errorf("%d bytes are remembered of one InferenceSet", n)
+	}
 }
 
 func TestANamespaceThatEndsIsNoFailure(t *testing.T) {

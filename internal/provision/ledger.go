@@ -1,13 +1,15 @@
 package provision
 
 import (
+	"crypto/sha256"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
 )
 
 // ledger remembers what each InferenceSet's owner was told last, so that an
-// event and a log line come once for each transition.
+// event and a log line come once for each transition. It holds some 300 bytes for
+// each InferenceSet that asks for scaling, until it is deleted or asks no more.
 type ledger struct {
 	// mu guards entries.
 	mu      sync.Mutex
@@ -19,9 +21,20 @@ type entry struct {
 	// state is one of states, "" for none.
 	state string
 	// said is the last thing said of the ScaledObject.
-	said string
+	said digest
 	// notes is what was said beside it, by the event's reason.
-	notes map[string]string
+	notes map[string]digest
+}
+
+// digest stands for a text, which may be as long as annotations are: 256 kB. The
+// zero value is that of no text.
+type digest [sha256.Size]byte
+
+func digestOf(text string) digest {
+	if text == "" {
+		return digest{}
+	}
+	return sha256.Sum256([]byte(text))
 }
 
 func newLedger() *ledger { return &ledger{entries: map[types.NamespacedName]*entry{}} }
@@ -30,7 +43,7 @@ func newLedger() *ledger { return &ledger{entries: map[types.NamespacedName]*ent
 func (l *ledger) entry(key types.NamespacedName) *entry {
 	e := l.entries[key]
 	if e == nil {
-		e = &entry{notes: map[string]string{}}
+		e = &entry{notes: map[string]digest{}}
 		l.entries[key] = e
 	}
 	return e
@@ -45,7 +58,7 @@ func (l *ledger) enter(key types.NamespacedName, state string) (before, after st
 	}
 	e := l.entry(key)
 	before, e.state = e.state, state
-	if state == "" && e.said == "" {
+	if state == "" && e.said == (digest{}) {
 		delete(l.entries, key)
 	}
 	return before, state
@@ -55,11 +68,11 @@ func (l *ledger) enter(key types.NamespacedName, state string) (before, after st
 func (l *ledger) news(key types.NamespacedName, said string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.entry(key)
-	if e.said == said {
+	e, now := l.entry(key), digestOf(said)
+	if e.said == now {
 		return false
 	}
-	e.said = said
+	e.said = now
 	return true
 }
 
@@ -71,8 +84,9 @@ func (l *ledger) note(key types.NamespacedName, reason, note string, written boo
 	defer l.mu.Unlock()
 	e := l.entry(key)
 	before, known := e.notes[reason]
-	e.notes[reason] = note
-	return note != "" && note != before && (known || written)
+	now := digestOf(note)
+	e.notes[reason] = now
+	return note != "" && now != before && (known || written)
 }
 
 // clear forgets what was said.
@@ -80,6 +94,6 @@ func (l *ledger) clear(key types.NamespacedName) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e := l.entries[key]; e != nil {
-		e.said, e.notes = "", map[string]string{}
+		e.said, e.notes = digest{}, map[string]digest{}
 	}
 }

@@ -106,6 +106,8 @@ func (c *Controller) written(ctx context.Context, u *unstructured.Unstructured, 
 		return did, nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return waiting, nil
+	case ctx.Err() != nil:
+		return failed, err // what failed is that we were told to stop
 	case apierrors.IsConflict(err):
 		log.FromContext(ctx).V(1).Info("the ScaledObject has changed meanwhile, looking again", "error", err.Error())
 		return stale, nil
