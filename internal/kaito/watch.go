@@ -113,20 +113,27 @@ func (p primer) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	p.forgetBut(there)
+	for _, key := range p.others(there) {
+		if _, err := p.Reconcile(ctx, reconcile.Request{NamespacedName: key}); err != nil {
+			return err
+		}
+	}
 	p.primed.Store(true)
 	return nil
 }
 
-// forgetBut forgets the fleets that are gone since the last manager's time.
-func (w *Watcher) forgetBut(there map[types.NamespacedName]bool) {
+// others are the fleets that are known beside these. Some are gone since the last
+// manager's time, some are newer than the list: a look at each tells.
+func (w *Watcher) others(there map[types.NamespacedName]bool) []types.NamespacedName {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	var others []types.NamespacedName
 	for key := range w.served {
 		if !there[key] {
-			w.forget(key)
+			others = append(others, key)
 		}
 	}
+	return others
 }
 
 // Primed tells whether every InferenceSet of the start has been looked at.

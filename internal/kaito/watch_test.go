@@ -258,6 +258,18 @@ func TestAProcessIsPrimedOnceItHasLookedAtEveryInferenceSet(t *testing.T) {
 	}
 }
 
+// The controller works beside the first look, and knows what is newer than that.
+func TestAnInferenceSetThatComesDuringTheFirstLookIsRead(t *testing.T) {
+	s := tell(t)
+	s.meanwhile = func() { s.becomes(inferenceSet(asking("")), workspace("a"), pod("a", 0, ready)) }
+	if err := (primer{s.watcher}).Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.wantReplicas("a-0 serving")
+	s.becomes(pod("a", 0, notReady))
+	s.wantReplicas("a-0 serving")
+}
+
 // KAITO was upgraded: another manager reads its API in another version, and what
 // has been seen of the pods counts on.
 func TestAWatcherOutlivesItsManagers(t *testing.T) {

@@ -76,6 +76,8 @@ type story struct {
 	watcher view
 	// broken is the kind that the cache can't be asked for, "" for none.
 	broken string
+	// meanwhile happens once, after InferenceSets were next listed; nil for nothing.
+	meanwhile func()
 }
 
 func tell(t *testing.T, objects ...client.Object) *story {
@@ -100,7 +102,13 @@ func tell(t *testing.T, objects ...client.Object) *story {
 			if s.broken != "" && strings.Contains(fmt.Sprintf("%T %s", list, list.GetObjectKind().GroupVersionKind().Kind), s.broken) {
 				return errBroken
 			}
-			return c.List(ctx, list, opts...)
+			err := c.List(ctx, list, opts...)
+			if list.GetObjectKind().GroupVersionKind().Kind == KindInferenceSet+"List" && s.meanwhile != nil {
+				now := s.meanwhile
+				s.meanwhile = nil
+				now()
+			}
+			return err
 		},
 	})}
 	if err := Index(t.Context(), b, "v1beta1"); err != nil {
