@@ -2,6 +2,8 @@ package scaler
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -13,23 +15,28 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // Metrics are the service's own: the newest verdict on each InferenceSet that
 // KEDA asks about, and the calls. Its zero value and nil count nothing.
 //
 // Verdicts are collected from memory, so the series of an InferenceSet end with
-// it. Their labels are the InferenceSet's and the metric's names.
+// it, and those of a trigger with that. Their labels are the InferenceSet's and
+// the metric's names, and a digest where triggers share the metric.
 type Metrics struct {
 	// fleets knows which InferenceSets are still there.
 	fleets Fleets
 
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	limits   *prometheus.CounterVec
 
-	// mu guards last and pruned.
-	mu     sync.Mutex
-	last   map[Subject]answered
+	// mu guards last and size.
+	mu   sync.Mutex
+	last map[types.NamespacedName]map[Subject]answered
+	// size is the number of subjects in last.
+	size   int
 	pruned time.Time
 }
 
@@ -43,6 +50,9 @@ const (
 	// maxSubjects bounds the series, at some 20 for each: ten times the
 	// InferenceSets of a large cluster.
 	maxSubjects = 20_000
+	// maxTriggers bounds those of one InferenceSet, so that no owner's triggers
+	// take the series of another's.
+	maxTriggers = 16
 	// superseded is when a subject is dropped while others of its InferenceSet
 	// are asked for: the metric or the threshold was changed. KEDA asks every
 	// 15 s.
@@ -62,10 +72,32 @@ func NewMetrics(registry prometheus.Registerer, fleets Fleets) *Metrics {
 			Help:    "How long KEDA's calls took to answer, by method.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2},
 		}, []string{"method"}),
-		last: map[Subject]answered{},
+		limits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "keda_kaito_scaler_over_limit_total",
+			Help: "What didn't fit a limit of the scaler's memory and was left out, by limit.",
+		}, []string{"limit"}),
+		last: map[types.NamespacedName]map[Subject]answered{},
 	}
-	registry.MustRegister(m.requests, m.duration, m)
+	for _, limit := range []string{limitSeries, limitEstimators, limitLearned, limitEvents} {
+		m.limits.WithLabelValues(limit)
+	}
+	registry.MustRegister(m.requests, m.duration, m.limits, m)
 	return m
+}
+
+// The limits that something may be left out for.
+const (
+	limitSeries     = "series"
+	limitEstimators = "estimators"
+	limitLearned    = "learned"
+	limitEvents     = "events"
+)
+
+// over counts what didn't fit a limit.
+func (m *Metrics) over(limit string, n int) {
+	if m != nil && n > 0 {
+		m.limits.WithLabelValues(limit).Add(float64(n))
+	}
 }
 
 func (m *Metrics) heard(subject Subject, verdict decision.Verdict) {
@@ -75,32 +107,70 @@ func (m *Metrics) heard(subject Subject, verdict decision.Verdict) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// Collecting prunes too, but perhaps nobody collects.
-	if _, known := m.last[subject]; !known && len(m.last) >= maxSubjects {
-		if now.Sub(m.pruned) > time.Minute {
-			m.prune(now)
-		}
-		if len(m.last) >= maxSubjects {
+	set := m.last[subject.InferenceSet]
+	if _, known := set[subject]; !known {
+		if !m.room(set, now) {
+			m.over(limitSeries, 1)
 			return
 		}
+		if set = m.last[subject.InferenceSet]; set == nil {
+			set = map[Subject]answered{}
+			m.last[subject.InferenceSet] = set
+		}
+		m.size++
 	}
-	m.last[subject] = answered{now, verdict}
+	set[subject] = answered{now, verdict}
+}
+
+// room tells whether there is any for another trigger of an InferenceSet.
+// Collecting prunes too, but perhaps nobody collects. It needs mu.
+func (m *Metrics) room(set map[Subject]answered, now time.Time) bool {
+	fits := func() bool { return len(set) < maxTriggers && m.size < maxSubjects }
+	if !fits() && now.Sub(m.pruned) > time.Minute {
+		m.prune(now)
+	}
+	return fits()
 }
 
 // prune drops what nobody asks about any more. It needs mu.
 func (m *Metrics) prune(now time.Time) {
 	m.pruned = now
-	newest := map[types.NamespacedName]time.Time{}
-	for subject, a := range m.last {
-		if a.at.After(newest[subject.InferenceSet]) {
-			newest[subject.InferenceSet] = a.at
+	for key, set := range m.last {
+		var newest time.Time
+		for _, a := range set {
+			if a.at.After(newest) {
+				newest = a.at
+			}
 		}
+		m.drop(key, func(_ Subject, a answered) bool {
+			return now.Sub(a.at) > forgetAfter || newest.Sub(a.at) > superseded
+		})
 	}
-	for subject, a := range m.last {
-		if now.Sub(a.at) > forgetAfter || newest[subject.InferenceSet].Sub(a.at) > superseded {
-			delete(m.last, subject)
-		}
+}
+
+// drop drops subjects of an InferenceSet. It needs mu.
+func (m *Metrics) drop(key types.NamespacedName, which func(Subject, answered) bool) {
+	set := m.last[key]
+	m.size -= len(set)
+	maps.DeleteFunc(set, which)
+	m.size += len(set)
+	if len(set) == 0 {
+		delete(m.last, key)
 	}
+}
+
+// Ask implements kaito.Asked: the series of triggers that are gone end at once.
+func (m *Metrics) Ask(key types.NamespacedName, triggers []policy.Trigger) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.last[key]) == 0 {
+		return
+	}
+	asked := make(map[uint64]bool, len(triggers))
+	for _, trigger := range triggers {
+		asked[trigger.Digest()] = true
+	}
+	m.drop(key, func(subject Subject, _ answered) bool { return !asked[subject.Digest] })
 }
 
 func (m *Metrics) observe(method string, err error, began time.Time) {
@@ -131,7 +201,7 @@ func (m *Metrics) stream(service any, stream grpc.ServerStream, info *grpc.Strea
 	return err
 }
 
-var ofSubject = []string{"namespace", "inferenceset", "metric"}
+var ofSubject = []string{"namespace", "inferenceset", "metric", "trigger"}
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, slices.Concat(ofSubject, labels), nil)
@@ -184,40 +254,43 @@ func (*Metrics) Describe(descs chan<- *prometheus.Desc) {
 	}
 }
 
-// series is what tells a subject's series from another's.
-type series struct {
-	types.NamespacedName
-	metric string
-}
-
-// Collect implements prometheus.Collector. Subjects with one metric, such as
-// gates at two thresholds, show the one that was asked about last.
+// Collect implements prometheus.Collector. Triggers that share a metric, such as
+// gates at two thresholds, are told apart by a digest; the label of the others is
+// empty, which is as good as none.
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
+	type entry struct {
+		subject Subject
+		answered
+		label string
+	}
 	m.mu.Lock()
 	m.prune(time.Now())
-	newest := make(map[series]Subject, len(m.last))
-	for subject, a := range m.last {
-		s := series{subject.InferenceSet, subject.Metric}
-		if other, found := newest[s]; !found || a.at.After(m.last[other].at) {
-			newest[s] = subject
+	entries := make([]entry, 0, m.size)
+	for _, set := range m.last {
+		sharing := map[string]int{}
+		for subject := range set {
+			sharing[subject.Metric]++
+		}
+		for subject, a := range set {
+			e := entry{subject: subject, answered: a}
+			if sharing[subject.Metric] > 1 {
+				e.label = fmt.Sprintf("%016x", subject.Digest)
+			}
+			entries = append(entries, e)
 		}
 	}
-	verdicts := make(map[Subject]answered, len(newest))
-	for _, subject := range newest {
-		verdicts[subject] = m.last[subject]
-	}
 	m.mu.Unlock()
-	for subject, a := range verdicts {
-		if _, there := m.fleets.Fleet(subject.InferenceSet, subject.Page); there {
-			collect(out, subject, a)
+	for _, e := range entries {
+		if _, there := m.fleets.Fleet(e.subject.InferenceSet, e.subject.Page); there {
+			collect(out, e.subject, e.label, e.answered)
 		}
 	}
 }
 
-func collect(out chan<- prometheus.Metric, subject Subject, a answered) {
+func collect(out chan<- prometheus.Metric, subject Subject, trigger string, a answered) {
 	v := a.verdict
 	send := func(desc *prometheus.Desc, value float64, labels ...string) {
-		labels = append([]string{subject.InferenceSet.Namespace, subject.InferenceSet.Name, subject.Metric}, labels...)
+		labels = append([]string{subject.InferenceSet.Namespace, subject.InferenceSet.Name, subject.Metric, trigger}, labels...)
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
 	if v.Answer != decision.Unknown {

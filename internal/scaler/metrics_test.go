@@ -23,7 +23,7 @@ import (
 )
 
 // gather is all series of a registry as "name{label=value,…} value", but for
-// histograms' and times; without prefix, and of default/phi-4's waiting requests
+// histograms' and times, and limits that nothing was left out for; without prefix, and of default/phi-4's waiting requests
 // without these labels.
 func gather(t *testing.T, registry prometheus.Gatherer) []string {
 	t.Helper()
@@ -37,7 +37,8 @@ func gather(t *testing.T, registry prometheus.Gatherer) []string {
 		for _, metric := range family.GetMetric() {
 			var labels []string
 			for _, l := range metric.GetLabel() {
-				if value := l.GetValue(); value != "default" && value != "phi-4" && value != waitingMetric {
+				// An empty label is none.
+				if value := l.GetValue(); value != "" && value != "default" && value != "phi-4" && value != waitingMetric {
 					labels = append(labels, l.GetName()+"="+value)
 				}
 			}
@@ -47,6 +48,9 @@ func gather(t *testing.T, registry prometheus.Gatherer) []string {
 				value = float64(metric.GetHistogram().GetSampleCount())
 			case strings.HasSuffix(name, "timestamp_seconds"):
 				value = time.Since(time.UnixMilli(int64(value * 1000))).Minutes()
+			}
+			if name == "over_limit_total" && value == 0 {
+				continue
 			}
 			lines = append(lines, fmt.Sprintf("%s{%s} %.3g", name, strings.Join(labels, ","), value))
 		}
@@ -160,34 +164,96 @@ func TestSeriesOfWhatNobodyAsksAboutEnd(t *testing.T) {
 		if got := subjects(); len(got) != 0 {
 			t.Errorf("KEDA is silent for over an hour: %q", got)
 		}
-		// Two gates on one metric are one series, the newer.
-		gate := about4
-		gate.Threshold, gate.Aggregation = 20, policy.Gate
-		m.heard(about4, verdict(decision.Measured, 7, 7, ""))
-		time.Sleep(time.Second)
-		m.heard(gate, verdict(decision.Measured, 8, 8, ""))
-		if got := gather(t, registry); !slices.Contains(got, "desired_replicas{} 8") || slices.Contains(got, "desired_replicas{} 7") {
-			t.Errorf("%q", got)
-		}
 	})
 }
 
+// Triggers that share a metric have series of their own, which don't turn into
+// each other's at each call, and end with their trigger.
+func TestTriggersThatShareAMetricHaveSeriesOfTheirOwn(t *testing.T) {
+	listed := func(up float64) policy.Trigger {
+		return policy.Trigger{Namespace: "default", InferenceSet: "phi-4", List: &policy.List{Metrics: []policy.Metric{{Name: waitingMetric, Up: up, Down: 1}}}}
+	}
+	gate := func(target float64) policy.Trigger {
+		return policy.Trigger{Namespace: "default", InferenceSet: "phi-4", Queue: policy.Queue{
+			Metric: waitingMetric, Target: target, Aggregation: policy.Gate, Window: time.Minute,
+		}}
+	}
+	for _, tt := range []struct {
+		story      string
+		one, other policy.Trigger
+	}{
+		{"two metric lists", listed(5), listed(50)},
+		{"two gates", gate(10), gate(20)},
+	} {
+		t.Run(tt.story, func(t *testing.T) {
+			registry := prometheus.NewPedanticRegistry()
+			m := NewMetrics(registry, of(1))
+			wanted := func() (values []string) {
+				for _, line := range gather(t, registry) {
+					if strings.HasPrefix(line, "wanted_replicas{") {
+						values = append(values, line)
+					}
+				}
+				return values
+			}
+			for range 3 {
+				m.heard(subjectOf(tt.one), verdict(decision.Measured, 1, 3, ""))
+				m.heard(subjectOf(tt.other), verdict(decision.Measured, 1, 5, ""))
+				var values []string
+				for _, line := range wanted() {
+					labels, value, _ := strings.Cut(line, " ")
+					if !strings.Contains(labels, "trigger=") {
+						t.Errorf("%s has no trigger", line)
+					}
+					values = append(values, value)
+				}
+				if slices.Sort(values); !slices.Equal(values, []string{"3", "5"}) {
+					t.Fatalf("wanted replicas %q, want those of both", values)
+				}
+			}
+			m.Ask(phi4, []policy.Trigger{tt.other})
+			if lines := wanted(); len(lines) != 1 || strings.Contains(lines[0], "trigger=") || !strings.HasSuffix(lines[0], " 5") {
+				t.Errorf("once one is gone: %q", lines)
+			}
+			m.Ask(phi4, nil)
+			if lines := gather(t, registry); len(lines) > 0 {
+				t.Errorf("once nobody scales it: %q", lines)
+			}
+		})
+	}
+}
+
+// No InferenceSet has so many series that others have none.
 func TestSeriesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := NewMetrics(prometheus.NewRegistry(), fleets{})
-		s := about4
-		for range maxSubjects + 100 {
-			s.Threshold++
+		registry := prometheus.NewRegistry()
+		m := NewMetrics(registry, fleets{})
+		for n := range 4000 {
+			s := about4
+			s.Digest = uint64(n)
 			m.heard(s, decision.Verdict{})
 		}
-		if n := len(m.last); n != maxSubjects {
-			t.Errorf("%d subjects, want no more than %d", n, maxSubjects)
+		if m.size != maxTriggers {
+			t.Errorf("%d subjects of one InferenceSet, want no more than %d", m.size, maxTriggers)
+		}
+		m.heard(aboutIt("another"), decision.Verdict{})
+		if m.size != maxTriggers+1 {
+			t.Error("another InferenceSet's don't fit")
+		}
+		for n := range maxSubjects {
+			m.heard(aboutIt(fmt.Sprint("one-of-many-", n)), decision.Verdict{})
+		}
+		if m.size != maxSubjects {
+			t.Errorf("%d subjects, want no more than %d", m.size, maxSubjects)
+		}
+		if got := gather(t, registry); !slices.Contains(got, "over_limit_total{limit=series} 4e+03") {
+			t.Errorf("what was left out is counted as %q", got)
 		}
 		// What is old makes room, even if nobody collects.
 		time.Sleep(forgetAfter + time.Minute)
 		m.heard(aboutIt("new"), decision.Verdict{})
-		if n := len(m.last); n != 1 {
-			t.Errorf("%d subjects, want the new one alone", n)
+		if m.size != 1 || len(m.last) != 1 {
+			t.Errorf("%d subjects, want the new one alone", m.size)
 		}
 	})
 }

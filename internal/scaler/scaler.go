@@ -27,32 +27,28 @@ type Verdicts interface {
 	Answer(trigger policy.Trigger, fleet decision.Fleet, now time.Time) decision.Verdict
 }
 
-// Subject is what a verdict is on: a trigger is known by what it asks for.
+// Subject is what a verdict is on: one trigger.
 type Subject struct {
 	InferenceSet types.NamespacedName
 	// Metric and Target are what KEDA is told.
 	Metric string
 	Target float64
-	// Aggregation and Threshold tell triggers apart that ask for one metric in
-	// several ways, such as gates at two thresholds.
-	Aggregation policy.Aggregation
-	Threshold   float64
-	Page        policy.Page
-	// Promise is what users are promised, zero where nothing is learned.
-	Promise policy.Saturation
+	Page   policy.Page
+	// Digest tells triggers apart that ask for one metric in several ways, such as
+	// gates at two thresholds, or lists of different metrics.
+	Digest uint64
 }
 
 func subjectOf(trigger policy.Trigger) Subject {
 	metric, target := trigger.Published()
-	subject := Subject{
-		InferenceSet: types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet},
-		Metric:       metric, Target: target,
-		Aggregation: trigger.Queue.Aggregation, Threshold: trigger.Queue.Target, Page: trigger.Page,
+	return Subject{
+		InferenceSet: keyOf(trigger),
+		Metric:       metric, Target: target, Page: trigger.Page, Digest: trigger.Digest(),
 	}
-	if promise := trigger.Learned(); promise != nil {
-		subject.Promise = *promise
-	}
-	return subject
+}
+
+func keyOf(trigger policy.Trigger) types.NamespacedName {
+	return types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet}
 }
 
 // Audience hears each verdict that KEDA is given. It must not block.

@@ -18,7 +18,7 @@ import (
 
 // aboutIt is a verdict's subject, and about4 that of default/phi-4.
 func aboutIt(name string) Subject {
-	return Subject{InferenceSet: types.NamespacedName{Namespace: "default", Name: name}, Metric: waitingMetric, Target: 10, Threshold: 10}
+	return Subject{InferenceSet: types.NamespacedName{Namespace: "default", Name: name}, Metric: waitingMetric, Target: 10}
 }
 
 var about4 = aboutIt("phi-4")
