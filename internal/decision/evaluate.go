@@ -39,11 +39,3 @@ func evaluate(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 	verdict.Members = members(fleet, now)
 	return verdict
 }
-
-// tolerances are the HPA's, up and down, under a policy that has those.
-func (f Fleet) tolerances(up, down float64) (float64, float64) {
-	if f.NoTolerance {
-		return fixedTolerance, fixedTolerance
-	}
-	return up, down
-}

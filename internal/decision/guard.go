@@ -41,7 +41,7 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now tim
 	v.Reason = fmt.Sprintf("holding at %d: %s, but %s", fleet.Desired, facts(v.Reason), why)
 	v.Answer, v.Waiting = Held, true
 	v.Replicas = fleet.Desired
-	v.Value = (&queue{Trigger: trigger, fleet: fleet, target: trigger.Queue.Target}).hold()
+	v.Value = hpaOf(trigger, fleet).hold()
 	return v
 }
 

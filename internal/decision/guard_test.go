@@ -44,6 +44,34 @@ func TestAFullFleetWithoutAQueueIsGuarded(t *testing.T) {
 	}
 }
 
+// A guard holds by the tolerance that the HPA has: six on each of four, ten wanted, go
+// down by an HPA's own, and stay by that of our ScaledObjects.
+func TestAGuardKnowsTheHPAsTolerance(t *testing.T) {
+	for _, tt := range []struct {
+		story      string
+		tolerances *policy.Tolerances
+		value      float64
+	}{
+		{"one of our ScaledObjects", nil, 24},
+		{"the HPA's own", &policy.Tolerances{Up: .1, Down: .1}, 40},
+		{"one of a half", &policy.Tolerances{Up: .1, Down: .5}, 24},
+		{"none at all", &policy.Tolerances{}, 40},
+	} {
+		var m Mind
+		f := thinks(&m, guards(), 0, 2*time.Minute, 4, worksAt(9), worksAt(9), worksAt(9), worksAt(9))
+		for i := range f.Replicas {
+			blanked(&f.Replicas[i], familyWaiting)
+			printed(&f.Replicas[i], familyWaiting, 6)
+		}
+		trigger := guards()
+		trigger.Tolerances = tt.tolerances
+		v := m.Answer(trigger, f, t0.Add(2*time.Minute))
+		if h := hpaOf(trigger, f); v.Value != tt.value || h.makes(v.Value) != 4 {
+			t.Errorf("%s: %v, of which it makes %d: %s", tt.story, v.Value, h.makes(v.Value), v.Reason)
+		}
+	}
+}
+
 // blanked takes families off a replica's newest page.
 func blanked(r *Replica, families ...string) {
 	r.Last = changed(r.Last, func(all []Family) []Family {

@@ -1,8 +1,12 @@
 package decision
 
-import "math"
+import (
+	"math"
 
-// fixedTolerance is the HPA's own where its behaviour has none, before
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// fixedTolerance is the HPA's own where its behaviour has none, as before
 // Kubernetes 1.35.
 const fixedTolerance = 0.1
 
@@ -14,57 +18,187 @@ const fixedTolerance = 0.1
 // The total and target are in the metric's unit, current is the scale's
 // status.replicas, and up and down are the tolerances as fractions of 1.
 func HPA(total, target float64, current int32, up, down float64) int32 {
-	if within(total, target, current, up, down) {
+	// With no replica there is no ratio: the HPA has 0 ÷ 0 or x ÷ 0, and both
+	// fall outside of every tolerance.
+	if current != 0 && within(total/(target*float64(current)), up, down) {
 		return current
 	}
 	// ceil: target 10, total 11 → 2 replicas; floor would stay at 1.
 	return int32(min(math.Ceil(total/target), math.MaxInt32))
 }
 
-// within tells whether a total is so near to what current replicas are meant
-// for that the HPA stays.
-func within(total, target float64, current int32, up, down float64) bool {
-	// With no replica there is no ratio: the HPA has 0 ÷ 0 or x ÷ 0, and both
-	// fall outside of every tolerance.
-	if current == 0 {
+// hpaOfValue is the same for the type Value: the ratio is multiplied by the Ready
+// pods. Source: getUsageRatioReplicaCount.
+func hpaOfValue(value, target float64, current, ready int32, up, down float64) int32 {
+	ratio := value / target
+	if current == 0 || within(ratio, up, down) {
+		return current
+	}
+	return int32(min(math.Ceil(ratio*float64(ready)), math.MaxInt32))
+}
+
+// within tells whether a ratio is so near to 1 that the HPA stays.
+func within(ratio, up, down float64) bool { return ratio >= 1-down && ratio <= 1+up }
+
+// hpa is what is known of the HPA that a trigger's number goes to.
+type hpa struct {
+	// current are the replicas desired, ready those by which a Value is
+	// multiplied: one pod each.
+	current, ready int32
+	// value is set for the type Value, and target is what it compares with.
+	value  bool
+	target float64
+	// up and down are its tolerances.
+	up, down float64
+}
+
+// hpaOf is the HPA of a trigger. Its tolerances are its own before Kubernetes
+// 1.35, else those of its behaviour, else those that our ScaledObjects have.
+func hpaOf(trigger policy.Trigger, fleet Fleet) hpa {
+	_, target := trigger.Published()
+	h := hpa{current: fleet.Desired, ready: fleet.ready(), value: trigger.Use == policy.Value, target: target}
+	switch replicas := trigger.List != nil || trigger.Saturation != nil; {
+	case fleet.NoTolerance:
+		h.up, h.down = fixedTolerance, fixedTolerance
+	case trigger.Tolerances != nil:
+		h.up, h.down = trigger.Tolerances.Up, trigger.Tolerances.Down
+	case !replicas:
+		h.up, h.down = policy.UpTolerance, policy.DownTolerance
+	}
+	return h
+}
+
+// ready is how many pods the HPA takes for Ready, as far as is known: those that
+// serve though their probe fails aren't. Before any pod is known they are those
+// desired.
+func (f Fleet) ready() int32 {
+	if len(f.Replicas) == 0 {
+		return f.Desired
+	}
+	var ready, serving int32
+	for i := range f.Replicas {
+		r := &f.Replicas[i]
+		if r.Phase != Serving {
+			continue
+		}
+		serving++
+		if !r.ReadySince.IsZero() {
+			ready++
+		}
+	}
+	if ready == 0 {
+		return serving
+	}
+	return ready
+}
+
+// makes is what it makes of a value.
+func (h hpa) makes(value float64) int32 {
+	if h.value {
+		return hpaOfValue(value, h.target, h.current, h.ready, h.up, h.down)
+	}
+	return HPA(value, h.target, h.current, h.up, h.down)
+}
+
+// astray tells of a Value on which the HPA stays or goes the other way than the value
+// points: it multiplies by the Ready pods, of which there are fewer than desired while
+// replicas start, and more while they leave.
+func (h hpa) astray(value float64) bool {
+	switch goes := h.makes(value); {
+	case !h.value:
 		return false
+	case value > h.target:
+		return h.ready < h.current && goes <= h.current
+	case value < h.target:
+		return h.ready > h.current && goes >= h.current
 	}
-	ratio := total / (target * float64(current))
-	return ratio >= 1-down && ratio <= 1+up
+	return false
 }
 
-// toward is the number of replicas to publish, against a target of 1 for each,
-// so that the HPA goes from current to wanted at once upwards, and that way by
-// its own pace downwards. Where it keeps to 10 % it may be up to a tenth more.
-func (f Fleet) toward(wanted int32) float64 {
-	if up, down := f.tolerances(0, 0); wanted == f.Desired || !within(float64(wanted), 1, f.Desired, up, down) {
-		return float64(wanted)
+// hold is the value on which it stays, whatever its tolerances.
+func (h hpa) hold() float64 {
+	if h.value {
+		return h.target
 	}
-	if wanted > f.Desired {
-		return f.step(1)
-	}
-	return f.step(-1)
+	return h.target * float64(h.current)
 }
 
-// step is the number of replicas to publish, against a target of 1 for each, so
-// that the HPA goes from current by one in that direction: +1, -1 or 0.
-//
-// Where the HPA keeps to 10 % it holds on 11 of 10, and on 9: there the number
-// goes past the band, and it is the HPA's pace of one replica at a time that
-// makes it one step. Downwards the next integer above 0.9 × current is right
-// itself up to 19 replicas.
-func (f Fleet) step(direction int32) float64 {
-	// KEDA hands on thousandths: a hundredth past the band survives that.
-	const past = 0.01
-	current := float64(f.Desired)
-	wanted := max(current+float64(direction), 0)
-	up, down := f.tolerances(0, 0)
+// thousandths are what KEDA hands on of a value: more would be rounded up, which
+// makes 8 replicas of the 7 ÷ 6 that were meant for the seventh.
+const thousandths = 1000
+
+// exactly is the number to publish for the HPA to go from current to wanted
+// replicas, against a target of 1. There is none for a step within its
+// tolerances, but for one down that rounding up brings it to: of 10.799 it makes
+// 11 from 12.
+func (h hpa) exactly(wanted int32) (value float64, ok bool) {
+	unit := int64(1)
+	if h.value {
+		unit = int64(h.ready)
+	}
+	if wanted == h.current || wanted < 0 || unit == 0 {
+		return h.hold(), wanted == h.current
+	}
+	// All of which it makes wanted are above one replica less.
+	for n := thousandths * int64(wanted) / unit; n >= 0 && n*unit > thousandths*(int64(wanted)-1); n-- {
+		if value := float64(n) / thousandths; h.makes(value) == wanted {
+			return value, true
+		}
+	}
+	return 0, false
+}
+
+// past is the number just beyond the tolerance in that direction, +1 or -1, and the
+// replicas that the HPA makes of it. Of a Value it may come to replicas on the other
+// side, while fewer pods are Ready than desired: then it is the one to hold on.
+func (h hpa) past(direction int32) (value float64, replicas int32) {
+	edge := h.hold() * (1 + h.up)
+	if direction < 0 {
+		edge = h.hold() * (1 - h.down)
+	}
+	n := math.Floor(edge * thousandths)
+	for {
+		value = max(n/thousandths, 0)
+		replicas = h.makes(value)
+		if n <= 0 || replicas != h.current {
+			break
+		}
+		n += float64(direction)
+	}
+	exact, ok := h.exactly(replicas)
 	switch {
-	case direction == 0, !within(wanted, 1, f.Desired, up, down):
-		return wanted
-	case direction > 0:
-		return math.Ceil((1+up)*current + past)
-	default:
-		return math.Round(1000*((1-down)*current-past)) / 1000
+	case int64(direction)*(int64(replicas)-int64(h.current)) <= 0:
+		return h.hold(), h.current
+	case ok:
+		value = exact
 	}
+	return value, replicas
+}
+
+// step is the number of replicas to publish so that the HPA goes by one in that
+// direction: +1, -1 or 0. Where it tolerates that, the number goes past its
+// tolerance, and it is its pace of one replica at a time that makes it one step.
+func (h hpa) step(direction int32) float64 {
+	if direction < 0 && h.current == 0 {
+		direction = 0
+	}
+	if value, ok := h.exactly(h.current + direction); ok {
+		return value
+	}
+	value, _ := h.past(direction)
+	return value
+}
+
+// toward is the number of replicas to publish so that the HPA goes to wanted, and
+// those that it goes to. Upwards it goes to the next number that is past its
+// tolerance, since fewer would keep no promise; downwards it stays until it can go
+// no further than that.
+func (h hpa) toward(wanted int32) (value float64, replicas int32) {
+	if value, ok := h.exactly(wanted); ok {
+		return value, wanted
+	}
+	if wanted > h.current {
+		return h.past(1)
+	}
+	return h.hold(), h.current
 }

@@ -1,6 +1,12 @@
 package decision
 
-import "testing"
+import (
+	"fmt"
+	"strconv"
+	"testing"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
 
 func TestHPAArithmetic(t *testing.T) {
 	for _, tt := range []struct {
@@ -23,6 +29,78 @@ func TestHPAArithmetic(t *testing.T) {
 	} {
 		if got := HPA(tt.total, tt.target, tt.current, 0.1, 0.5); got != tt.want {
 			t.Errorf("%s: %v over %v at %d replicas makes %d, want %d", tt.story, tt.total, tt.target, tt.current, got, tt.want)
+		}
+	}
+}
+
+// kedaHands is a value as KEDA hands it on.
+func kedaHands(x float64) float64 {
+	rounded, _ := strconv.ParseFloat(fmt.Sprintf("%.3f", x), 64)
+	return rounded
+}
+
+// For every size and every size wanted, the HPA goes there as far as its tolerance
+// lets it, and as KEDA hands a number on: never beyond on the way down, on which
+// users would pay, and no further than its tolerance asks for on the way up.
+func TestTheHPAGoesWhereItShouldAtEverySize(t *testing.T) {
+	automatic := policy.Trigger{Saturation: &policy.Saturation{}}
+	for _, use := range []policy.Use{policy.AverageValue, policy.Value} {
+		automatic.Use = use
+		for _, fixed := range []bool{false, true} {
+			for current := int32(1); current <= 200; current++ {
+				h := hpaOf(automatic, Fleet{Desired: current, NoTolerance: fixed})
+				for wanted := int32(1); wanted <= 200; wanted++ {
+					value, told := h.toward(wanted)
+					got := h.makes(kedaHands(value))
+					switch {
+					case got != told:
+						t.Fatalf("%d → %d, fixed %t, use %d: %v is published, and comes to %d and not %d", current, wanted, fixed, use, value, got, told)
+					case got == wanted, fixed && wanted < current && got == current && current-wanted < (current+9)/10:
+					case fixed && wanted > current && float64(wanted) <= 1.1*float64(current)+1 && float64(got) <= 1.1*float64(current)+2:
+					default:
+						t.Fatalf("%d → %d, fixed %t, use %d: %v comes to %d", current, wanted, fixed, use, value, got)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A list's step, and automatic mode's on an HPA that takes one replica in a period,
+// is one at every size.
+func TestAStepIsOneWhateverTheType(t *testing.T) {
+	for _, use := range []policy.Use{policy.AverageValue, policy.Value} {
+		for _, fixed := range []bool{false, true} {
+			for current := int32(1); current <= 200; current++ {
+				trigger := listOf(policy.And, waitingList)
+				trigger.Use = use
+				h := hpaOf(trigger, Fleet{Desired: current, NoTolerance: fixed})
+				for _, direction := range []int32{-1, 0, 1} {
+					got := h.makes(kedaHands(h.step(direction)))
+					if paced := min(max(got, current-1), current+1); paced != current+direction || !fixed && got != paced {
+						t.Fatalf("%d%+d, fixed %t, use %d: %v comes to %d", current, direction, fixed, use, h.step(direction), got)
+					}
+				}
+			}
+		}
+	}
+}
+
+// While fewer are Ready than desired, an HPA of the type Value multiplies by less,
+// and never goes the other way for it.
+func TestAValueIsOfTheReadyPods(t *testing.T) {
+	for current := int32(1); current <= 30; current++ {
+		for ready := range current + 1 {
+			for _, down := range []float64{0, .1, .5} {
+				h := hpa{current: current, ready: ready, value: true, target: 1, up: down, down: down}
+				for wanted := int32(1); wanted <= 40; wanted++ {
+					value, told := h.toward(wanted)
+					got := h.makes(kedaHands(value))
+					if got != told || (wanted-current)*(got-current) < 0 {
+						t.Fatalf("%d of %d Ready → %d: %v comes to %d, told %d", ready, current, wanted, value, got, told)
+					}
+				}
+			}
 		}
 	}
 }

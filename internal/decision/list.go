@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -76,7 +77,9 @@ func evaluateList(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 	for i, m := range trigger.List.Metrics {
 		findings[i] = compare(m, fleet, now)
 	}
+	hpa := hpaOf(trigger, fleet)
 	v := gather(findings, fleet)
+	v.Value = hpa.hold()
 	switch {
 	case findings[0].serving == 0:
 		v.Reason = fmt.Sprintf("holding at %d: no replica serves yet, so there is no load to measure", fleet.Desired)
@@ -90,21 +93,18 @@ func evaluateList(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 		if d.answer == Measured && !whole(findings) {
 			v.Answer = Bounded
 		}
-		wanted := fleet.Desired + d.step
-		v.Replicas = trigger.Bounds.Clamp(max(wanted, 0))
-		v.Value = fleet.step(d.step)
+		// As int64: after an int32's greatest there is none.
+		wanted := min(max(int64(fleet.Desired)+int64(d.step), 0), math.MaxInt32)
+		v.Replicas = trigger.Bounds.Clamp(int32(wanted))
+		v.Value = hpa.step(d.step)
 		v.Reason = d.reason(trigger, fleet, findings, v.Replicas)
-	}
-	// The HPA multiplies it by the replicas: see policy.Value.
-	if trigger.Use == policy.Value && fleet.Desired > 0 {
-		v.Value /= float64(fleet.Desired)
 	}
 	return v
 }
 
 // gather begins a verdict that holds, with what could be read and what not.
 func gather(findings []finding, fleet Fleet) Verdict {
-	v := Verdict{Answer: Held, Replicas: fleet.Desired, Value: fleet.step(0)}
+	v := Verdict{Answer: Held, Replicas: fleet.Desired}
 	for i := range findings {
 		v.Missing = append(v.Missing, findings[i].missing...)
 	}

@@ -302,20 +302,20 @@ func TestAStepIsOneAtEverySize(t *testing.T) {
 	for _, fixed := range []bool{false, true} {
 		for desired := range int32(200) {
 			f := Fleet{Desired: desired + 1, NoTolerance: fixed}
-			up, down := f.tolerances(0, 0)
+			h := hpaOf(listOf(policy.And, waitingList), f)
 			for _, direction := range []int32{-1, 0, 1} {
-				got := HPA(f.step(direction), 1, f.Desired, up, down)
+				got := HPA(h.step(direction), 1, f.Desired, h.up, h.down)
 				// What goes too far is one step by the HPA's pace.
 				if paced := min(max(got, f.Desired-1), f.Desired+1); paced != f.Desired+direction {
-					t.Errorf("%d%+d with tolerances %v: %v published, and the HPA makes %d of it", f.Desired, direction, up, f.step(direction), got)
+					t.Errorf("%d%+d with tolerances %v: %v published, and the HPA makes %d of it", f.Desired, direction, h.up, h.step(direction), got)
 				}
 			}
 		}
 	}
-	for current, want := range map[int32][2]float64{9: {8, 10}, 12: {10.79, 14}, 20: {17.99, 23}} {
-		f := Fleet{Desired: current, NoTolerance: true}
-		if f.step(-1) != want[0] || f.step(1) != want[1] {
-			t.Errorf("at %d: %v and %v, want %v", current, f.step(-1), f.step(1), want)
+	for current, want := range map[int32][2]float64{9: {8, 10}, 12: {10.799, 14}, 20: {17.999, 23}} {
+		h := hpaOf(listOf(policy.And, waitingList), Fleet{Desired: current, NoTolerance: true})
+		if h.step(-1) != want[0] || h.step(1) != want[1] {
+			t.Errorf("at %d: %v and %v, want %v", current, h.step(-1), h.step(1), want)
 		}
 	}
 }
@@ -361,7 +361,7 @@ func TestWhatIsNotWhatItIsTakenForIsUnknown(t *testing.T) {
 		{
 			"a counter as a gauge", waitingList,
 			Family{Name: waitingMetric, Kind: Counter, Sum: 1e6, Engines: 1},
-			"phi-4-a-0: vllm:num_requests_waiting is a counter, which only grows, not a gauge",
+			"phi-4-a-0: vllm:num_requests_waiting is a counter, which only grows: give aggregation: rate to compare what it gains a second",
 		},
 		{
 			"a gauge as a histogram", queueList,

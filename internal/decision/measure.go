@@ -3,7 +3,6 @@ package decision
 import (
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
@@ -20,85 +19,20 @@ func (f Fleet) window(length time.Duration, now time.Time) Window {
 }
 
 // measure is what a metric of a list is over the fleet: a mean over the serving
-// replicas and over the window, or a quantile of what was observed in it.
+// replicas and over the window, of its values or its rate, or a quantile of what
+// was observed in it.
 func measure(m policy.Metric, fleet Fleet, now time.Time) survey {
 	if m.Kind == policy.Histogram {
 		return observed(m, fleet, now)
 	}
-	w := fleet.window(m.Window, now)
-	s := look(m.Name, fleet, now, math.Inf(1), func(r Replica) reading { return r.level(m.Name, fleet.Freshness, w) })
-	s.window = w.Length
-	if ratio(m.Name) {
-		// Nothing but a page of percents, or thresholds of them, says that
-		// 100 is the whole and not 1.
-		whole := 1.0
-		if max(m.Up, s.largest) > 1 {
-			whole = 100
-		}
-		s.high = s.low + s.largest*float64(s.released) + whole*float64(s.open())
+	how := measurement{metric: m.Name, statistic: mean, window: fleet.window(m.Window, now), threshold: m.Up}
+	if m.Kind == policy.Counter {
+		how.statistic = rate
 	}
+	s := look(how, fleet, now)
+	s.window = how.window.Length
 	s.mean()
 	return s
-}
-
-// ratio tells by its name that a metric is a share of a whole: the mean over a
-// pod's engines counts and not their sum.
-func ratio(metric string) bool {
-	for _, suffix := range []string{"_perc", "_percent", "_ratio"} {
-		if strings.HasSuffix(metric, suffix) {
-			return true
-		}
-	}
-	return false
-}
-
-// level is a gauge's mean over the window in one replica.
-func (r Replica) level(metric string, freshness time.Duration, w Window) reading {
-	family, why := r.family(metric, freshness, w.Now)
-	switch {
-	case why != "":
-		return reading{why: why}
-	case family.Kind == Histogram:
-		return reading{why: metric + " is a histogram, not a gauge"}
-	case family.Kind == Counter:
-		return reading{why: metric + " is a counter, which only grows, not a gauge"}
-	case !r.covers(family.Name, w):
-		return reading{warming: true, reached: r.reach(family.Name, w.Now)}
-	}
-	level, ok := r.History.Level(family.Name, w)
-	if !ok {
-		// The newest is fresh, but older than a window of a few seconds.
-		level = Level{Sum: family.Sum, Mean: family.Sum / float64(family.Engines)}
-	}
-	if ratio(metric) {
-		level.Sum = level.Mean
-	}
-	if level.Sum < 0 {
-		return reading{why: metric + " is negative"}
-	}
-	return reading{value: level.Sum}
-}
-
-// covers tells whether the replica's samples of a family speak for the whole
-// window: they reach back to its start, or to when the pod joined. Half an
-// interval is for pages that took their time.
-func (r Replica) covers(family string, w Window) bool {
-	since, found := r.History.since(family)
-	start := w.Now.Add(-w.Length)
-	if r.ReadySince.After(start) {
-		// It was seen Ready and read some intervals after that.
-		start = r.ReadySince.Add(2 * w.Interval)
-	}
-	return found && !since.After(start.Add(w.Interval+w.Interval/2))
-}
-
-// reach is how far the samples of a family reach back.
-func (r Replica) reach(family string, now time.Time) time.Duration {
-	since, found := r.History.since(family)
-	if !found {
-		return 0
-	}
-	return now.Sub(since)
 }
 
 // observed is the mean or a quantile of what a histogram observed within the
@@ -109,7 +43,8 @@ func observed(m policy.Metric, fleet Fleet, now time.Time) survey {
 	s := survey{missing: missing(m.Name, fleet, now), high: math.Inf(1), window: w.Length, observed: true}
 	var deltas []Delta
 	quiet := still
-	for _, r := range fleet.Replicas {
+	for i := range fleet.Replicas {
+		r := &fleet.Replicas[i]
 		if !r.speaks(fleet.Freshness, now) {
 			continue
 		}
@@ -146,7 +81,7 @@ const (
 	still
 )
 
-func (r Replica) activity(w Window) activity {
+func (r *Replica) activity(w Window) activity {
 	least := still
 	for _, gauge := range []string{policy.FamilyRunning, policy.FamilyWaiting} {
 		level, ok := r.History.Level(gauge, w)

@@ -251,13 +251,16 @@ func (v *Verdict) publish(trigger policy.Trigger, fleet Fleet) {
 		v.Value = 0
 		return
 	}
-	v.Value = fleet.toward(v.Replicas)
-	if beyond := int32(math.Ceil(v.Value)); beyond > v.Replicas {
-		v.Reason += fmt.Sprintf("; %d is published, because this cluster's HPA stays within 10 %%", beyond)
-		v.Replicas = trigger.Bounds.Clamp(beyond)
-	}
-	// The HPA multiplies it by the replicas: see policy.Value.
-	if trigger.Use == policy.Value && fleet.Desired > 0 {
-		v.Value /= float64(fleet.Desired)
+	h, wanted := hpaOf(trigger, fleet), v.Replicas
+	v.Value, v.Replicas = h.toward(wanted)
+	switch {
+	case v.Replicas == wanted:
+	case wanted < fleet.Desired:
+		v.Answer, v.Waiting = Held, true
+		v.Reason = fmt.Sprintf("holding at %d: %s; %d would do, but so few less this cluster's HPA doesn't take: it stays within %s %%",
+			fleet.Desired, facts(v.Reason), wanted, number(100*h.down))
+	default:
+		v.Reason += fmt.Sprintf("; %d is published, because this cluster's HPA stays within %s %%", v.Replicas, number(100*h.up))
+		v.Replicas = trigger.Bounds.Clamp(v.Replicas)
 	}
 }

@@ -147,7 +147,9 @@ func TestAFixedToleranceIsGonePast(t *testing.T) {
 		{20, 30, 30, 30, 30},
 		{12, 12, 12, 12, 12},
 		{5, 4, 4, 4, 4},
-		{12, 11, 10.79, 11, 11},
+		{12, 11, 10.799, 11, 11},
+		{40, 39, 40, 40, 40},
+		{40, 36, 35.999, 36, 36},
 	} {
 		f := fleet(tt.desired)
 		f.NoTolerance = true
@@ -159,7 +161,7 @@ func TestAFixedToleranceIsGonePast(t *testing.T) {
 		if got := HPA(v.Value, 1, tt.desired, fixedTolerance, fixedTolerance); got != tt.hpa {
 			t.Errorf("%d → %d: the HPA goes to %d, want %d", tt.desired, tt.wanted, got, tt.hpa)
 		}
-		if told := strings.Contains(v.Reason, "is published"); told != (tt.replicas > tt.wanted) {
+		if told := strings.Contains(v.Reason, "is published"); told != (tt.replicas > max(tt.wanted, tt.desired)) {
 			t.Errorf("%d → %d: %s", tt.desired, tt.wanted, v.Reason)
 		}
 	}

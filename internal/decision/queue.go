@@ -11,8 +11,7 @@ import (
 // evaluateQueue publishes what a queue's replicas come to: their total, or what
 // a trigger written by hand asks for instead.
 func evaluateQueue(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
-	_, target := trigger.Published()
-	q := queue{Trigger: trigger, fleet: fleet, target: target, survey: ask(trigger.Queue, fleet, now)}
+	q := queue{Trigger: trigger, fleet: fleet, hpa: hpaOf(trigger, fleet), survey: ask(trigger.Queue, fleet, now)}
 	if q.Queue.Aggregation == policy.Gate {
 		q.gate()
 	}
@@ -24,7 +23,7 @@ func evaluateQueue(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 	}
 	wanted := fleet.Desired
 	if q.Use != policy.Formula {
-		wanted = q.hpa(v.Value)
+		wanted = q.makes(v.Value)
 	}
 	v.Replicas = trigger.Bounds.Clamp(wanted)
 	if q.Use == policy.Formula {
@@ -38,9 +37,8 @@ func evaluateQueue(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 type queue struct {
 	policy.Trigger
 	survey
+	hpa
 	fleet Fleet
-	// target is what the HPA compares with.
-	target float64
 }
 
 // ask reads the fleet the way that the aggregation wants it: low and high are
@@ -51,9 +49,14 @@ func ask(q policy.Queue, fleet Fleet, now time.Time) survey {
 		return measure(policy.Metric{
 			Name: q.Metric, Kind: kind(q.Metric, fleet), Up: q.Target, Down: q.Target, Window: q.Window,
 		}, fleet, now)
-	case policy.Sum, policy.ServiceAvg:
+	case policy.Sum, policy.ServiceAvg, policy.Rate:
 	}
-	s := look(q.Metric, fleet, now, math.Inf(1), func(r Replica) reading { return r.total(q.Metric, fleet.Freshness, now) })
+	how := measurement{metric: q.Metric, threshold: q.Target}
+	if q.Aggregation == policy.Rate {
+		how.statistic, how.window = rate, fleet.window(q.Window, now)
+	}
+	s := look(how, fleet, now)
+	s.window = how.window.Length
 	if q.Aggregation == policy.ServiceAvg {
 		s.mean()
 	}
@@ -92,35 +95,17 @@ func (q *queue) averages() bool {
 }
 
 // publish is what to publish of a total or a mean. The HPA divides an
-// AverageValue by the replicas desired, so that a mean has to be multiplied by
-// them.
+// AverageValue by the replicas desired, of which those that start have no load
+// yet: a mean is multiplied by the ones that serve. By the desired ones it would
+// grow with each that is ordered, and order the next, long before any serves.
 func (q *queue) publish(x float64) float64 {
 	if q.averages() && q.Use == policy.AverageValue {
-		if q.fleet.Desired == 0 {
+		if q.serving == 0 {
 			return 0 // whatever x is: infinity × 0 is no number
 		}
-		return x * float64(q.fleet.Desired)
+		return x * float64(q.serving)
 	}
 	return x
-}
-
-// hold is the value on which the HPA holds.
-func (q *queue) hold() float64 {
-	if q.Use == policy.Value {
-		return q.target
-	}
-	return q.target * float64(q.fleet.Desired)
-}
-
-// hpa is what the HPA makes of a value. A Value is multiplied by the Ready pods
-// where an AverageValue is taken as it is; pods for replicas, that is right
-// where each has one node.
-func (q *queue) hpa(value float64) int32 {
-	if q.Use == policy.Value {
-		value *= float64(q.fleet.Desired)
-	}
-	up, down := q.fleet.tolerances(policy.UpTolerance, policy.DownTolerance)
-	return HPA(value, q.target, q.fleet.Desired, up, down)
 }
 
 // answer is the value to publish, and what it rests on.
@@ -130,7 +115,7 @@ func (q *queue) answer() (Answer, float64) {
 	case q.serving > 0 && len(q.read) == 0 && q.warming == 0:
 		return Unknown, 0
 	case known && q.whole():
-		return Measured, q.publish(q.low)
+		return q.measured()
 	case q.Use == policy.Formula, q.Queue.Aggregation == policy.Gate && q.serving > 0:
 		// What a formula holds on nobody knows, and of a gate only whether it
 		// is open: so nothing is published that isn't certain. An error makes
@@ -145,14 +130,24 @@ func (q *queue) answer() (Answer, float64) {
 	return Held, q.hold()
 }
 
+// measured publishes what was read, or else what the HPA stays on where it would go
+// the other way.
+func (q *queue) measured() (Answer, float64) {
+	value := q.publish(q.low)
+	if q.astray(value) {
+		return Measured, q.hold()
+	}
+	return Measured, value
+}
+
 // bounded is the end of the interval that moves the fleet, whatever the truth
 // is, or else a hold.
 func (q *queue) bounded() (Answer, float64) {
 	low, high := q.publish(q.low), q.publish(q.high)
 	switch {
-	case q.hpa(low) > q.fleet.Desired:
+	case q.makes(low) > q.current && !q.astray(low):
 		return Bounded, low
-	case !math.IsInf(high, 1) && q.hpa(high) < q.fleet.Desired:
+	case !math.IsInf(high, 1) && q.makes(high) < q.current && !q.astray(high):
 		return Bounded, high
 	}
 	return Held, q.hold()
@@ -216,6 +211,9 @@ func (q *queue) facts() string {
 		text = fmt.Sprintf("%s is %s on average over %s on %s, %s wanted", metric, number(q.low), duration(q.Queue.Window), on, target)
 	case q.Queue.Aggregation == policy.ServiceAvg:
 		text = fmt.Sprintf("%s is %s on average on %s, %s wanted", metric, number(q.low), on, target)
+	case q.Queue.Aggregation == policy.Rate:
+		text = fmt.Sprintf("%s gained %s a second over %s in total on %s, %s wanted on each",
+			metric, number(q.low), duration(q.window), on, target)
 	case q.Use == policy.Value:
 		text = fmt.Sprintf("%s is %s in total on %s, %s wanted altogether", metric, number(q.low), on, target)
 	default:

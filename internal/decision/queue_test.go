@@ -33,17 +33,18 @@ func TestWhatTriggersByHandPublish(t *testing.T) {
 		wanted  int32
 		reasons string
 	}{
-		// 12 on each of three is 12/10 of what four are meant for, as a fifth would mend.
-		{"a mean, which the HPA divides", policy.ServiceAvg, policy.AverageValue, three, Measured, 48, 5, "4 → 5: " + metric + "12 on average on 3 replicas, 10 wanted"},
-		{"a mean, which it takes as it is", policy.ServiceAvg, policy.Value, three, Measured, 12, 5, "4 → 5: " + metric + "12 on average"},
+		// 12 on each of three is what the fourth, which starts, is for.
+		{"a mean, which the HPA divides", policy.ServiceAvg, policy.AverageValue, three, Measured, 36, 4, "4 is right: " + metric + "12 on average on 3 replicas, 10 wanted"},
+		// Of 12 the HPA would make 4 as well, and of 11 a move down: it multiplies by the three that are Ready.
+		{"a mean, which it takes as it is", policy.ServiceAvg, policy.Value, three, Measured, 10, 4, "4 is right: " + metric + "12 on average"},
 		{"a mean in a formula", policy.ServiceAvg, policy.Formula, three, Measured, 12, 4, "12 for the formula: " + metric + "12 on average"},
 		{"a total", policy.Sum, policy.AverageValue, three, Measured, 36, 4, "4 is right: " + metric + "36 in total on 3 replicas, 10 wanted on each"},
-		{"a total as a Value", policy.Sum, policy.Value, three, Measured, 36, 15, "4 → 15: " + metric + "36 in total on 3 replicas, 10 wanted altogether"},
+		{"a total as a Value", policy.Sum, policy.Value, three, Measured, 36, 11, "4 → 11: " + metric + "36 in total on 3 replicas, 10 wanted altogether"},
 		{"a total in a formula", policy.Sum, policy.Formula, three, Measured, 36, 4, "36 for the formula"},
 
 		{"one missing holds a mean", policy.ServiceAvg, policy.AverageValue, partly, Held, 40, 4, "holding at 4: " + metric + "10 on average on 2 replicas, 10 wanted; 1 of 3 can't be read"},
 		{"one missing holds a mean as a Value", policy.ServiceAvg, policy.Value, partly, Held, 10, 4, "holding at 4"},
-		{"30 are too many altogether", policy.Sum, policy.Value, partly, Bounded, 30, 12, "4 → 12"},
+		{"30 are too many altogether", policy.Sum, policy.Value, partly, Bounded, 30, 9, "4 → 9"},
 		{"one missing is no number for a formula", policy.ServiceAvg, policy.Formula, partly, Unknown, 0, 4, "cannot tell the load: vllm:num_requests_waiting: 1 of 3 can't be read"},
 		{"one dead is as loaded as the most", policy.ServiceAvg, policy.Formula, dead, Bounded, 11, 4, "11 for the formula: "},
 

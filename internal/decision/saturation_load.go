@@ -52,7 +52,8 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 	var rate, joined, longest, kv, missed, ended float64
 	var between tally
 	var lately jump
-	for _, r := range fleet.Replicas {
+	for i := range fleet.Replicas {
+		r := &fleet.Replicas[i]
 		if !r.speaks(fleet.Freshness, now) {
 			continue
 		}
@@ -186,7 +187,7 @@ func (h *History) span(name string, since time.Time) extent {
 
 func value(s *Sample, name string) float64 {
 	if f, found := find(s, name); found {
-		return f.Sum
+		return f.value()
 	}
 	return 0
 }

@@ -54,18 +54,18 @@ type reading struct {
 
 // look asks every serving replica. Those that never served, or are being
 // deleted, have no load of their own: they stand for nothing, not for an
-// unknown. No replica's value is greater than limit. It leaves the total in low
-// and high.
-func look(metric string, fleet Fleet, now time.Time, limit float64, read func(Replica) reading) survey {
-	s := survey{missing: missing(metric, fleet, now)}
-	for _, replica := range fleet.Replicas {
+// unknown. It leaves the total in low and high.
+func look(m measurement, fleet Fleet, now time.Time) survey {
+	s := survey{missing: missing(m.metric, fleet, now)}
+	for i := range fleet.Replicas {
+		replica := &fleet.Replicas[i]
 		if !replica.speaks(fleet.Freshness, now) {
 			continue
 		}
 		s.serving++
-		switch r := read(replica); {
+		switch r := m.of(replica, fleet.Freshness, now); {
 		case r.why != "":
-			s.skip(replica, r.why, replica.silent(metric, now) > fleet.Grace)
+			s.skip(replica, r.why, replica.silent(m.metric, now) > fleet.Grace)
 		case r.warming:
 			s.warm(r.reached)
 		default:
@@ -79,12 +79,12 @@ func look(metric string, fleet Fleet, now time.Time, limit float64, read func(Re
 	// One that is unreadable and not released could be anything. 0 × Inf is no
 	// number, so it is left out where there is none.
 	if open := s.open(); open > 0 {
-		s.high += limit * float64(open)
+		s.high += m.greatest(s.largest) * float64(open)
 	}
 	return s
 }
 
-func (s *survey) skip(r Replica, why string, released bool) {
+func (s *survey) skip(r *Replica, why string, released bool) {
 	s.unreadable = append(s.unreadable, Unread{Pod: r.Pod, Why: why, Released: released})
 	if released {
 		s.released++
@@ -125,7 +125,7 @@ func (s *survey) mean() {
 }
 
 // speaks tells whether the replica has a load that somebody should know.
-func (r Replica) speaks(freshness time.Duration, now time.Time) bool {
+func (r *Replica) speaks(freshness time.Duration, now time.Time) bool {
 	return r.Phase == Serving && !r.joins(freshness, now)
 }
 
@@ -133,14 +133,14 @@ func (r Replica) speaks(freshness time.Duration, now time.Time) bool {
 // be strange to have read it yet. A moment before it was starting, without
 // load, and so it goes on to count; that it is new to this process alone is not
 // enough, or a restart would take loaded pods for idle ones.
-func (r Replica) joins(freshness time.Duration, now time.Time) bool {
+func (r *Replica) joins(freshness time.Duration, now time.Time) bool {
 	return r.Last == nil && r.Failure == "" && !r.ReadySince.IsZero() &&
 		now.Sub(r.ReadySince) <= freshness && now.Sub(r.Expected) <= freshness
 }
 
 // family is what the replica's newest page says of a metric, or why there is
 // nothing, in words.
-func (r Replica) family(metric string, freshness time.Duration, now time.Time) (Family, string) {
+func (r *Replica) family(metric string, freshness time.Duration, now time.Time) (Family, string) {
 	if r.Last == nil || now.Sub(r.Last.At) > freshness {
 		if r.Failure != "" {
 			return Family{}, r.Failure
@@ -152,20 +152,6 @@ func (r Replica) family(metric string, freshness time.Duration, now time.Time) (
 		return Family{}, "its page has no " + metric
 	}
 	return family, ""
-}
-
-// total is the newest value of a metric that can be added up.
-func (r Replica) total(metric string, freshness time.Duration, now time.Time) reading {
-	family, why := r.family(metric, freshness, now)
-	switch {
-	case why != "":
-		return reading{why: why}
-	case family.Kind == Histogram:
-		return reading{why: metric + " is a histogram, which has no total to compare with a threshold"}
-	case family.Sum < 0:
-		return reading{why: metric + " is negative"}
-	}
-	return reading{value: family.Sum}
 }
 
 // find is the family of that name, or of one that the metric has in another
@@ -180,7 +166,7 @@ func find(s *Sample, metric string) (Family, bool) {
 }
 
 // silent is for how long nothing has been known of the metric.
-func (r Replica) silent(metric string, now time.Time) time.Duration {
+func (r *Replica) silent(metric string, now time.Time) time.Duration {
 	since := r.Expected
 	if r.Last != nil {
 		if _, found := find(r.Last, metric); found {

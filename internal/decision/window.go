@@ -49,42 +49,51 @@ func (c Coverage) Share() float64 {
 // Level is what a gauge was over a window.
 type Level struct {
 	Coverage
-	// Sum is the mean over the window's samples of the family's Sum.
-	Sum float64
-	// Mean is the same of Sum ÷ Engines.
-	Mean float64
-	// Max is the greatest Sum.
+	// Value is the pod's value over the window's time, in the mean.
+	Value float64
+	// Max is the greatest one.
 	Max float64
 }
 
-// Level is the gauge's mean over w, as avg_over_time has it. ok is false if no
-// sample in w has the family.
+// Level is the gauge's mean over w, by time: a sample speaks for half of the time to
+// each of its neighbours, and the first and the last for as much to their other side.
+// So where a history is thinned, those that are left count for more. At equal
+// distances it is avg_over_time. ok is false if no sample in w has the family.
 func (h *History) Level(family string, w Window) (level Level, ok bool) {
 	start := w.Now.Add(-w.Length)
 	level.Max = math.Inf(-1)
-	var first, last time.Time
+	var area, time, step, value float64
+	var first, last *Sample
 	for _, s := range h.samples {
 		f, found := s.Family(family)
 		if !found || !s.At.After(start) || s.At.After(w.Now) {
 			continue
 		}
-		if level.Samples == 0 {
-			first = s.At
-		} else {
-			level.Widest = max(level.Widest, s.At.Sub(last))
-		}
-		last = s.At
+		before := value
+		value = f.value()
 		level.Samples++
-		level.Sum += f.Sum
-		level.Mean += f.Sum / float64(f.Engines)
-		level.Max = max(level.Max, f.Sum)
+		level.Max = max(level.Max, value)
+		if last == nil {
+			first, last = s, s
+			continue
+		}
+		gap := s.At.Sub(last.At)
+		level.Widest = max(level.Widest, gap)
+		step = gap.Seconds()
+		if level.Samples == 2 {
+			area, time = before*step/2, step/2
+		}
+		area, time = area+(before+value)/2*step, time+step
+		last = s
 	}
 	if level.Samples == 0 {
 		return Level{}, false
 	}
-	level.Sum /= float64(level.Samples)
-	level.Mean /= float64(level.Samples)
-	level.Spans = last.Sub(first)
+	level.Value = value
+	if time > 0 {
+		level.Value = (area + value*step/2) / (time + step/2)
+	}
+	level.Spans = last.At.Sub(first.At)
 	// Samples within the window lie between none and one interval after its
 	// start and before its end.
 	level.Needs = w.Length - 2*w.Interval

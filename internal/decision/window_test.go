@@ -149,7 +149,7 @@ func TestAGapIsSeen(t *testing.T) {
 func TestALevelIsTheMeanOverSamplesAndEngines(t *testing.T) {
 	d := newDiary(time.Hour).add(kv(9, 1)).miss(11).add(kv(.4, 2)).add(kv(.8, 2))
 	level, ok := d.h.Level(kvUsage, d.window(time.Minute))
-	want := Level{Coverage: Coverage{Samples: 2, Spans: step5, Needs: 50 * time.Second, Widest: step5}, Sum: .6, Mean: .3, Max: .8}
+	want := Level{Coverage: Coverage{Samples: 2, Spans: step5, Needs: 50 * time.Second, Widest: step5}, Value: .3, Max: .4}
 	if diff := cmp.Diff(want, level, approx); !ok || diff != "" {
 		t.Error(diff)
 	}

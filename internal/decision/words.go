@@ -92,8 +92,10 @@ func significant(x float64, digits int) string {
 // called is a list's metric as its owner knows it, with what is taken of it.
 func called(m policy.Metric) string {
 	switch {
-	case m.Kind != policy.Histogram:
+	case m.Kind == policy.Gauge:
 		return m.Name
+	case m.Kind == policy.Counter:
+		return m.Name + " rate"
 	case m.Quantile > 0:
 		return m.Name + " p" + strconv.FormatFloat(m.Quantile*100, 'g', 6, 64)
 	}

@@ -32,12 +32,15 @@ const (
 	keyTTFT              = "ttft-slo"
 	keyITL               = "itl-slo"
 	keyDownGuard         = "downguard"
+	keyAggregation       = "aggregation"
+	keyMetricWindow      = "metriccachewindow"
 )
 
 // known are the keys an InferenceSet may carry, in the order of documentation.
 var known = []string{
 	keyAutoProvision, keyThreshold, keyMetricName, keyMetrics, keyCombine, keyMin, keyMax,
 	keyWindow, keyScaleUpCooldown, keyScaleDownCooldown, keyTTFT, keyITL, keyDownGuard,
+	keyAggregation, keyMetricWindow,
 }
 
 // Limits of the HPA's API on behaviour: stabilizationWindowSeconds and
@@ -119,16 +122,19 @@ func Parse(req Request) (Policy, []string, error) {
 func (p *parser) policy() Policy {
 	switch {
 	case p.any(keyMetrics):
-		p.ignored(keyMetrics+" is given", keyThreshold, keyMetricName, keyTTFT, keyITL, keyDownGuard)
+		p.ignored(keyMetrics+" is given", keyThreshold, keyMetricName, keyAggregation, keyMetricWindow, keyTTFT, keyITL, keyDownGuard)
 		return Policy{List: p.list(keyMetrics, keyCombine), Up: listPace(), Down: listPace()}
-	case !p.any(keyThreshold, keyMetricName, keyCombine):
-		p.ignored("there is no "+keyThreshold, keyDownGuard)
+	case !p.any(keyThreshold, keyMetricName, keyCombine, keyAggregation):
+		p.ignored("there is no "+keyThreshold, keyDownGuard, keyMetricWindow)
 		return Policy{Saturation: p.promise(keyTTFT, keyITL)}
 	}
 	// A metric without a threshold, or the rule for a list without the list, is
 	// half of what its author meant: what is missing is refused.
 	p.ignored("there is no "+keyMetrics, keyCombine)
-	queue := p.queue(keyMetricName, keyThreshold)
+	queue := p.queue(keyMetricName, keyThreshold, p.aggregation(keyAggregation, Sum, Rate), keyMetricWindow)
+	if queue.Aggregation != Rate {
+		p.ignored(keyAggregation+" isn't "+Rate.String(), keyMetricWindow)
+	}
 	if p.yes(keyDownGuard, GuardQueues) {
 		queue.Guard = p.promise(keyTTFT, keyITL)
 	} else {
@@ -160,9 +166,32 @@ func (p *parser) unknownKeys() {
 	}
 }
 
-// queue reads a metric and how much of it one replica should have.
-func (p *parser) queue(metric, threshold string) Queue {
-	queue := Queue{Metric: p.metric(metric)}
+// aggregation reads one of these, the first of which is the default.
+func (p *parser) aggregation(key string, allowed ...Aggregation) Aggregation {
+	words := make([]string, len(allowed))
+	for i, a := range allowed {
+		words[i] = a.String()
+	}
+	return allowed[slices.Index(words, p.oneOf(key, words...))]
+}
+
+// queue reads a metric, how much of it one replica should have, and how far back
+// the aggregation looks.
+func (p *parser) queue(metric, threshold string, how Aggregation, window string) Queue {
+	queue := Queue{Metric: p.metric(metric), Aggregation: how}
+	if length, given := p.seconds(window, minMetricWindow, maxMetricWindow, ""); how.windowed() {
+		queue.Window = DefaultMetricWindow
+		if given {
+			queue.Window = length
+		}
+	}
+	kind := Gauge
+	if how == Rate {
+		kind = Counter
+		if !p.any(metric) {
+			p.refuse(metric, "", "required beside "+Rate.String()+": a counter, such as "+FamilyPrompt)
+		}
+	}
 	value, given := p.get(threshold)
 	if !given {
 		p.refuse(threshold, "", "required: how much of "+DefaultMetric+" (or metricName) one replica should have, such as 10")
@@ -172,7 +201,7 @@ func (p *parser) queue(metric, threshold string) Queue {
 	if queue.Target, err = ParseTarget(value); err != nil {
 		p.refuse(threshold, value, err.Error())
 	}
-	p.noteMetric(queue.Metric, queue.Target)
+	p.noteMetric(queue.Metric, queue.Target, kind)
 	return queue
 }
 

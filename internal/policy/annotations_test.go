@@ -93,6 +93,13 @@ func TestWhatIsUnderstoodOtherwiseIsNoted(t *testing.T) {
 		{"a promise beside a threshold that isn't guarded", []string{"threshold", "10", "downguard", "false", "ttft-slo", "2s"}, `ttft-slo "2s" is ignored, because threshold is given and downguard is false`},
 		{"a promise beside a list", []string{"metrics", listText, "itl-slo", "50ms", "downguard", "true"}, `itl-slo "50ms" is ignored, because metrics is given; downguard "true" is ignored, because metrics is given`},
 		{"a guard of nothing", []string{"downguard", "true"}, `downguard "true" is ignored, because there is no threshold`},
+		{"a counter taken for a load", []string{"metricName", "vllm:prompt_tokens_total", "threshold", "1000"}, "vllm:prompt_tokens_total is a counter by its name: it only grows, so that it can't be compared with 1000. Give aggregation: rate to compare what it gains a second"},
+		{"a counter's rate", []string{"metricName", "vllm:prompt_tokens_total", "threshold", "1000", "aggregation", "rate", "metriccachewindow", "2m"}, ""},
+		{"a gauge's rate", []string{"metricName", "vllm:num_requests_running", "threshold", "1000", "aggregation", "rate"}, "vllm:num_requests_running is no counter by its name, which would end in _total: only a counter has a rate"},
+		{"a histogram that is called like a counter", []string{"metricName", "vllm:iteration_tokens_total", "threshold", "1000"}, ""},
+		{"a window of nothing", []string{"threshold", "10", "metriccachewindow", "2m"}, `metriccachewindow "2m" is ignored, because aggregation isn't rate`},
+		{"a window beside nothing but a bound", []string{"metriccachewindow", "2m"}, `metriccachewindow "2m" is ignored, because there is no threshold`},
+		{"a rate beside a list", []string{"metrics", listText, "aggregation", "rate"}, `aggregation "rate" is ignored, because metrics is given`},
 		{"half a list", []string{"threshold", "10", "combinepolicy", "OR"}, `combinepolicy "OR" is ignored, because there is no metrics`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

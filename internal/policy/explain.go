@@ -47,20 +47,34 @@ func replicas(n int32) string {
 
 func (q Queue) explain(p Policy) []string {
 	lines := []string{
-		fmt.Sprintf("Measured: the total of %s over the serving replicas, of which each should have %s.", q.Metric, number(q.Target)),
+		q.measured(),
 		fmt.Sprintf("Up: %s, when the total %s %s for each replica by more than %s%s.",
 			p.Up.step(), p.Up.verb("above"), number(q.Target), percent(p.Up.Tolerance), p.Up.seen()),
 		fmt.Sprintf("Down: %s, when the total %s %s for each replica by more than %s%s.",
 			p.Down.step(), p.Down.verb("below"), number(q.Target), percent(p.Down.Tolerance), p.Down.seen()),
 	}
-	for n := p.Bounds.Min; n <= p.Bounds.Max; n++ {
-		if rows := n - p.Bounds.Min; rows == maxRows-1 && n < p.Bounds.Max {
-			lines = append(lines, "…")
-			n = p.Bounds.Max
-		}
-		lines = append(lines, q.at(n, p))
+	// The least sizes and the greatest. As int64: beyond an int32's greatest there
+	// is no next one.
+	low, high := int64(p.Bounds.Min), int64(p.Bounds.Max)
+	for n := low; n <= min(high, low+maxRows-2); n++ {
+		lines = append(lines, q.at(int32(n), p))
+	}
+	if high > low+maxRows-1 {
+		lines = append(lines, "…")
+	}
+	if high > low+maxRows-2 {
+		lines = append(lines, q.at(p.Bounds.Max, p))
 	}
 	return append(lines, "Between these it stays, and also while a replica that can't be read could make the difference.")
+}
+
+// measured is what is added up.
+func (q Queue) measured() string {
+	if q.Aggregation == Rate {
+		return fmt.Sprintf("Measured: the rate of %s over %s, in total over the serving replicas, of which each should have %s a second.",
+			q.Metric, span(q.Window), number(q.Target))
+	}
+	return fmt.Sprintf("Measured: the total of %s over the serving replicas, of which each should have %s.", q.Metric, number(q.Target))
 }
 
 // at says which totals move a fleet of n replicas. The HPA stays within the
@@ -112,6 +126,8 @@ func (m Metric) stat() string {
 	switch {
 	case m.Kind == Gauge:
 		return m.Name
+	case m.Kind == Counter:
+		return "the rate of " + m.Name + " a second"
 	case m.Quantile == 0:
 		return "the mean of " + m.Name
 	}

@@ -45,6 +45,25 @@ At 8 replicas: up above 6.16, down below 2.8.
 At 100 replicas: down below 35.
 Between these it stays, and also while a replica that can't be read could make the difference.
 Guarded: it doesn't go down while what was learned says that one replica less can't keep 2s until the first token and 60ms between tokens.`},
+		{"a counter's rate", []string{
+			"threshold", "5000", "metricName", "vllm:prompt_tokens_total", "aggregation", "rate", "metriccachewindow", "2m",
+			"max-replicas", "2", "downguard", "false",
+		}, `
+Between 1 and 2 replicas.
+Measured: the rate of vllm:prompt_tokens_total over 2 min, in total over the serving replicas, of which each should have 5000 a second.
+Up: one replica at most every 5 min, when the total has been above 5000 for each replica by more than 10 % for 1 min.
+Down: one replica at most every 10 min, when the total has been below 5000 for each replica by more than 50 % for 5 min.
+At 1 replica: up above 5500.
+At 2 replicas: down below 5000.
+Between these it stays, and also while a replica that can't be read could make the difference.`},
+		{"a counter's rate in a list", []string{
+			"metrics", `[{name: vllm:generation_tokens_total, aggregation: rate, upthreshold: 900, downthreshold: 100}]`, "max-replicas", "5",
+		}, `
+Between 1 and 5 replicas.
+Measured: the rate of vllm:generation_tokens_total a second, its mean over the serving replicas and over 1 min.
+Up: one replica at most every 5 min, when the rate of vllm:generation_tokens_total a second is above 900 for 1 min, and no replica is on its way.
+Down: one replica at most every 5 min, and no sooner after a step up, when the rate of vllm:generation_tokens_total a second is below 100 for 1 min.
+Between these it stays, and also while a metric is unknown that could make the difference.`},
 		{"no room to move", []string{"threshold", "10", "min-replicas", "3", "max-replicas", "3"}, `
 Always 3 replicas: that is the minimum and the maximum.`},
 		{"a list", []string{"metrics", listText, "max-replicas", "5"}, `
@@ -83,6 +102,21 @@ Nothing is released while a replica can't be read.`},
 				t.Errorf("explanation (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The number of replicas has no end that is worth going through one by one, and an
+// int32's greatest none after it.
+func TestTheGreatestMaximumIsExplainedAtOnce(t *testing.T) {
+	for _, low := range []string{"1", "2147483640", "2147483645", "2147483646"} {
+		p, _, err := Parse(Request{Annotations: ask("threshold", "10", "min-replicas", low, "max-replicas", "2147483647")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := Explain(p)
+		if last := lines[len(lines)-3]; len(lines) > 15 || !strings.HasPrefix(last, "At 2147483647 replicas: down below ") {
+			t.Errorf("from %s on: %d lines, the greatest size %q", low, len(lines), last)
+		}
 	}
 }
 

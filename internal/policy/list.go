@@ -18,14 +18,16 @@ const (
 	fieldDown     = "downthreshold"
 	fieldWindow   = "metriccachewindow"
 	fieldQuantile = "quantile"
+	fieldHow      = "aggregation"
 )
 
-var itemFields = []string{fieldName, fieldType, fieldSource, fieldUp, fieldDown, fieldWindow, fieldQuantile}
+var itemFields = []string{fieldName, fieldType, fieldSource, fieldUp, fieldDown, fieldWindow, fieldQuantile, fieldHow}
 
 // Words of the fields, in any case.
 const (
 	typeGauge      = "gauge"
 	typeHistogram  = "histogram"
+	typeCounter    = "counter"
 	sourceModelPod = "modelpod"
 	combineAnd     = "AND"
 	combineOr      = "OR"
@@ -120,10 +122,7 @@ func (p *parser) fill(m *Metric) {
 	if p.has(fieldName, "the metric's name, such as "+DefaultMetric) {
 		m.Name = p.metric(fieldName)
 	}
-	if p.has(fieldType, typeGauge+" or "+typeHistogram) &&
-		p.oneOf(fieldType, typeGauge, typeHistogram) == typeHistogram {
-		m.Kind = Histogram
-	}
+	m.Kind = p.kind()
 	p.oneOf(fieldSource, sourceModelPod)
 	m.Up = p.bound(fieldUp, "such as 10")
 	m.Down = p.bound(fieldDown, "such as 1")
@@ -135,6 +134,29 @@ func (p *parser) fill(m *Metric) {
 	if len(p.problems) == wrong {
 		p.together(*m)
 	}
+}
+
+// kind reads how a metric is measured. Only the rate of a counter is compared, so
+// the aggregation says the type as well, and the type alone is half of it.
+func (p *parser) kind() Kind {
+	how, given := p.get(fieldHow)
+	if given && p.oneOf(fieldHow, Rate.String()) == Rate.String() {
+		if word, typed := p.get(fieldType); typed && !strings.EqualFold(word, typeCounter) {
+			p.refuse(fieldHow, how, "must be left out unless the type is "+typeCounter+": only a counter has a rate")
+		}
+		return Counter
+	}
+	if !p.has(fieldType, either([]string{typeGauge, typeHistogram, typeCounter})) {
+		return Gauge
+	}
+	switch p.oneOf(fieldType, typeGauge, typeHistogram, typeCounter) {
+	case typeHistogram:
+		return Histogram
+	case typeCounter:
+		p.refuse(fieldHow, "", "required for a "+typeCounter+", which only grows: "+Rate.String()+" compares what it gains a second")
+		return Counter
+	}
+	return Gauge
 }
 
 // has tells whether a required field is there.
@@ -192,8 +214,8 @@ func (p *parser) together(m Metric) {
 			}
 		}
 	}
-	p.noteMetric(m.Name, m.Up)
-	if m.Kind == Gauge && m.Down <= 0 {
+	p.noteMetric(m.Name, m.Up, m.Kind)
+	if m.Kind != Histogram && m.Down <= 0 {
 		p.note("%s is never below %s, so it never lets replicas go", m.Name, number(m.Down))
 	}
 }
@@ -207,7 +229,8 @@ type metricText struct {
 	Down     float64 `json:"downthreshold"`
 	Quantile float64 `json:"quantile,omitempty"`
 	// Window is in seconds.
-	Window int64 `json:"metriccachewindow"`
+	Window int64  `json:"metriccachewindow"`
+	How    string `json:"aggregation,omitempty"`
 }
 
 // text is the list's metrics as metrics reads them.
@@ -217,6 +240,9 @@ func (l *List) text() string {
 		texts[i] = metricText{
 			Name: m.Name, Type: m.Kind.String(), Source: sourceModelPod,
 			Up: m.Up, Down: m.Down, Quantile: m.Quantile, Window: int64(m.Window / time.Second),
+		}
+		if m.Kind == Counter {
+			texts[i].How = Rate.String()
 		}
 	}
 	text, err := json.Marshal(texts)
@@ -228,8 +254,12 @@ func (l *List) text() string {
 }
 
 func (k Kind) String() string {
-	if k == Histogram {
+	switch k {
+	case Histogram:
 		return typeHistogram
+	case Counter:
+		return typeCounter
+	case Gauge:
 	}
 	return typeGauge
 }

@@ -17,7 +17,7 @@ type Queue struct {
 	// Aggregation is how replicas' values become one; Sum unless a trigger
 	// written by hand says otherwise.
 	Aggregation Aggregation
-	// Window is how far back WindowedAvg and Gate look; 0 for the others.
+	// Window is how far back WindowedAvg, Gate and Rate look; 0 for the others.
 	Window time.Duration
 	// Guard, if not nil, keeps the fleet from shrinking below what keeps these
 	// promises, by what was learned: an empty queue doesn't tell a fleet that
@@ -38,7 +38,13 @@ const (
 	// Gate is 1 while the windowed mean is above Target, else 0, against a
 	// target of 1: for formulas of KEDA's scalingModifiers.
 	Gate
+	// Rate is the total over serving replicas of what a counter gains a second,
+	// over Window.
+	Rate
 )
+
+// windowed tells whether the aggregation looks back over a window.
+func (a Aggregation) windowed() bool { return a == WindowedAvg || a == Gate || a == Rate }
 
 // List asks for one replica more while its metrics are above their upper
 // thresholds, for one less while they are below their lower ones, and for none
@@ -84,6 +90,9 @@ const (
 	Gauge Kind = iota
 	// Histogram is compared by the observations made within the window.
 	Histogram
+	// Counter is compared by its rate: what it gains a second, over the window, in
+	// the mean of the serving replicas.
+	Counter
 )
 
 // Page is where a pod's metrics are. Its zero value is KAITO's: http, the
@@ -119,7 +128,7 @@ func (t Trigger) Reading() Reading {
 	var metrics []string
 	// Over a window a histogram may have nothing to say, with two reasons that
 	// only these tell apart. A queue doesn't tell whether its metric is one.
-	busy := t.Queue.Window > 0
+	busy := t.Queue.Window > 0 && t.Queue.Aggregation != Rate
 	switch {
 	case t.Saturation != nil:
 	case t.List == nil:

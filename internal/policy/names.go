@@ -66,9 +66,25 @@ func families(metrics ...string) []string {
 	return slices.Compact(names)
 }
 
+// suffixTotal ends the names of Prometheus' counters.
+const suffixTotal = "_total"
+
+// Counts tells by its name that a metric is a counter. vLLM's histogram of tokens
+// in an iteration is called like one.
+func Counts(metric string) bool {
+	return strings.HasSuffix(metric, suffixTotal) && metric != FamilySteps
+}
+
 // noteMetric says what the author of a metric's name and of its upper threshold
 // should know.
-func (p *parser) noteMetric(metric string, up float64) {
+func (p *parser) noteMetric(metric string, up float64, kind Kind) {
+	switch {
+	case kind == Gauge && Counts(metric):
+		p.note("%s is a counter by its name: it only grows, so that it can't be compared with %s. Give aggregation: rate to compare what it gains a second",
+			metric, number(up))
+	case kind == Counter && !Counts(metric):
+		p.note("%s is no counter by its name, which would end in %s: only a counter has a rate", metric, suffixTotal)
+	}
 	for _, r := range renamed {
 		if metric == r.old {
 			p.note("%s is %s since vLLM %s: whichever a page has is read", r.old, r.now, r.since)

@@ -90,9 +90,10 @@ func (t Trigger) Learned() *Saturation {
 }
 
 // saturationUp is no brake: the decision has one of its own. A replica may be
-// ordered for each that there may be.
+// ordered for each that there may be. The HPA adds it to the replicas in an int32:
+// a step of 2147483647 would come out below zero and stop the way up.
 func saturationUp(bounds Bounds) Pace {
-	return Pace{Cooldown: 15 * time.Second, Step: max(1, bounds.Max)}
+	return Pace{Cooldown: 15 * time.Second, Step: min(max(1, bounds.Max), math.MaxInt16)}
 }
 
 // saturationDown has the HPA see a step down twice, perhaps from two replicas of
@@ -140,7 +141,7 @@ func (s *Saturation) write(metadata map[string]string) {
 // decision, which docs/saturation.md explains.
 func (s *Saturation) explain(p Policy) []string {
 	up := "Up: straight to what the load needs"
-	if p.Up.Step < p.Bounds.Max-p.Bounds.Min {
+	if p.Up.Step < min(p.Bounds.Max-p.Bounds.Min, math.MaxInt16) {
 		up = "Up: towards what the load needs, " + p.Up.step()
 	}
 	return []string{

@@ -38,7 +38,7 @@ const (
 )
 
 // aggregations are the words of Aggregation, in its order.
-var aggregations = [...]string{Sum: "sum", ServiceAvg: "service-avg", WindowedAvg: "windowed-avg", Gate: "gate"}
+var aggregations = [...]string{Sum: "sum", ServiceAvg: "service-avg", WindowedAvg: "windowed-avg", Gate: "gate", Rate: "rate"}
 
 func (a Aggregation) String() string { return aggregations[a] }
 
@@ -55,8 +55,11 @@ type Trigger struct {
 	// Bounds are the ScaledObject's, so that a verdict can be explained: KEDA
 	// doesn't tell them to a scaler.
 	Bounds Bounds
-	// Use isn't in the metadata: whoever knows the ScaledObject fills it in.
+	// Use and Tolerances aren't in the metadata: whoever knows the ScaledObject
+	// fills them in.
 	Use Use
+	// Tolerances are the HPA's, nil for those that ScaledObjects of ours have.
+	Tolerances *Tolerances
 }
 
 // Trigger is the one trigger that the policy comes to for an InferenceSet.
@@ -163,25 +166,13 @@ func (p *parser) cooldown(key string) time.Duration {
 // measured reads a queue with the ways to add it up that only a trigger written
 // by hand has.
 func (p *parser) measured() Queue {
-	queue := p.queue(metaMetric, metaThreshold)
-	word := p.oneOf(metaAggregation, aggregations[:]...)
-	for i, a := range aggregations {
-		if a == word {
-			queue.Aggregation = Aggregation(i)
-		}
-	}
-	window, given := p.seconds(metaWindow, minMetricWindow, maxMetricWindow, "")
-	if queue.Aggregation == WindowedAvg || queue.Aggregation == Gate {
-		queue.Window = DefaultMetricWindow
-		if given {
-			queue.Window = window
-		}
-	}
+	how := p.aggregation(metaAggregation, Sum, ServiceAvg, WindowedAvg, Gate, Rate)
+	queue := p.queue(metaMetric, metaThreshold, how, metaWindow)
 	// A mean or a gate isn't what the HPA holds on.
 	if p.yes(metaDownGuard, false) {
 		queue.Guard = p.promise(metaTTFT, metaITL)
-		if queue.Aggregation != Sum {
-			p.refuse(metaDownGuard, "true", "must not be given with an "+metaAggregation+" but "+Sum.String())
+		if how != Sum && how != Rate {
+			p.refuse(metaDownGuard, "true", "must not be given with an "+metaAggregation+" but "+Sum.String()+" or "+Rate.String())
 		}
 	}
 	return queue

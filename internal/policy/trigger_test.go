@@ -26,12 +26,12 @@ func queues() *rapid.Generator[Queue] {
 		queue := Queue{
 			Metric:      names().Draw(t, "metric"),
 			Target:      rapid.Float64Range(0.001, 1e12).Draw(t, "target"),
-			Aggregation: rapid.SampledFrom([]Aggregation{Sum, ServiceAvg, WindowedAvg, Gate}).Draw(t, "aggregation"),
+			Aggregation: rapid.SampledFrom([]Aggregation{Sum, ServiceAvg, WindowedAvg, Gate, Rate}).Draw(t, "aggregation"),
 		}
-		if queue.Aggregation == WindowedAvg || queue.Aggregation == Gate {
+		if queue.Aggregation.windowed() {
 			queue.Window = seconds(time.Hour).Draw(t, "window")
 		}
-		if queue.Aggregation == Sum && rapid.Bool().Draw(t, "guarded") {
+		if (queue.Aggregation == Sum || queue.Aggregation == Rate) && rapid.Bool().Draw(t, "guarded") {
 			queue.Guard = promises().Draw(t, "promise")
 		}
 		return queue
@@ -61,8 +61,8 @@ func lists() *rapid.Generator[*List] {
 				Window: seconds(time.Hour).Draw(t, "window"),
 			}
 			metric.Up = rapid.Float64Min(metric.Down).Draw(t, "up")
-			if rapid.Bool().Draw(t, "histogram") {
-				metric.Kind = Histogram
+			metric.Kind = rapid.SampledFrom([]Kind{Gauge, Histogram, Counter}).Draw(t, "kind")
+			if metric.Kind == Histogram {
 				metric.Quantile = rapid.SampledFrom([]float64{0, 0.5, 0.95, 0.999, 1}).Draw(t, "quantile")
 			}
 			list.Metrics = append(list.Metrics, metric)
@@ -162,6 +162,11 @@ func TestAHandWrittenTriggerIsUnderstood(t *testing.T) {
 			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10, Aggregation: Gate, Window: 2 * time.Minute}},
 		},
 		{
+			"a counter's rate",
+			[]string{"metricName", "vllm:prompt_tokens_total", "aggregation", "rate"},
+			Trigger{Queue: Queue{Metric: "vllm:prompt_tokens_total", Target: 10, Aggregation: Rate, Window: time.Minute}},
+		},
+		{
 			"a list",
 			[]string{"metrics", listText, "combinePolicy", "or", "scaleUpCooldown", "1m"},
 			Trigger{List: &List{Metrics: listMetrics, Combine: Or, UpCooldown: time.Minute, DownCooldown: 5 * time.Minute}},
@@ -225,7 +230,8 @@ func TestATriggerIsRefusedInWords(t *testing.T) {
 		{"an hour", "scrapeTimeout", "1h", `scrapeTimeout "1h": must be from`},
 		{"a time of no meaning", "scrapeTimeout", "soon", `scrapeTimeout "soon": must be from`},
 		{"another source", "metricSource", "prometheus", `metricSource "prometheus": must be modelpod, pod or service`},
-		{"another aggregation", "aggregation", "max", `aggregation "max": must be sum, service-avg, windowed-avg or gate`},
+		{"another aggregation", "aggregation", "max", `aggregation "max": must be sum, service-avg, windowed-avg, gate or rate`},
+		{"the rate of a gauge that nobody named", "aggregation", "rate", `metricName: required beside rate: a counter, such as vllm:prompt_tokens_total`},
 		{"no window", "metricCacheWindow", "0", `metricCacheWindow "0": must be whole seconds from 1 to 3600`},
 		{"a list that is none", "metrics", "10", `metrics "10": must be a list of metrics in YAML or JSON`},
 		{"saturation and a threshold", "saturation", "true", `threshold "10": must not be given with saturation`},

@@ -14,3 +14,7 @@ const (
 	// it only its author knows.
 	Formula
 )
+
+// Tolerances are how far the HPA lets a metric be off its target without a move, as
+// fractions of 1.
+type Tolerances struct{ Up, Down float64 }

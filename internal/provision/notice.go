@@ -112,7 +112,11 @@ func summary(so *kedav1alpha1.ScaledObject) string {
 	case trigger.Saturation != nil:
 		return text + " by saturation: " + promised(trigger.Saturation)
 	}
-	text += fmt.Sprintf(" on %s, %s for each replica", trigger.Queue.Metric, number(trigger.Queue.Target))
+	metric := trigger.Queue.Metric
+	if trigger.Queue.Aggregation == policy.Rate {
+		metric = "the rate of " + metric
+	}
+	text += fmt.Sprintf(" on %s, %s for each replica", metric, number(trigger.Queue.Target))
 	if trigger.Queue.Guard != nil {
 		text += ", guarded on the way down: " + promised(trigger.Queue.Guard)
 	}
@@ -153,6 +157,8 @@ func measure(m policy.Metric) string {
 		return "p" + number(100*m.Quantile) + " of " + m.Name
 	case m.Kind == policy.Histogram:
 		return "mean of " + m.Name
+	case m.Kind == policy.Counter:
+		return "rate of " + m.Name
 	}
 	return m.Name
 }

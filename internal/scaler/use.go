@@ -27,9 +27,31 @@ func (s *Service) complete(ctx context.Context, trigger *policy.Trigger, key typ
 		return
 	}
 	trigger.Use = use(object, metadata)
+	trigger.Tolerances = tolerances(object)
 	if trigger.Bounds == (policy.Bounds{}) {
 		trigger.Bounds = policy.Bounds{Min: *object.GetHPAMinReplicas(), Max: object.GetHPAMaxReplicas()}
 	}
+}
+
+// usualTolerance is the HPA's unless its behaviour has another.
+const usualTolerance = 0.1
+
+// tolerances are those that the HPA of a ScaledObject has, where it has any of its
+// own: from Kubernetes 1.35 on.
+func tolerances(object *kedav1alpha1.ScaledObject) *policy.Tolerances {
+	t := policy.Tolerances{Up: usualTolerance, Down: usualTolerance}
+	if object.Spec.Advanced == nil || object.Spec.Advanced.HorizontalPodAutoscalerConfig == nil ||
+		object.Spec.Advanced.HorizontalPodAutoscalerConfig.Behavior == nil {
+		return &t
+	}
+	behavior := object.Spec.Advanced.HorizontalPodAutoscalerConfig.Behavior
+	if up := behavior.ScaleUp; up != nil && up.Tolerance != nil {
+		t.Up = up.Tolerance.AsApproximateFloat64()
+	}
+	if down := behavior.ScaleDown; down != nil && down.Tolerance != nil {
+		t.Down = down.Tolerance.AsApproximateFloat64()
+	}
+	return &t
 }
 
 // use is what the HPA does with the number of the trigger that has this

@@ -8,9 +8,11 @@ import (
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // scaledObjects are known by name.
@@ -47,12 +49,12 @@ func TestAMeanIsPublishedAsTheHPAUsesIt(t *testing.T) {
 		known scaledObjects
 		want  float64
 	}{
-		{"AverageValue", mean, holding(mean, autoscalingv2.AverageValueMetricType, ""), 48},
-		{"KEDA's default", mean, holding(mean, "", ""), 48},
-		{"Value", mean, holding(mean, autoscalingv2.ValueMetricType, ""), 12},
+		{"AverageValue", mean, holding(mean, autoscalingv2.AverageValueMetricType, ""), 36},
+		{"KEDA's default", mean, holding(mean, "", ""), 36},
+		{"Value", mean, holding(mean, autoscalingv2.ValueMetricType, ""), 10},
 		{"a formula", mean, holding(mean, autoscalingv2.AverageValueMetricType, "waiting / 2"), 12},
-		{"a ScaledObject that isn't known", mean, scaledObjects{}, 48},
-		{"a trigger that isn't in it", mean, holding(trigger(), autoscalingv2.ValueMetricType, ""), 48},
+		{"a ScaledObject that isn't known", mean, scaledObjects{}, 36},
+		{"a trigger that isn't in it", mean, holding(trigger(), autoscalingv2.ValueMetricType, ""), 36},
 		{"a total as a Value", trigger(), holding(trigger(), autoscalingv2.ValueMetricType, ""), 36},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
@@ -81,5 +83,25 @@ func TestBoundsOfAScaledObjectByHandAreKnown(t *testing.T) {
 	}
 	if got := heard.last.Replicas; got != 5 {
 		t.Errorf("%d replicas are announced, want 5, the maximum", got)
+	}
+}
+
+// The HPA's own tolerance is a tenth in both directions, unless its behaviour says
+// otherwise.
+func TestTheTolerancesOfAScaledObjectByHandAreKnown(t *testing.T) {
+	object := holding(trigger(), "", "")[phi4]
+	if got := *tolerances(object); got != (policy.Tolerances{Up: .1, Down: .1}) {
+		t.Errorf("without a behaviour %v", got)
+	}
+	object.Spec.Advanced = &kedav1alpha1.AdvancedConfig{
+		HorizontalPodAutoscalerConfig: &kedav1alpha1.HorizontalPodAutoscalerConfig{
+			Behavior: &autoscalingv2.HorizontalPodAutoscalerBehavior{
+				ScaleUp:   &autoscalingv2.HPAScalingRules{},
+				ScaleDown: &autoscalingv2.HPAScalingRules{Tolerance: new(resource.MustParse("0.5"))},
+			},
+		},
+	}
+	if got := *tolerances(object); got != (policy.Tolerances{Up: .1, Down: .5}) {
+		t.Errorf("with one of a half downwards %v", got)
 	}
 }

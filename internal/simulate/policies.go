@@ -122,10 +122,10 @@ func (k *knative) judge(fleet decision.Fleet, now time.Time) Call {
 		serving++
 		for _, metric := range []string{metricRunning, metricWaiting} {
 			if l, ok := r.History.Level(metric, decision.Window{Now: now, Length: time.Minute, Interval: scrapeInterval}); ok {
-				stable += l.Sum
+				stable += l.Value
 			}
 			if l, ok := r.History.Level(metric, decision.Window{Now: now, Length: 6 * time.Second, Interval: scrapeInterval}); ok {
-				short += l.Sum
+				short += l.Value
 			}
 		}
 	}
@@ -192,10 +192,10 @@ func unsaturated(fleet decision.Fleet, now time.Time, kv, queue float64) (servin
 			continue
 		}
 		serving++
-		if k.Mean < kv && q.Sum < queue {
+		if k.Value < kv && q.Value < queue {
 			open++
-			usedKV += k.Mean
-			waits += q.Sum
+			usedKV += k.Value
+			waits += q.Value
 		}
 	}
 	return serving, open, usedKV, waits

@@ -69,10 +69,9 @@ func TestScaledObjectsWrittenByHandGoOnToWork(t *testing.T) {
 		// Value compares the total with the target however many replicas there
 		// are: up to the maximum.
 		{"total as Value", autoscalingv2.ValueMetricType, nil, 4, 4, "25"},
-		// While the new ones start the average stays 25, and that on each: up to
-		// the maximum too. The HPA divides by the replicas.
-		{"average", autoscalingv2.AverageValueMetricType, map[string]string{"aggregation": "service-avg", "metricSource": "service"}, 3, 3, "25"},
-		{"average over time", autoscalingv2.AverageValueMetricType, map[string]string{"aggregation": "windowed-avg", "metricCacheWindow": "3"}, 3, 3, "25"},
+		// While the new ones start the average stays 25, on the one that serves.
+		{"average", autoscalingv2.AverageValueMetricType, map[string]string{"aggregation": "service-avg", "metricSource": "service"}, 4, 3, "25"},
+		{"average over time", autoscalingv2.AverageValueMetricType, map[string]string{"aggregation": "windowed-avg", "metricCacheWindow": "3"}, 4, 3, "25"},
 		// The HPA multiplies a Value by the pods that are Ready when it has the
 		// average: one of before they were makes it overshoot, and come back.
 		{"average as Value", autoscalingv2.ValueMetricType, map[string]string{"aggregation": "service-avg"}, 4, 3, "8.333"},
