@@ -19,6 +19,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scaler"
+	"github.com/kaito-project/keda-kaito-scaler/internal/scrape"
 )
 
 // options are the flags of the program.
@@ -74,7 +75,6 @@ func defaults() *options {
 		certificates:    certificatesSelf,
 		certDuration:    certs.DefaultLeafLife,
 		scrapeInterval:  5 * time.Second,
-		scrapeTimeout:   2 * time.Second,
 		scrapeMaxBytes:  8 << 20,
 		unreadableGrace: 10 * time.Minute,
 		metricsPort:     10451,
@@ -121,7 +121,7 @@ func (o *options) groups() []group {
 		})},
 		{"Reading pods", set(func(f *pflag.FlagSet) {
 			f.DurationVar(&o.scrapeInterval, "scrape-interval", o.scrapeInterval, "`time` between two readings of a pod, 1s to 60s; a reading counts for three of them")
-			f.DurationVar(&o.scrapeTimeout, "scrape-timeout", o.scrapeTimeout, "`time` within which a pod must have answered in full, above 0 and at most the interval")
+			f.DurationVar(&o.scrapeTimeout, "scrape-timeout", o.scrapeTimeout, "`time` within which a pod must have answered in full, at most the interval (default: nine tenths of it)")
 			f.Int64Var(&o.scrapeMaxBytes, "scrape-max-bytes", o.scrapeMaxBytes, "most `bytes` of a page that are read, unpacked; a longer page is refused")
 			f.StringVar(&o.scrapeCAFile, "scrape-ca-file", o.scrapeCAFile,
 				"PEM `file` of the CAs that sign the certificates of pods read over https, read once at the start (default: the system's CAs)")
@@ -203,6 +203,9 @@ func (o *options) complete() error {
 	if o.scalerAddress == "" {
 		o.scalerAddress = net.JoinHostPort(o.serviceName+"."+o.workingNamespace+".svc", strconv.Itoa(o.grpcPort))
 	}
+	if o.scrapeTimeout == 0 {
+		o.scrapeTimeout = scrape.DefaultTimeout(o.scrapeInterval)
+	}
 	var errs []error
 	refuse := func(bad bool, flag string, value any, rule string) {
 		if bad {
@@ -214,7 +217,7 @@ func (o *options) complete() error {
 	refuse(!port(o.healthPort), "grpc-health-port", o.healthPort, "must be a port from 1 to 65535")
 	refuse(o.metricsPort != 0 && !port(o.metricsPort), "metrics-port", o.metricsPort, "must be a port from 1 to 65535, or 0")
 	refuse(o.scrapeInterval < time.Second || o.scrapeInterval > time.Minute, "scrape-interval", o.scrapeInterval, "must be from 1s to 60s")
-	refuse(o.scrapeTimeout <= 0 || o.scrapeTimeout > o.scrapeInterval, "scrape-timeout", o.scrapeTimeout,
+	refuse(o.scrapeTimeout < 0 || o.scrapeTimeout > o.scrapeInterval, "scrape-timeout", o.scrapeTimeout,
 		fmt.Sprintf("must be above 0 and at most the scrape interval of %s", o.scrapeInterval))
 	refuse(o.scrapeMaxBytes < 1<<10, "scrape-max-bytes", o.scrapeMaxBytes, "must be at least 1024: a page has some 60 000")
 	refuse(o.scrapeSkipVerify && o.scrapeCAFile != "", "scrape-insecure-skip-verify", o.scrapeSkipVerify,

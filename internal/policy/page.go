@@ -68,7 +68,9 @@ func (p *parser) page() Page {
 		if err != nil || timeout < minTimeout || timeout > maxTimeout {
 			p.refuse(metaTimeout, value, fmt.Sprintf("must be from %s to %s, such as 3s", minTimeout, maxTimeout))
 		}
-		page.Timeout = timeout
+		// Timeouts that differ by less make no page of their own, which each pod
+		// would be asked for.
+		page.Timeout = (timeout + minTimeout - 1).Truncate(minTimeout)
 	}
 	// Each names the same pods: the Service of a Workspace has one endpoint.
 	p.oneOf(metaSource, sourceModelPod, "pod", "service")

@@ -139,6 +139,7 @@ func TestAHandWrittenTriggerIsUnderstood(t *testing.T) {
 			"metricName", "vllm:num_requests_waiting", "metricProtocol", "http", "metricPort", "80",
 			"metricPath", "/metrics", "scrapeTimeout", "3s", "metricSource", "modelpod", "aggregation", "sum", "metricCacheWindow", "30",
 		}, Trigger{Queue: waiting, Page: Page{Timeout: 3 * time.Second}}},
+		{"with a timeout of its own, to the microsecond", []string{"scrapeTimeout", "2.900001s"}, Trigger{Queue: waiting, Page: Page{Timeout: 3 * time.Second}}},
 		{"with nothing but the threshold", nil, Trigger{Queue: waiting}},
 		{"with keys that say nothing", []string{"metricName", "", "metricPort", "", "metrics", " ", "metricSource", ""}, Trigger{Queue: waiting}},
 		{

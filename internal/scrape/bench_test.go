@@ -128,7 +128,7 @@ func scraping(r *Reader) func() error {
 func bareGET(c *client, addr netip.AddrPort) func() error {
 	l := &link{addr: addr, path: "/metrics"}
 	return func() error {
-		return c.get(context.Background(), l, "", time.Now().Add(2*time.Second), func(resp *http.Response) error {
+		return c.get(context.Background(), l, "", time.Now().Add(2*time.Second), func(resp *http.Response, _ time.Time) error {
 			_, err := io.Copy(io.Discard, resp.Body)
 			return err
 		})

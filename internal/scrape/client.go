@@ -4,12 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 )
@@ -112,8 +110,9 @@ func (l *link) close() {
 }
 
 // get asks for the link's path?query and gives the response to read, all of it before
-// deadline. The connection is kept if read took the whole body.
-func (c *client) get(ctx context.Context, l *link, query string, deadline time.Time, read func(*http.Response) error) error {
+// deadline, with the time of its first byte. The connection is kept if read took
+// the whole body.
+func (c *client) get(ctx context.Context, l *link, query string, deadline time.Time, read func(*http.Response, time.Time) error) error {
 	conn := l.idle()
 	reused := conn != nil
 	br := c.readers.Get().(*bufio.Reader)
@@ -135,11 +134,16 @@ func (c *client) get(ctx context.Context, l *link, query string, deadline time.T
 		// A server may close a connection that was idle, and vLLM's does after
 		// five seconds: that is no failure of the pod's, and nobody has
 		// answered this GET yet.
-		if err != nil && reused && !answered && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
+		f := failureOf(err)
+		if reused && !answered && f.reason() == Reset {
 			conn, reused = nil, false
 			continue
 		}
-		return err
+		if f != nil {
+			f.accepted = true
+			return f
+		}
+		return nil
 	}
 }
 
@@ -157,7 +161,9 @@ func (c *client) connect(ctx context.Context, l *link, deadline time.Time) (net.
 	if secure, ok := conn.(*tls.Conn); ok {
 		if err := secure.HandshakeContext(ctx); err != nil {
 			l.close()
-			return nil, handshakeFailure(err)
+			f := handshakeFailure(err)
+			f.accepted = true
+			return nil, f
 		}
 	}
 	return conn, nil
@@ -165,7 +171,7 @@ func (c *client) connect(ctx context.Context, l *link, deadline time.Time) (net.
 
 // exchange writes one request and reads one response. keep tells whether the
 // connection can carry another, answered whether the server said anything.
-func (c *client) exchange(conn net.Conn, br *bufio.Reader, l *link, query string, deadline time.Time, read func(*http.Response) error) (keep, answered bool, err error) {
+func (c *client) exchange(conn net.Conn, br *bufio.Reader, l *link, query string, deadline time.Time, read func(*http.Response, time.Time) error) (keep, answered bool, err error) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return false, false, networkFailure("asking", err)
 	}
@@ -181,6 +187,7 @@ func (c *client) exchange(conn net.Conn, br *bufio.Reader, l *link, query string
 	if _, err := br.Peek(1); err != nil {
 		return false, false, networkFailure("waiting for the page", err)
 	}
+	began := time.Now()
 	resp, err := http.ReadResponse(br, nil) //nolint:bodyclose // the connection is closed, unless the body was read to its end
 	if err != nil {
 		if limited.left <= 0 {
@@ -189,7 +196,7 @@ func (c *client) exchange(conn net.Conn, br *bufio.Reader, l *link, query string
 		return false, true, networkFailure("reading the response's header", err)
 	}
 	limited.left = -1
-	if err := read(resp); err != nil {
+	if err := read(resp, began); err != nil {
 		return false, true, err
 	}
 	return !resp.Close && br.Buffered() == 0, true, nil

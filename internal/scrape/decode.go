@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/textparse"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // reading is what one page says.
@@ -21,6 +22,9 @@ type reading struct {
 	// running and step are NaN if the page doesn't tell: requests being run,
 	// and engine steps since the process's start.
 	running, step float64
+	// waiting and rejected are 0 if the page doesn't tell: requests in the queue,
+	// and those that KAITO's guard refused since the process's start.
+	waiting, rejected float64
 	// start is when the process started, Unix seconds, 0 if the page doesn't tell.
 	start float64
 	// asleep is true if every engine of the pod is.
@@ -275,6 +279,10 @@ func (r *reading) learn(name string, t *tally) {
 		r.running = t.sum
 	case familyStep:
 		r.step = t.sum
+	case policy.FamilyWaiting:
+		r.waiting = t.sum
+	case policy.FamilyRejected:
+		r.rejected = t.sum
 	case familySleepState:
 		r.asleep = t.awake == 0
 	case familyProcessStart:

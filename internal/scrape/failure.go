@@ -71,6 +71,9 @@ type Failure struct { //nolint:errname // a pod's, and mostly not handled as an 
 	Words string
 	// Err is what the network or the parser said, if anything did.
 	Err error
+	// accepted is set if the pod had accepted the connection, and what failed
+	// came after.
+	accepted bool
 }
 
 func (f *Failure) Error() string {

@@ -215,9 +215,7 @@ func (r *Reader) leaveOut(old, now []*target) (gone []*target) {
 		if t.index >= 0 {
 			heap.Remove(&r.calendar, t.index)
 		}
-		if !t.attempted {
-			r.fresh--
-		}
+		r.sweepOver(t)
 		r.metrics.targets.Dec()
 		if reason := t.retire(); reason != OK {
 			r.metrics.failing.WithLabelValues(string(reason)).Dec()

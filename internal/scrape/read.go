@@ -22,7 +22,6 @@ func (r *Reader) schedule(t *target, now time.Time) bool {
 	}
 	t.due = dueAfter(now.Sub(r.epoch), offset(id, r.cfg.Interval), r.cfg.Interval)
 	heap.Push(&r.calendar, t)
-	r.fresh++
 	r.metrics.targets.Inc()
 	return t.index == 0
 }
@@ -33,6 +32,10 @@ func (r *Reader) startDue(ctx context.Context, running *sync.WaitGroup) time.Dur
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Since(r.epoch)
+	r.handOver(now)
+	for t := r.quick.next(); t != nil; t = r.quick.next() {
+		r.start(ctx, running, t, now)
+	}
 	for len(r.calendar) > 0 && r.calendar[0].due <= now {
 		t := r.calendar[0]
 		// A process that slept through several turns takes one of them.
@@ -43,8 +46,8 @@ func (r *Reader) startDue(ctx context.Context, running *sync.WaitGroup) time.Dur
 			continue
 		}
 		t.inFlight = true
-		if lane := r.laneOf(t); lane.enter(t) {
-			running.Go(func() { r.work(ctx, t, lane) })
+		if r.poolOf(t).enter(t) {
+			r.start(ctx, running, t, now)
 		}
 	}
 	if len(r.calendar) == 0 {
@@ -53,34 +56,43 @@ func (r *Reader) startDue(ctx context.Context, running *sync.WaitGroup) time.Dur
 	return r.calendar[0].due - now
 }
 
-func (r *Reader) laneOf(t *target) *lane {
-	if t.suspect {
-		return &r.suspects
+func (r *Reader) poolOf(t *target) *pool {
+	if t.slow {
+		return &r.slow
 	}
 	return &r.quick
 }
 
+// start needs mu.
+func (r *Reader) start(ctx context.Context, running *sync.WaitGroup, t *target, now time.Duration) {
+	t.began = now
+	running.Go(func() { r.work(ctx, t) })
+}
+
 // work reads t, and then whoever waited for its slot.
-func (r *Reader) work(ctx context.Context, t *target, lane *lane) {
+func (r *Reader) work(ctx context.Context, t *target) {
 	for t != nil {
 		if ctx.Err() == nil {
 			r.scrape(ctx, t)
 		}
-		t = r.done(t, lane)
+		t = r.done(t)
 	}
 }
 
 // done notes that a scrape has ended and gives its slot to the next.
-func (r *Reader) done(t *target, lane *lane) (next *target) {
+func (r *Reader) done(t *target) (next *target) {
 	hangs := t.reason() == Timeout
+	now := time.Since(r.epoch)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.inFlight, t.suspect = false, hangs
-	if !t.attempted && !t.gone {
-		t.attempted = true
-		r.fresh--
+	pool := t.pool
+	t.inFlight, t.pool, t.slow = false, nil, hangs || now-t.began > slowAfter
+	t.attempted = true
+	r.sweepOver(t)
+	if next = pool.leave(); next != nil {
+		next.began = now
 	}
-	return lane.leave()
+	return next
 }
 
 // scratch is the memory of one page being read.
@@ -111,16 +123,16 @@ func (r *Reader) read(ctx context.Context, t *target) {
 
 // fetch gets and decodes one page.
 func (r *Reader) fetch(ctx context.Context, t *target, sel *selector, hint string, deadline time.Time) (p reading, err error) {
-	err = r.client.get(ctx, &t.link, hint, deadline, func(resp *http.Response) error {
+	err = r.client.get(ctx, &t.link, hint, deadline, func(resp *http.Response, began time.Time) error {
 		s := r.scratch.Get().(*scratch)
 		defer r.scratch.Put(s)
 		s.reset(sel)
-		s.gather = hint == "" && t.namesDue(sel, time.Now())
+		s.gather = hint == "" && t.namesDue(sel, began)
 		if f := r.readBody(s, resp); f != nil {
 			return f
 		}
 		var f *Failure
-		if p, f = s.decode(time.Now(), t.last()); f != nil {
+		if p, f = s.decode(began, t.last()); f != nil {
 			return f
 		}
 		return nil
@@ -155,7 +167,7 @@ func (r *Reader) note(t *target, start time.Time, err error) {
 	if is != OK {
 		r.metrics.failures.WithLabelValues(string(is)).Inc()
 	}
-	was, news := t.ended(f)
+	was, news := t.ended(f, time.Now())
 	if !news {
 		return
 	}

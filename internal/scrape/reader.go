@@ -5,6 +5,7 @@ package scrape
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -25,6 +26,8 @@ type Reader struct {
 	// wake tells Run that the calendar has an earlier entry.
 	wake  chan struct{}
 	epoch time.Time
+	// beat is when Run was last seen to go round, since epoch; 0 before it runs.
+	beat atomic.Int64
 
 	mu sync.Mutex
 	// mu guards everything below, and the schedule in each target. It is never
@@ -34,12 +37,12 @@ type Reader struct {
 	// nearly all ask for the same: one is 8 KB of tables, 16 MB for 2 000.
 	selectors map[string]*sharedSelector
 	calendar  calendar
-	quick     lane
-	suspects  lane
-	// fresh is how many targets haven't been attempted yet.
-	fresh int
-	// swept latches: a new pod doesn't make a ready process unready.
-	swept bool
+	quick     pool
+	slow      pool
+	// handedOver is when scrapes were last handed over, since epoch.
+	handedOver time.Duration
+	// sweep is the first reading of all pods that were there at first.
+	sweep sweep
 }
 
 // New makes a Reader, which reads while Run does.
@@ -54,22 +57,12 @@ func New(cfg Config) *Reader {
 		epoch:     time.Now(),
 		fleets:    map[types.NamespacedName]*fleet{},
 		selectors: map[string]*sharedSelector{},
-		quick:     lane{limit: perLane},
-		suspects:  lane{limit: perLane},
+		quick:     pool{limit: maxQuick},
+		slow:      pool{limit: maxSlow},
 	}
 	r.scratch.New = func() any { return &scratch{small: make([]byte, smallChunk)} }
 	r.scrape = r.read
 	return r
-}
-
-// Swept tells whether every target known has been attempted at least once. It
-// stays true from then on. Before the first Set it is true as well: whoever
-// asks must first have told of all fleets.
-func (r *Reader) Swept() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.swept = r.swept || r.fresh == 0
-	return r.swept
 }
 
 // Run reads until ctx is done. It returns when every scrape has ended.
@@ -89,7 +82,9 @@ func (r *Reader) Run(ctx context.Context) error {
 		case <-r.wake:
 		case <-timer.C:
 		}
-		timer.Reset(r.startDue(ctx, &running))
+		next := r.startDue(ctx, &running)
+		r.beat.Store(int64(time.Since(r.epoch)))
+		timer.Reset(min(next, beatEvery))
 	}
 }
 

@@ -60,37 +60,75 @@ func (c *calendar) Pop() any {
 	return t
 }
 
-// lane bounds how many scrapes run at once. There are two: pods that timed out
-// the last time have one of their own, so that however many pods hang, they
-// take nothing from the others and wait only for each other.
-type lane struct {
+// pool bounds how many scrapes run at once. There are two: pods that were slow the
+// last time have one of their own, so that however many pods hang, they take
+// nothing from the others and wait only for each other.
+type pool struct {
 	limit, busy int
 	waiting     []*target
 }
 
-// perLane is far above what is needed: 10 000 pods that all hang hold 4 000
-// scrapes at a timeout of 2 s and an interval of 5 s. A waiting scrape costs
-// some 10 KB.
-const perLane = 4096
+const (
+	// maxQuick is far above what is needed: a scrape keeps its slot for slowAfter at
+	// most, so 20 000 pods that are read every 5 s take 2 000 slots.
+	maxQuick = 4096
+	// maxSlow is what 9 000 pods need that all hang for 4.5 s of 5 s; 20 000 of them
+	// are read every 11 s, which is within the three intervals that a reading counts.
+	// Each takes some 12 KB meanwhile.
+	maxSlow = 8192
+	// slowAfter is a hundred times what a page takes. Whoever takes longer gives its
+	// slot to the others when slots are short.
+	slowAfter = 500 * time.Millisecond
+	// handOverEvery bounds how often all targets are looked through for that.
+	handOverEvery = 50 * time.Millisecond
+)
 
 // enter takes a slot for t or lets it wait for one.
-func (l *lane) enter(t *target) bool {
-	if l.busy >= l.limit {
-		l.waiting = append(l.waiting, t)
+func (p *pool) enter(t *target) bool {
+	if p.busy >= p.limit {
+		p.waiting = append(p.waiting, t)
 		return false
 	}
-	l.busy++
+	p.busy++
+	t.pool = p
 	return true
 }
 
 // leave frees a slot, and gives it to the first that waits for one.
-func (l *lane) leave() (next *target) {
-	for len(l.waiting) > 0 {
-		next, l.waiting = l.waiting[0], l.waiting[1:]
+func (p *pool) leave() (next *target) {
+	p.busy--
+	return p.next()
+}
+
+// next takes a slot for the first that waits for one, nil if nobody does or all
+// slots are taken: those that were handed over may be more than there are slots.
+func (p *pool) next() *target {
+	for p.busy < p.limit && len(p.waiting) > 0 {
+		next := p.waiting[0]
+		p.waiting[0] = nil
+		p.waiting = p.waiting[1:]
 		if !next.gone {
+			p.busy++
+			next.pool = p
 			return next
 		}
 	}
-	l.busy--
 	return nil
+}
+
+// handOver lets scrapes that turn out to be slow go on in the slow pool, if all slots
+// of the quick one are taken: 10 000 pods may come to hang in the same second, and
+// nobody knew. It needs mu.
+func (r *Reader) handOver(now time.Duration) {
+	if r.quick.busy < r.quick.limit || now-r.handedOver < handOverEvery {
+		return
+	}
+	r.handedOver = now
+	for _, t := range r.calendar {
+		if t.pool == &r.quick && now-t.began > slowAfter {
+			t.pool = &r.slow
+			r.quick.busy--
+			r.slow.busy++
+		}
+	}
 }

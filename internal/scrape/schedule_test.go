@@ -59,7 +59,7 @@ func inBubble(t *testing.T, hung func(id string) bool, story func(r *Reader, b *
 				case <-ctx.Done():
 				case <-time.After(r.cfg.Timeout):
 				}
-				t.ended(failf(Timeout, "hung"))
+				t.ended(failf(Timeout, "hung"), time.Now())
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -132,7 +132,7 @@ func TestANewPodIsReadWithinAnInterval(t *testing.T) {
 	})
 }
 
-// 2 000 pods of 10 000 hang. So do 6 000, more than a lane has slots.
+// 2 000 pods of 10 000 hang. So do 6 000, more than half of all.
 func TestHungPodsDelayNobody(t *testing.T) {
 	for _, hung := range []int{2000, 6000} {
 		inBubble(t, func(id string) bool {
@@ -157,13 +157,48 @@ func TestHungPodsDelayNobody(t *testing.T) {
 	}
 }
 
-func TestLanes(t *testing.T) {
-	l := lane{limit: 2}
+// 10 000 pods come to hang in the same interval, and nobody knew: a hundred others
+// are read as ever.
+func TestAFleetThatHangsAtOnceDelaysNobody(t *testing.T) {
+	start := time.Now()
+	inBubble(t, func(id string) bool {
+		n, _ := strconv.Atoi(strings.TrimPrefix(id, "pod-"))
+		return n >= 100
+	}, func(r *Reader, b *book) {
+		r.Set(phi, 10100, pods(10100), wanting(waiting))
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		for i := range 100 {
+			times := b.times("pod-" + strconv.Itoa(i))
+			if len(times) != 6 {
+				t.Fatalf("pod %d was read %d times in 6 intervals", i, len(times))
+			}
+			for j := 1; j < len(times); j++ {
+				if gap := times[j].Sub(times[j-1]); gap != 5*time.Second {
+					t.Fatalf("pod %d was read %v after the time before", i, gap)
+				}
+			}
+		}
+		for i := 100; i < 10100; i++ {
+			if n := len(b.times("pod-" + strconv.Itoa(i))); n < 3 {
+				t.Fatalf("pod %d, which hangs, was read %d times in 30 s", i, n)
+			}
+		}
+	})
+	t.Log(time.Since(start))
+}
+
+func TestPools(t *testing.T) {
+	l := pool{limit: 2}
 	a, b, c, d := &target{}, &target{}, &target{}, &target{}
 	if !l.enter(a) || !l.enter(b) || l.enter(c) || l.enter(d) {
 		t.Fatal("two slots are not for two")
 	}
 	c.gone = true
+	l.busy++ // one was handed over
+	if next := l.leave(); next != nil {
+		t.Error("a slot that was one too many goes to somebody")
+	}
 	if next := l.leave(); next != d {
 		t.Error("the slot doesn't go to the first who still waits for it")
 	}

@@ -13,13 +13,15 @@ import (
 
 // What every page is read for, whoever asks: it tells what the page is.
 const (
-	familyRunning      = "vllm:num_requests_running"
+	familyRunning      = policy.FamilyRunning
 	familySleepState   = "vllm:engine_sleep_state"
 	familyStep         = "vllm:iteration_tokens_total_count"
 	familyProcessStart = "process_start_time_seconds"
 )
 
-var alwaysRead = []string{familyRunning, familySleepState, familyStep, familyProcessStart}
+var alwaysRead = []string{
+	familyRunning, policy.FamilyWaiting, policy.FamilyRejected, familySleepState, familyStep, familyProcessStart,
+}
 
 // selector picks the lines of the wanted families out of a page. It is made
 // once for all InferenceSets that want the same and never changes.

@@ -30,11 +30,16 @@ type target struct {
 	// inFlight is set from when a scrape is asked for until it has ended, its
 	// wait for a slot included.
 	inFlight bool
-	// attempted is set once a scrape has ended.
-	attempted bool
-	// suspect is set while the newest scrape ended in a timeout.
-	suspect bool
-	gone    bool
+	// attempted is set once a scrape has ended; counted while the Reader's first
+	// sweep waits for that.
+	attempted, counted bool
+	// slow is set while the newest scrape timed out or took longer than slowAfter.
+	slow bool
+	gone bool
+	// pool has the slot of the scrape under way, which began then, since the
+	// Reader's epoch; nil if there is none.
+	pool  *pool
+	began time.Duration
 
 	// full is how many families a page had that was asked for whole, -1 if
 	// hints are given up; selector is what it was read with. They belong to the
@@ -59,6 +64,8 @@ type target struct {
 	expected time.Time
 	history  decision.History
 	failure  *Failure
+	// failedAt is when the newest scrape ended, if it failed.
+	failedAt time.Time
 	// retired is set when the pod has gone: what is still in flight says
 	// nothing any more.
 	retired bool
@@ -67,6 +74,11 @@ type target struct {
 	// or nothing ran.
 	step  float64
 	moved time.Time
+	// rejected is the newest count of refused requests of when the engine moved,
+	// and demand is set if a frozen one had requests that wait, or refused some
+	// since.
+	rejected float64
+	demand   bool
 }
 
 // see takes over what Kubernetes says of the pod.
@@ -158,21 +170,22 @@ func (t *target) took(p *reading, keep time.Duration) *Failure {
 func (t *target) frozen(p *reading) bool {
 	// NaN compares unequal and not greater: no telling is like moving.
 	if p.step != t.step || !(p.running > 0) || t.moved.IsZero() {
-		t.step, t.moved = p.step, p.sample.At
+		t.step, t.moved, t.rejected = p.step, p.sample.At, p.rejected
 		return false
 	}
+	t.demand = p.waiting > 0 || p.rejected > t.rejected
 	return p.sample.At.Sub(t.moved) > frozenAfter
 }
 
 // ended notes how the newest scrape ended, OK or not. news is false if it
 // ended as the one before, or if the pod has gone.
-func (t *target) ended(f *Failure) (before Reason, news bool) {
+func (t *target) ended(f *Failure, now time.Time) (before Reason, news bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.retired {
 		return OK, false
 	}
-	before, t.failure = t.failure.reason(), f
+	before, t.failure, t.failedAt = t.failure.reason(), f, now
 	return before, before != f.reason()
 }
 
@@ -207,7 +220,14 @@ func (t *target) fill(r *decision.Replica) {
 	r.History = t.history
 	r.Last = t.history.Newest()
 	r.Asleep = t.asleep
-	if t.failure != nil {
-		r.Failure = t.failure.Error()
+	if t.failure == nil {
+		return
+	}
+	r.Failure = t.failure.Error()
+	switch {
+	case t.failure.Reason == Timeout && t.failure.accepted:
+		r.TimedOut = t.failedAt
+	case t.failure.Reason == Frozen:
+		r.Frozen, r.FrozenDemand = true, t.demand
 	}
 }
