@@ -40,49 +40,52 @@ func stripPod(obj any) (any, error) {
 	kept := &corev1.Pod{
 		TypeMeta:   pod.TypeMeta,
 		ObjectMeta: stripMeta(pod.ObjectMeta),
+		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName, HostNetwork: hostNetwork(pod)},
 		Status: corev1.PodStatus{
-			Phase:  pod.Status.Phase,
-			Reason: pod.Status.Reason,
-			PodIP:  pod.Status.PodIP,
+			Phase:   pod.Status.Phase,
+			Reason:  shorten(pod.Status.Reason),
+			Message: shorten(pod.Status.Message),
+			PodIP:   pod.Status.PodIP,
 		},
 	}
-	kept.Spec.Containers = httpContainers(pod)
-	if ready := readyCondition(pod); ready != nil {
-		kept.Status.Conditions = []corev1.PodCondition{{
-			Type: ready.Type, Status: ready.Status, LastTransitionTime: ready.LastTransitionTime,
+	if controller := metav1.GetControllerOfNoCopy(pod); controller != nil {
+		kept.OwnerReferences = []metav1.OwnerReference{{Name: controller.Name, Controller: controller.Controller}}
+	}
+	// An engine at the usual port needs no container, which is half a kilobyte.
+	if port := portOf(pod); port != httpPort {
+		kept.Spec.Containers = []corev1.Container{{
+			Name:  engine(pod).Name,
+			Ports: []corev1.ContainerPort{{Name: httpPortName, ContainerPort: int32(port)}},
 		}}
 	}
-	for _, status := range pod.Status.ContainerStatuses {
-		if status.RestartCount == 0 {
-			continue
+	for _, kind := range []corev1.PodConditionType{corev1.PodReady, corev1.DisruptionTarget} {
+		if c := condition(pod, kind); c != nil {
+			kept.Status.Conditions = append(kept.Status.Conditions, corev1.PodCondition{
+				Type: c.Type, Status: c.Status, Reason: shorten(c.Reason), LastTransitionTime: c.LastTransitionTime,
+			})
 		}
-		kept.Status.ContainerStatuses = append(kept.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: status.Name, RestartCount: status.RestartCount,
-		})
 	}
+	keepRun(pod, kept)
 	return kept, nil
 }
 
-// httpContainers are the containers with the port that address looks for, or
-// none if that is KAITO's own, which address takes without one: a Container is
-// half a kilobyte.
-func httpContainers(pod *corev1.Pod) []corev1.Container {
-	var containers []corev1.Container
-	unusual := false
-	for _, container := range pod.Spec.Containers {
-		for _, port := range container.Ports {
-			if port.Name == httpPortName {
-				unusual = unusual || port.ContainerPort != httpPort
-				containers = append(containers, corev1.Container{
-					Name: container.Name, Ports: []corev1.ContainerPort{port},
-				})
-			}
+// keepRun takes over the engine's restarts, and when it started if the pod isn't
+// Ready: nothing else is asked of one that is.
+func keepRun(pod, kept *corev1.Pod) {
+	status := engineStatus(pod)
+	var running *corev1.ContainerStateRunning
+	if ready := readyCondition(pod); ready == nil || ready.Status != corev1.ConditionTrue {
+		kept.Status.StartTime = pod.Status.StartTime
+		if status != nil && status.State.Running != nil {
+			running = &corev1.ContainerStateRunning{StartedAt: status.State.Running.StartedAt}
 		}
 	}
-	if !unusual {
-		return nil
+	if running == nil && (status == nil || status.RestartCount == 0) {
+		return
 	}
-	return containers
+	kept.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		Name: status.Name, RestartCount: status.RestartCount, State: corev1.ContainerState{Running: running},
+	}}
 }
 
 func stripMeta(meta metav1.ObjectMeta) metav1.ObjectMeta {
@@ -121,7 +124,7 @@ func keepFaults(from, to *unstructured.Unstructured) {
 	for _, item := range list {
 		if fields, ok := item.(map[string]any); ok && fields["status"] == "False" {
 			faults = append(faults, map[string]any{
-				"type": fields["type"], "status": fields["status"], "reason": fields["reason"], "message": fields["message"],
+				"type": fields["type"], "status": fields["status"], "reason": fields["reason"], "message": shortened(fields["message"]),
 				"lastTransitionTime": fields["lastTransitionTime"],
 			})
 		}
@@ -130,6 +133,14 @@ func keepFaults(from, to *unstructured.Unstructured) {
 		// The parent is an object: it held the list.
 		_ = unstructured.SetNestedSlice(to.Object, faults, "status", "conditions")
 	}
+}
+
+// shortened is a message of a condition, whatever stands there.
+func shortened(message any) any {
+	if text, ok := message.(string); ok {
+		return shorten(text)
+	}
+	return message
 }
 
 func stripInferenceSet(obj any) (any, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +27,7 @@ func ornate[T metav1.Object](obj T) {
 	obj.SetGeneration(4)
 	obj.SetCreationTimestamp(metav1.NewTime(noon))
 	obj.SetFinalizers([]string{"workspace.finalizer.kaito.sh"})
-	obj.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "ws", UID: "uid"}})
+	obj.SetOwnerReferences(append(obj.GetOwnerReferences(), metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "other", UID: "uid"}))
 	labels, annotations := obj.GetLabels(), obj.GetAnnotations()
 	if labels == nil {
 		labels = map[string]string{}
@@ -101,6 +102,14 @@ func drawPod(t *rapid.T, workspace string) *corev1.Pod {
 		pick("readiness", ready, notReady, nothing),
 		pick("phase", nothing, ended(corev1.PodFailed, "Evicted"), ended(corev1.PodSucceeded, "")),
 		pick("restarts", nothing, restarts(1), restarts(2, 3)),
+		pick("controller", nothing, controlledBy("nobody"), controlledBy("")),
+		pick("sidecar", nothing, sidecar("http", 5000), sidecar("http", 9090)),
+		pick("start", nothing, started(time.Second), started(time.Hour)),
+		pick("engine", nothing, runs(-time.Hour), runs(time.Minute)),
+		pick("network", nothing, func(p *corev1.Pod) { p.Spec.HostNetwork = true }),
+		pick("disruption", nothing, func(p *corev1.Pod) {
+			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager"})
+		}),
 		pick("deletion", nothing, deleted[*corev1.Pod]),
 		full,
 	)

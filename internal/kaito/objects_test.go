@@ -62,7 +62,8 @@ func pod(workspace string, n int, also ...func(*corev1.Pod)) *corev1.Pod {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "default", Name: name, UID: types.UID("uid-of-" + name),
-			Labels: map[string]string{CreatedBy: "phi-4", OfWorkspace: workspace},
+			Labels:          map[string]string{CreatedBy: "phi-4", OfWorkspace: workspace},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: workspace, UID: "uid", Controller: new(true)}},
 		},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{
 			Name:  workspace,
@@ -86,6 +87,13 @@ func readiness(p *corev1.Pod, status corev1.ConditionStatus) {
 	}
 }
 
+// controlledBy is another controller than KAITO's StatefulSet, "" for none.
+func controlledBy(name string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.OwnerReferences[0].Name, p.OwnerReferences[0].Controller = name, new(name != "")
+	}
+}
+
 func at(ip string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Status.PodIP = ip } }
 
 func port(name string, number int32) func(*corev1.Pod) {
@@ -98,14 +106,41 @@ func ended(phase corev1.PodPhase, reason string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = phase, reason }
 }
 
+// restarts are those of the engine's container, then of others.
 func restarts(counts ...int32) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.Status.ContainerStatuses = nil
 		for i, n := range counts {
-			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{
-				Name: fmt.Sprintf("container-%d", i), RestartCount: n,
-			})
+			name := p.Labels[OfWorkspace]
+			if i > 0 {
+				name = fmt.Sprintf("sidecar-%d", i)
+			}
+			p.Status.ContainerStatuses = append([]corev1.ContainerStatus{{Name: name, RestartCount: n}}, p.Status.ContainerStatuses...)
 		}
+	}
+}
+
+// started is when the pod started, before noon; at noon its Ready condition
+// changed last.
+func started(before time.Duration) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Status.StartTime = new(metav1.NewTime(noon.Add(-before))) }
+}
+
+// runs is since when the engine's container runs, after noon or before.
+func runs(after time.Duration) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: p.Labels[OfWorkspace], State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(noon.Add(after))}},
+		})
+	}
+}
+
+// sidecar adds a container with that port before the others.
+func sidecar(name string, number int32) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.Containers = append([]corev1.Container{{
+			Name: "sidecar", Ports: []corev1.ContainerPort{{Name: name, ContainerPort: number}},
+		}}, p.Spec.Containers...)
 	}
 }
 

@@ -22,13 +22,14 @@ type Replica struct {
 	// Pod, UID and Restarts are zero while the Workspace has no first pod.
 	Pod string
 	UID types.UID
-	// Restarts counts the restarts of the pod's containers: a new process, so
+	// Restarts counts the restarts of the engine's container: a new process, so
 	// counters that begin anew.
 	Restarts int32
-	// Address is the pod's IP with its container port "http" (5000), invalid
-	// while the pod has no IP.
-	Address netip.AddrPort
-	Phase   decision.Phase
+	// Address is the pod's IP with the port of its engine, invalid while the pod
+	// can't or mustn't be read. NoAddress then says why.
+	Address   netip.AddrPort
+	NoAddress string
+	Phase     decision.Phase
 	// Ordered is when the Workspace was made.
 	Ordered time.Time
 	// Ready is the pod's Ready condition of this moment; Serving pods may well
@@ -37,32 +38,36 @@ type Replica struct {
 	// Since is when the pod became Ready, as far as its condition tells; zero
 	// for one that isn't.
 	Since time.Time
+	// WasReady is set if the pod isn't Ready but tells that it was, and
+	// ReadySinceStart if that was since the engine's container started last.
+	WasReady, ReadySinceStart bool
 	// PeakTokensPerMinute is what KAITO's start-up benchmark measured, input and
 	// output together; 0 if it doesn't tell.
 	PeakTokensPerMinute float64
-	// Why is KAITO's own reason for a Starting or Broken replica, in words.
+	// Why is KAITO's or Kubernetes' own reason for a replica that is Starting,
+	// Broken or Terminating, in words.
 	Why string
 	// Doubt is until when a Starting replica has a fault that isn't believed yet;
 	// zero for one that hasn't.
 	Doubt time.Time
+	// Ended is set if the pod runs no more, and won't again.
+	Ended bool
+	// Overdue is when a Terminating replica should have been gone.
+	Overdue time.Time
 }
 
-// httpPort is the container port that serves vLLM's API and its metrics, by
-// name and by KAITO's number for it.
-const (
-	httpPortName = "http"
-	httpPort     = 5000
-)
-
 // Replicas puts an InferenceSet's Workspaces and pods together, in the order of
-// the Workspaces' names. A pod is its Workspace's first by its name, "-0": in a
-// replica of several nodes the others are Ready too, but have no metrics.
+// the Workspaces' names. A pod is its Workspace's first by its name, "-0", and by
+// its controller: in a replica of several nodes the others are Ready too, but have
+// no metrics.
 //
-// How long something has been so is judged at now.
+// How long something has been so is judged at now. onHost allows pods on their
+// node's network.
 //
-// Whether a NotReady pod was Ready before is taken from its Workspace's state
-// here; the Watcher puts that right by what this process has seen itself.
-func Replicas(workspaces []unstructured.Unstructured, pods []corev1.Pod, now time.Time) []Replica {
+// Whether a NotReady pod was Ready before is taken from the pod here, or else from
+// its Workspace's state; the Watcher puts the latter right by what this process
+// has seen itself.
+func Replicas(workspaces []unstructured.Unstructured, pods []corev1.Pod, now time.Time, onHost bool) []Replica {
 	first := make(map[string]*corev1.Pod, len(workspaces))
 	for i := range pods {
 		workspace := pods[i].Labels[OfWorkspace]
@@ -72,39 +77,63 @@ func Replicas(workspaces []unstructured.Unstructured, pods []corev1.Pod, now tim
 	}
 	replicas := make([]Replica, 0, len(workspaces))
 	for i := range workspaces {
-		replicas = append(replicas, replica(&workspaces[i], first[workspaces[i].GetName()], now))
+		replicas = append(replicas, replica(&workspaces[i], first[workspaces[i].GetName()], now, onHost))
 	}
 	slices.SortFunc(replicas, func(a, b Replica) int { return cmp.Compare(a.Workspace, b.Workspace) })
 	return replicas
 }
 
-func replica(workspace *unstructured.Unstructured, pod *corev1.Pod, now time.Time) Replica {
+func replica(workspace *unstructured.Unstructured, pod *corev1.Pod, now time.Time, onHost bool) Replica {
 	r := Replica{
 		Workspace: workspace.GetName(), Ordered: workspace.GetCreationTimestamp().Time,
 		PeakTokensPerMinute: peak(workspace),
 	}
+	stranger := pod != nil && !owned(pod, r.Workspace)
+	if stranger {
+		pod = nil
+	}
+	var was readyHistory
 	if pod != nil {
-		r.Pod, r.UID = pod.Name, pod.UID
-		r.Address = address(pod)
-		for _, status := range pod.Status.ContainerStatuses {
-			r.Restarts += status.RestartCount
-		}
-		if ready := readyCondition(pod); ready != nil && ready.Status == corev1.ConditionTrue {
-			r.Ready, r.Since = true, ready.LastTransitionTime.Time
-		}
+		was = r.take(pod, onHost)
 	}
 	state, _, _ := unstructured.NestedString(workspace.Object, "status", "state")
 	switch {
 	case workspace.GetDeletionTimestamp() != nil, pod != nil && pod.DeletionTimestamp != nil:
 		r.Phase = decision.Terminating
-	case pod != nil && (pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded):
-		r.Phase, r.Why = decision.Broken, strings.TrimSpace("pod "+string(pod.Status.Phase)+" "+pod.Status.Reason)
-	case r.Ready, pod != nil && state == stateNotReady:
+		r.Overdue, r.Why = overdue(workspace, pod)
+	case r.Ended:
+		r.Phase, r.Why = decision.Broken, whyEnded(pod)
+	case r.Ready, r.WasReady, pod != nil && !was.told && state == stateNotReady:
 		r.Phase = decision.Serving
 	default:
 		r.Phase, r.Why, r.Doubt = start(workspace, now)
+		if stranger && r.Phase == decision.Starting {
+			r.Why = "pod " + r.Workspace + "-0 has this replica's labels, but KAITO's StatefulSet doesn't control it"
+		}
 	}
 	return r
+}
+
+// take reads what a pod tells of itself.
+func (r *Replica) take(pod *corev1.Pod, onHost bool) readyHistory {
+	r.Pod, r.UID = pod.Name, pod.UID
+	r.Address, r.NoAddress = address(pod, onHost)
+	r.Ended = hasEnded(pod)
+	if status := engineStatus(pod); status != nil {
+		r.Restarts = status.RestartCount
+	}
+	was := readinessOf(pod)
+	r.Ready, r.Since = was.now, was.since
+	r.WasReady, r.ReadySinceStart = was.before, was.sinceStart
+	return was
+}
+
+// overdue is when a replica that ends should have been gone, and why it isn't.
+func overdue(workspace *unstructured.Unstructured, pod *corev1.Pod) (time.Time, string) {
+	if pod != nil && pod.DeletionTimestamp != nil {
+		return pod.DeletionTimestamp.Add(podEndBudget), whyNotGone(pod)
+	}
+	return workspace.GetDeletionTimestamp().Add(workspaceEndBudget), "KAITO has not taken the Workspace down"
 }
 
 // pathPeak is where a Workspace tells its benchmark's result.
@@ -140,28 +169,3 @@ const mostTokens = 1e9
 // stateNotReady is the status.state of a Workspace that was Ready once and
 // isn't now; before that it is Pending.
 const stateNotReady = "NotReady"
-
-func address(pod *corev1.Pod) netip.AddrPort {
-	ip, err := netip.ParseAddr(pod.Status.PodIP)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	port := uint16(httpPort)
-	for _, container := range pod.Spec.Containers {
-		for _, p := range container.Ports {
-			if p.Name == httpPortName && p.ContainerPort > 0 && p.ContainerPort <= 65535 {
-				port = uint16(p.ContainerPort)
-			}
-		}
-	}
-	return netip.AddrPortFrom(ip, port)
-}
-
-func readyCondition(pod *corev1.Pod) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == corev1.PodReady {
-			return &pod.Status.Conditions[i]
-		}
-	}
-	return nil
-}

@@ -34,7 +34,7 @@ func (f fleet) at(now time.Time) []Replica {
 	for i, p := range f.pods {
 		pods[i] = *p.DeepCopy()
 	}
-	return Replicas(workspaces, pods, now)
+	return Replicas(workspaces, pods, now, false)
 }
 
 type workspaces = []*unstructured.Unstructured
@@ -120,12 +120,42 @@ func TestWhoIsAReplica(t *testing.T) {
 			[]Replica{{Workspace: "ws", Phase: decision.Starting}},
 		},
 		{
-			"a restarted process is told by its restarts, of all containers",
+			"a restarted process is told by its restarts, not by those of a sidecar",
 			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, ready, restarts(2, 1))}},
 			[]Replica{{
-				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Restarts: 3, Address: anAddress,
+				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Restarts: 2, Address: anAddress,
 				Phase: decision.Serving, Ready: true, Since: noon,
 			}},
+		},
+		{
+			"a pod that turned Ready and then too busy says so by its conditions: it serves",
+			fleet{workspaces{workspace("ws", state("Pending"))}, pods{pod("ws", 0, notReady, started(time.Hour), runs(-time.Hour))}},
+			[]Replica{{
+				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: decision.Serving,
+				WasReady: true, ReadySinceStart: true,
+			}},
+		},
+		{
+			"one whose engine has been restarted since serves too, and its benchmark is still to come",
+			fleet{workspaces{workspace("ws", state("Pending"))}, pods{pod("ws", 0, notReady, started(time.Hour), restarts(1), runs(time.Second))}},
+			[]Replica{{
+				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Restarts: 1, Address: anAddress, Phase: decision.Serving, WasReady: true,
+			}},
+		},
+		{
+			"a pod that has never been Ready says so too, and its Workspace speaks of the one before it",
+			fleet{workspaces{workspace("ws", state("NotReady"))}, pods{pod("ws", 0, notReady, started(time.Second), runs(time.Minute))}},
+			[]Replica{{Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: decision.Starting}},
+		},
+		{
+			"a stranger's pod with a replica's name and labels is none",
+			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, ready, controlledBy("nobody"))}},
+			[]Replica{{Workspace: "ws", Phase: decision.Starting, Why: "pod ws-0 has this replica's labels, but KAITO's StatefulSet doesn't control it"}},
+		},
+		{
+			"nor is one that nobody controls, and KAITO's own word for a fault counts more",
+			fleet{workspaces{workspace("ws", says("InferenceReady", "False", "Unschedulable", ""))}, pods{pod("ws", 0, ready, controlledBy(""))}},
+			[]Replica{{Workspace: "ws", Phase: decision.Broken, Why: "Unschedulable"}},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -249,26 +279,77 @@ func TestAReplicaThatServesIsNotBrokenByAStaleCondition(t *testing.T) {
 }
 
 func TestAPodThatEndedIsBrokenAndSaysHow(t *testing.T) {
+	message := func(p *corev1.Pod) { p.Status.Message = "The node was low on resource: memory." }
 	for _, tt := range []struct {
 		name string
 		pod  *corev1.Pod
 		want string
 	}{
-		{"evicted", pod("ws", 0, ended(corev1.PodFailed, "Evicted")), "pod Failed Evicted"},
+		{"evicted", pod("ws", 0, ended(corev1.PodFailed, "Evicted"), message), "pod Failed Evicted: The node was low on resource: memory."},
 		{"failed without a reason", pod("ws", 0, ended(corev1.PodFailed, "")), "pod Failed"},
 		{"ended by itself", pod("ws", 0, ended(corev1.PodSucceeded, "")), "pod Succeeded"},
 		{"the node vanished with the pod Ready", pod("ws", 0, ready, ended(corev1.PodFailed, "NodeLost")), "pod Failed NodeLost"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := fleet{workspaces{workspace("ws", state("NotReady"))}, pods{tt.pod}}.replicas()[0]
-			if got.Phase != decision.Broken || got.Why != tt.want {
+			if got.Phase != decision.Broken || got.Why != tt.want || !got.Ended {
 				t.Errorf("%s, %q; want broken, %q", got.Phase, got.Why, tt.want)
+			}
+			if got.Address.IsValid() || got.NoAddress != "the pod has ended: its address may be another pod's" {
+				t.Errorf("read at %s, %q; another pod may be there by now", got.Address, got.NoAddress)
+			}
+		})
+	}
+}
+
+// A node that is lost keeps its pods in the API for hours.
+func TestAReplicaThatDoesNotEndSaysWhy(t *testing.T) {
+	on := func(node string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.NodeName = node } }
+	tainted := func(p *corev1.Pod) {
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager",
+		})
+	}
+	lost := func(p *corev1.Pod) {
+		p.Status.Reason, p.Status.Message = "NodeLost", "Node gpu-3 which was running pod ws-0 is unresponsive"
+	}
+	for _, tt := range []struct {
+		name    string
+		fleet   fleet
+		overdue time.Duration // after its deletionTimestamp
+		want    string
+	}{
+		{
+			"its pod, evicted from a node that doesn't answer",
+			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, deleted, on("gpu-3"), tainted)}}, podEndBudget,
+			"pod ws-0 is still terminating: node gpu-3 may be lost (DeletionByTaintManager)",
+		},
+		{
+			"the node's controller says more",
+			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, deleted, on("gpu-3"), lost)}}, podEndBudget,
+			"pod ws-0 is still terminating: node gpu-3 may be lost (NodeLost: Node gpu-3 which was running pod ws-0 is unresponsive)",
+		},
+		{
+			"nobody says anything", fleet{workspaces{workspace("ws", deleted)}, pods{pod("ws", 0, deleted)}}, podEndBudget,
+			"pod ws-0 is still terminating: its node may be lost",
+		},
+		{
+			"its Workspace alone", fleet{workspaces{workspace("ws", deleted)}, pods{pod("ws", 0, ready)}}, workspaceEndBudget,
+			"KAITO has not taken the Workspace down",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := tt.fleet.replicas()[0]
+			if got.Phase != decision.Terminating || !got.Overdue.Equal(noon.Add(tt.overdue)) || got.Why != tt.want {
+				t.Errorf("%s, to be gone by %s, %q; want terminating, %s, %q", got.Phase, got.Overdue, got.Why, noon.Add(tt.overdue), tt.want)
 			}
 		})
 	}
 }
 
 func TestWhereAPodIsRead(t *testing.T) {
+	unnamed := func(p *corev1.Pod) { p.Spec.Containers[0].Ports = nil }
+	renamed := func(p *corev1.Pod) { p.Spec.Containers[0].Name = "vllm" }
 	for _, tt := range []struct {
 		name string
 		pod  *corev1.Pod
@@ -276,17 +357,71 @@ func TestWhereAPodIsRead(t *testing.T) {
 	}{
 		{"IPv4", pod("ws", 0, at("10.1.2.3")), "10.1.2.3:5000"},
 		{"IPv6", pod("ws", 0, at("fd00::17")), "[fd00::17]:5000"},
-		{"no IP yet", pod("ws", 0, at("")), "invalid AddrPort"},
-		{"not an IP", pod("ws", 0, at("metadata.google.internal")), "invalid AddrPort"},
+		{"IPv4 in IPv6", pod("ws", 0, at("::ffff:10.1.2.3")), "10.1.2.3:5000"},
 		{"another port named http", pod("ws", 0, port("http", 8080)), "10.244.0.17:8080"},
 		{"no port named http", pod("ws", 0, port("grpc", 9000)), "10.244.0.17:5000"},
 		{"a port beyond the range", pod("ws", 0, port("http", 70000)), "10.244.0.17:5000"},
 		{"port zero", pod("ws", 0, port("http", 0)), "10.244.0.17:5000"},
+		{"a sidecar with a port of that name", pod("ws", 0, sidecar("http", 15020)), "10.244.0.17:5000"},
+		{"a sidecar, and no port of the engine's", pod("ws", 0, unnamed, sidecar("http", 15020)), "10.244.0.17:5000"},
+		{"behind a routing sidecar", pod("ws", 0, port("vllm", 5001), sidecar("http", 5000)), "10.244.0.17:5001"},
+		{"behind a routing sidecar, by name", pod("ws", 0, port("http", 5001), sidecar("proxy", 5000)), "10.244.0.17:5001"},
+		{"a container of another name beside one with another port", pod("ws", 0, renamed, sidecar("http", 9090)), "10.244.0.17:5000"},
+		{"containers of other names, one with the port's", pod("ws", 0, renamed, port("http", 8000), sidecar("admin", 9090)), "10.244.0.17:8000"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := fleet{workspaces{workspace("ws")}, pods{tt.pod}}.replicas()[0].Address
-			if got.String() != tt.want {
-				t.Errorf("read at %s, want %s", got, tt.want)
+			got := fleet{workspaces{workspace("ws")}, pods{tt.pod}}.replicas()[0]
+			if got.Address.String() != tt.want || got.NoAddress != "" {
+				t.Errorf("read at %s, %q; want %s", got.Address, got.NoAddress, tt.want)
+			}
+		})
+	}
+}
+
+// A trigger chooses a port, so the address has to be the pod's alone.
+func TestAnAddressThatOthersShareIsRefused(t *testing.T) {
+	const allow = ": --allow-host-network lets the scaler read it"
+	host := func(p *corev1.Pod) { p.Spec.HostNetwork = true }
+	hostIP := func(p *corev1.Pod) { p.Status.HostIP = p.Status.PodIP }
+	hostIPs := func(p *corev1.Pod) {
+		p.Status.HostIP, p.Status.HostIPs = "10.0.0.4", []corev1.HostIP{{IP: "10.0.0.4"}, {IP: p.Status.PodIP}}
+	}
+	const shared = "the pod is on its node's network, where others listen too" + allow
+	for _, tt := range []struct {
+		name    string
+		pod     *corev1.Pod
+		refused string
+		// allowed is where it is read with --allow-host-network, "" for nowhere.
+		allowed string
+	}{
+		{"no IP yet", pod("ws", 0, at("")), "the pod has no address", ""},
+		{"no IP yet on the host", pod("ws", 0, host, at("")), "the pod has no address", ""},
+		{"not an IP", pod("ws", 0, at("metadata.google.internal")), "the pod has no address", ""},
+		{"the node's network", pod("ws", 0, host), shared, "10.244.0.17:5000"},
+		{"the node's address", pod("ws", 0, hostIP), shared, "10.244.0.17:5000"},
+		{"the node's second address", pod("ws", 0, hostIPs), shared, "10.244.0.17:5000"},
+		{"loopback", pod("ws", 0, at("127.0.0.53")), "the pod's address 127.0.0.53 is a loopback address, where others listen too" + allow, "127.0.0.53:5000"},
+		{"loopback in IPv6", pod("ws", 0, at("::1")), "the pod's address ::1 is a loopback address, where others listen too" + allow, "[::1]:5000"},
+		{"loopback in disguise", pod("ws", 0, at("::ffff:127.0.0.1")), "the pod's address 127.0.0.1 is a loopback address, where others listen too" + allow, "127.0.0.1:5000"},
+		{"the cloud's metadata", pod("ws", 0, at("169.254.169.254")), "the pod's address 169.254.169.254 is none that a pod may have", ""},
+		{"the cloud's metadata on the host", pod("ws", 0, host, at("169.254.169.254")), "the pod's address 169.254.169.254 is none that a pod may have", ""},
+		{"link-local in IPv6", pod("ws", 0, at("fe80::1")), "the pod's address fe80::1 is none that a pod may have", ""},
+		{"a zone", pod("ws", 0, at("fd00::1%eth0")), "the pod's address fd00::1%eth0 is none that a pod may have", ""},
+		{"multicast", pod("ws", 0, at("224.0.0.1")), "the pod's address 224.0.0.1 is none that a pod may have", ""},
+		{"all addresses", pod("ws", 0, at("0.0.0.0")), "the pod's address 0.0.0.0 is none that a pod may have", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w, p := []unstructured.Unstructured{*workspace("ws")}, stripped(t, tt.pod, stripPod)
+			got := Replicas(w, []corev1.Pod{*p}, noon, false)[0]
+			if got.Address.IsValid() || got.NoAddress != tt.refused {
+				t.Errorf("read at %s, refused for %q; want %q", got.Address, got.NoAddress, tt.refused)
+			}
+			got = Replicas(w, []corev1.Pod{*p}, noon, true)[0]
+			switch at := got.Address.String(); {
+			case tt.allowed != "" && (at != tt.allowed || got.NoAddress != ""):
+				t.Errorf("allowed, it is read at %s, %q; want %s", at, got.NoAddress, tt.allowed)
+			case tt.allowed == "" && (got.Address.IsValid() || got.NoAddress != tt.refused):
+				t.Errorf("allowed, it is read at %s, %q; want %q", at, got.NoAddress, tt.refused)
 			}
 		})
 	}

@@ -10,16 +10,16 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 )
 
-// condition is what the scaler reads of a Workspace's condition.
-type condition struct {
+// workspaceCondition is what the scaler reads of a Workspace's condition.
+type workspaceCondition struct {
 	kind, status, reason, message string
 	// since is when the status became what it is; zero if that isn't told.
 	since time.Time
 }
 
-func conditions(workspace *unstructured.Unstructured) []condition {
+func conditions(workspace *unstructured.Unstructured) []workspaceCondition {
 	list, _, _ := unstructured.NestedSlice(workspace.Object, "status", "conditions")
-	out := make([]condition, 0, len(list))
+	out := make([]workspaceCondition, 0, len(list))
 	for _, item := range list {
 		fields, ok := item.(map[string]any)
 		if !ok {
@@ -30,7 +30,7 @@ func conditions(workspace *unstructured.Unstructured) []condition {
 		if err != nil {
 			since = time.Time{}
 		}
-		out = append(out, condition{field("type"), field("status"), field("reason"), field("message"), since})
+		out = append(out, workspaceCondition{field("type"), field("status"), field("reason"), field("message"), since})
 	}
 	return out
 }

@@ -51,6 +51,9 @@ type Watcher struct {
 	// asked may be nil.
 	asked Asked
 	now   func() time.Time
+	// AllowHostNetwork lets pods on their node's network be read. It is set
+	// before the Watcher is used.
+	AllowHostNetwork bool
 	// primed is set once every InferenceSet of the start has been looked at.
 	primed atomic.Bool
 
@@ -241,7 +244,7 @@ func (w view) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.R
 		return reconcile.Result{}, fmt.Errorf("list pods of %s: %w", req.NamespacedName, err)
 	}
 	now := w.now()
-	replicas := w.remember(req.NamespacedName, Replicas(workspaces, pods.Items, now))
+	replicas := w.remember(req.NamespacedName, Replicas(workspaces, pods.Items, now, w.AllowHostNetwork))
 	w.fleets.Set(req.NamespacedName, is.Replicas, replicas, policy.Readings(triggers))
 	if w.asked != nil {
 		w.asked.Ask(req.NamespacedName, triggers)
@@ -303,7 +306,8 @@ func (w view) triggers(ctx context.Context, is InferenceSet) ([]policy.Trigger, 
 // this process and has not been Ready since doesn't, whatever its Workspace's
 // state says: that speaks of the pod before it, and KAITO's benchmark is still
 // to come. Only of a fleet that is seen for the first time does the Workspace's
-// word count.
+// word count. A pod that tells itself that it was Ready is believed, and one that
+// has ended never serves again.
 func (w *Watcher) remember(key types.NamespacedName, replicas []Replica) []Replica {
 	before, seen := w.served[key]
 	now := make(map[types.UID]bool, len(replicas))
@@ -312,10 +316,10 @@ func (w *Watcher) remember(key types.NamespacedName, replicas []Replica) []Repli
 		switch {
 		case r.UID == "":
 			continue
-		case before[r.UID] && (r.Phase == decision.Starting || r.Phase == decision.Broken):
+		case before[r.UID] && !r.Ended && (r.Phase == decision.Starting || r.Phase == decision.Broken):
 			// What KAITO says of a start isn't of this pod's.
 			r.Phase, r.Why, r.Doubt = decision.Serving, "", time.Time{}
-		case seen && !before[r.UID] && r.Phase == decision.Serving && !r.Ready:
+		case seen && !before[r.UID] && r.Phase == decision.Serving && !r.Ready && !r.WasReady:
 			r.Phase = decision.Starting
 		}
 		if r.Phase == decision.Serving {

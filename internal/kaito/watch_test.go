@@ -117,7 +117,6 @@ func TestAPodThatWasReadyGoesOnServing(t *testing.T) {
 	}{
 		{"too busy for its probe", workspace("a", state("Pending")), pod("a", 0, notReady)},
 		{"its Workspace calls it broken", workspace("a", says("InferenceReady", "False", "ContainerOOMKilled", "")), pod("a", 0, notReady)},
-		{"it failed", workspace("a"), pod("a", 0, notReady, ended(corev1.PodFailed, "Evicted"))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, notReady))
@@ -131,6 +130,29 @@ func TestAPodThatWasReadyGoesOnServing(t *testing.T) {
 			s.wantReplicas("a-0 serving")
 		})
 	}
+}
+
+// Evicted, preempted or done: its address may be another pod's by now.
+func TestAPodThatWasReadyAndHasEndedServesNoMore(t *testing.T) {
+	for _, phase := range []corev1.PodPhase{corev1.PodFailed, corev1.PodSucceeded} {
+		s := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, ready))
+		s.reconcile()
+		s.wantReplicas("a-0 serving")
+		s.becomes(workspace("a", state("NotReady")), pod("a", 0, notReady, started(time.Hour), ended(phase, "Evicted")))
+		s.wantReplicas("a-0 broken")
+		s.becomes(pod("a", 0, notReady, func(p *corev1.Pod) { p.UID = "its successor" }))
+		s.wantReplicas("a-0 starting")
+	}
+}
+
+// The watch was down while it became Ready and then too busy for its probe. KAITO's
+// benchmark is over by the first Ready.
+func TestAPodThatTurnedReadyUnseenServes(t *testing.T) {
+	s := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, notReady, started(0)))
+	s.reconcile()
+	s.wantReplicas("a-0 starting")
+	s.becomes(workspace("a", state("NotReady")), pod("a", 0, notReady, started(10*time.Minute)))
+	s.wantReplicas("a-0 serving")
 }
 
 // Nobody tells when time passes: the Watcher looks again by itself.
