@@ -44,6 +44,7 @@ type options struct {
 	scrapeMaxBytes   int64
 	scrapeCAFile     string
 	scrapeSkipVerify bool
+	allowHostNetwork bool
 	unreadableGrace  time.Duration
 
 	metricsPort   int
@@ -127,6 +128,8 @@ func (o *options) groups() []group {
 				"PEM `file` of the CAs that sign the certificates of pods read over https, read once at the start (default: the system's CAs)")
 			f.BoolVar(&o.scrapeSkipVerify, "scrape-insecure-skip-verify", o.scrapeSkipVerify,
 				"take any certificate of pods read over https: whoever answers at a pod's address is believed")
+			f.BoolVar(&o.allowHostNetwork, "allow-host-network", o.allowHostNetwork,
+				"read pods on their node's network too, and at loopback addresses: a trigger's port then reaches whatever listens there")
 			f.DurationVar(&o.unreadableGrace, "unreadable-grace", o.unreadableGrace, "`time` after which an unreadable pod no longer keeps its fleet from shrinking")
 		})},
 		{"Operations", set(func(f *pflag.FlagSet) {

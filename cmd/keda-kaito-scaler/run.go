@@ -62,6 +62,9 @@ func run(ctx context.Context, o *options) error {
 	if o.scrapeSkipVerify {
 		log.Info("warning: certificates of pods read over https are not verified", "flag", "--scrape-insecure-skip-verify")
 	}
+	if o.allowHostNetwork {
+		log.Info("warning: a trigger's port reaches whatever listens on the nodes of pods that use the host's network", "flag", "--allow-host-network")
+	}
 	p := newProgram(o, config, log)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -134,6 +137,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	started := func() bool { return p.watcher.Primed() && reader.Swept() }
 	p.judges = scaler.NewJudges(reader, started, log.WithName("judges"))
 	p.watcher = kaito.NewWatcher(reader, p.judges)
+	p.watcher.AllowHostNetwork = o.allowHostNetwork
 	p.set(func() bool { return started() && p.source.Ready() == nil })
 
 	group, ctx := errgroup.WithContext(ctx)

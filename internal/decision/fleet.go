@@ -16,7 +16,7 @@ const (
 	// Terminating is being deleted: its load moves to the others.
 	Terminating
 	// Broken has never been Ready and, by KAITO's own word, will not be
-	// without help: no quota, no image, a crash loop.
+	// without help: no quota, no image, a crash loop. Or its pod has ended.
 	Broken
 )
 
@@ -69,8 +69,12 @@ type Replica struct {
 	Phase Phase
 	// Ordered is when the Workspace was made.
 	Ordered time.Time
-	// Why is KAITO's own reason for a Starting or Broken replica, in words.
+	// Why is KAITO's or Kubernetes' own reason for a replica that is Starting,
+	// Broken or Terminating, in words.
 	Why string
+	// Overdue is when a Terminating replica should have been gone; zero if that
+	// isn't known.
+	Overdue time.Time
 	// Expected is since when the pod should have been readable: its first
 	// Ready that the scaler saw. Zero unless Serving.
 	Expected time.Time

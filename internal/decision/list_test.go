@@ -290,6 +290,21 @@ func TestADeadReplicaBlocksNeitherDirection(t *testing.T) {
 	s.at(11*time.Minute).wants(2, Measured, "3 → 2")
 }
 
+// A lost node keeps its pod in the API for hours, and holds nothing up.
+func TestAReplicaThatDoesNotEndIsTold(t *testing.T) {
+	lost := func(s *story, p *pod) {
+		p.Phase, p.Overdue, p.Why = Terminating, s.began.Add(10*time.Minute), "pod c-0 is still terminating"
+	}
+	s := tell(t, 2, listOf(policy.And, waitingList)).pod("a", pending(5)).pod("b", pending(5)).pod("c", lost)
+	if stuck := s.at(10 * time.Minute).verdict().Members[2].Stuck; stuck != "" {
+		t.Errorf("stuck already: %s", stuck)
+	}
+	want := "not gone by " + s.began.Add(10*time.Minute).UTC().Format("15:04 MST") + ": pod c-0 is still terminating"
+	if stuck := s.at(11 * time.Minute).verdict().Members[2].Stuck; stuck != want {
+		t.Errorf("stuck: %q, want %q", stuck, want)
+	}
+}
+
 func TestWhileNobodyServesAListHolds(t *testing.T) {
 	s := tell(t, 2, listOf(policy.And, waitingList)).pod("a", starts).pod("b", starts)
 	s.at(time.Minute).wantHold("holding at 2: no replica serves yet, so there is no load to measure")

@@ -17,8 +17,9 @@ type Member struct {
 	// Replica is its Workspace's name.
 	Replica string
 	Phase   Phase
-	// Stuck says in words why it isn't coming: it is Broken, or has been
-	// Starting for longer than StartBudget. "" for all others.
+	// Stuck says in words why it isn't coming or going: it is Broken, has been
+	// Starting for longer than StartBudget, or is Terminating and overdue. "" for
+	// all others.
 	Stuck string
 	// Asleep is set while its engine sleeps.
 	Asleep bool
@@ -43,7 +44,7 @@ func members(fleet Fleet, now time.Time) []Member {
 // name is the Workspace's: its first pod is called so, with -0.
 func (r *Replica) name() string { return strings.TrimSuffix(r.Pod, "-0") }
 
-// stuck says why the replica isn't coming, "" if it is or has come.
+// stuck says why the replica isn't coming or going, "" if it is or has done so.
 func (r *Replica) stuck(now time.Time) string {
 	why := r.Why
 	if why == "" {
@@ -54,6 +55,8 @@ func (r *Replica) stuck(now time.Time) string {
 		return why
 	case r.Phase == Starting && !r.Ordered.IsZero() && now.Sub(r.Ordered) > StartBudget:
 		return fmt.Sprintf("not serving %s after it was ordered: %s", duration(StartBudget), why)
+	case r.Phase == Terminating && !r.Overdue.IsZero() && now.After(r.Overdue):
+		return fmt.Sprintf("not gone by %s: %s", r.Overdue.UTC().Format("15:04 MST"), why)
 	}
 	return ""
 }

@@ -18,6 +18,7 @@ func anchor(replicas, before []kaito.Replica, now time.Time) {
 		old := predecessor(before, r.Workspace, i)
 		r.Ordered = anchored(r.Ordered, old.Ordered, now)
 		r.Since = anchored(r.Since, old.Since, now)
+		r.Overdue = anchored(r.Overdue, old.Overdue, now)
 	}
 }
 

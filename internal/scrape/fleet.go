@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"cmp"
 	"container/heap"
 	"fmt"
 	"slices"
@@ -258,7 +259,7 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 	for i := range replicas {
 		from, to := &replicas[i], &known.Replicas[i]
 		to.Pod, to.Phase, to.Ordered, to.ReadySince = from.Pod, from.Phase, from.Ordered, from.Since
-		to.Why = from.Why
+		to.Why, to.Overdue = from.Why, from.Overdue
 		if to.Pod == "" {
 			to.Pod = from.Workspace
 		}
@@ -267,7 +268,7 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 			targets[i].fill(to)
 		case from.Phase == decision.Serving:
 			to.Expected = from.Since
-			to.Failure = "the pod has no address"
+			to.Failure = cmp.Or(from.NoAddress, "the pod has no address")
 		default:
 			to.Failure = from.Why
 		}

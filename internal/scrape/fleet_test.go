@@ -186,6 +186,21 @@ func TestAReplicaKeepsKAITOsWordAndItsOrder(t *testing.T) {
 	}
 }
 
+// What kaito refuses to give an address for is unreadable, for that reason.
+func TestAPodThatMustNotBeReadSaysWhy(t *testing.T) {
+	r := New(Config{})
+	const why = "the pod is on its node's network"
+	refused := kaito.Replica{Workspace: "phi-4-a", Pod: "phi-4-a-0", UID: "a", Phase: decision.Serving, NoAddress: why}
+	r.Set(phi, 1, []kaito.Replica{refused}, []policy.Reading{{Page: policy.Page{Port: 22}, Families: []string{waiting}}})
+	f, _ := r.Fleet(phi, policy.Page{Port: 22})
+	if is := f.Replicas[0]; is.Failure != why || is.Phase != decision.Serving || is.Last != nil {
+		t.Errorf("%+v, want a replica that serves and is unreadable for %q", is, why)
+	}
+	if len(r.calendar) > 0 {
+		t.Error("it is going to be dialled")
+	}
+}
+
 func TestNothingButThePodItselfIsDialled(t *testing.T) {
 	rep := serving("a", netip.MustParseAddrPort("10.0.0.7:5000"))
 	for port, want := range map[uint16]string{0: "10.0.0.7:5000", 80: "10.0.0.7:5000", 8000: "10.0.0.7:8000", 443: "10.0.0.7:443"} {

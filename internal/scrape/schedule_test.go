@@ -266,6 +266,18 @@ func TestARestartedContainerCountsFromItsNextReady(t *testing.T) {
 	}
 }
 
+// The watch was down while the restarted container turned Ready, and then too
+// busy: its pod's conditions tell.
+func TestARestartedContainerThatTurnedReadyUnseenCounts(t *testing.T) {
+	tg, now := &target{}, time.Unix(1796100000, 0)
+	rep := serving("a", nowhere(1))
+	rep.Ready, rep.Restarts, rep.ReadySinceStart = false, 1, true
+	tg.see(&rep, now)
+	if f := tg.took(at(5, 256, 3), 0); f != nil {
+		t.Error(f)
+	}
+}
+
 func TestTransitionsAreToldOnce(t *testing.T) {
 	var broken atomic.Bool
 	addr := vllm(t, func(w http.ResponseWriter, _ *http.Request) {

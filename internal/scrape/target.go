@@ -95,7 +95,7 @@ func (t *target) see(r *kaito.Replica, now time.Time) {
 	if t.restarts != r.Restarts {
 		t.restarts, t.proven = r.Restarts, false
 	}
-	if r.Ready {
+	if r.Ready || r.ReadySinceStart {
 		t.proven = true
 	}
 }

@@ -201,6 +201,7 @@ func launch(t *testing.T, s *stack.Stack, values ...string) *scaler {
 	manifest := render(t, append([]string{
 		"ports.grpc=" + ports[0], "ports.metrics=" + ports[1], "ports.grpcHealth=" + ports[2],
 		"scalerAddress=" + address, "extraArgs={--bind-address=127.0.0.1}",
+		"scrape.allowHostNetwork=true", // simulated pods have loopback addresses
 	}, values...)...)
 	if err := s.Apply(t.Context(), manifest); err != nil {
 		t.Fatal(err)

@@ -173,6 +173,7 @@ func (s *Stack) StartScalerOf(ctx context.Context, binary, name string, args ...
 		"--metrics-port=" + strconv.Itoa(ports[1]),
 		"--grpc-health-port=" + strconv.Itoa(ports[2]),
 		"--scaler-address=" + scaler.GRPC,
+		"--allow-host-network", // simulated pods have loopback addresses
 	}
 	all = append(append(all, s.args...), args...)
 	scaler.Process, err = s.Cluster.StartScaler(ctx, controlplane.ScalerOptions{
