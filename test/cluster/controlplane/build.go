@@ -107,6 +107,29 @@ func kubernetesStamp(version, date string) []string {
 // envtest, these two are taken from there; a kube-controller-manager in it is
 // taken too.
 func Build(ctx context.Context, out io.Writer) (Programs, error) {
+	return buildAll(ctx, out, etcdModule, kubernetesModule, kedaModule)
+}
+
+// BuildBare does the same for a control plane that runs nothing of KEDA's: its
+// manifests are taken from its module, and what takes longest is not built.
+func BuildBare(ctx context.Context, out io.Writer) (Programs, error) {
+	programs, err := buildAll(ctx, out, etcdModule, kubernetesModule)
+	if err != nil {
+		return Programs{}, err
+	}
+	cluster, err := clusterDir()
+	if err != nil {
+		return Programs{}, err
+	}
+	_, dir, _, err := kedaModule.facts(ctx, filepath.Join(cluster, kedaModule.folder))
+	if err != nil {
+		return Programs{}, fmt.Errorf("finding KEDA's manifests: %w", err)
+	}
+	programs.KEDAConfig = filepath.Join(dir, filepath.FromSlash(kedaModule.keeps))
+	return programs, nil
+}
+
+func buildAll(ctx context.Context, out io.Writer, modules ...pinned) (Programs, error) {
 	cluster, err := clusterDir()
 	if err != nil {
 		return Programs{}, err
@@ -118,7 +141,7 @@ func Build(ctx context.Context, out io.Writer) (Programs, error) {
 	p := newProgress(out)
 	assets := newAssets(os.Getenv("KUBEBUILDER_ASSETS"))
 	programs := Programs{}
-	for _, m := range []pinned{etcdModule, kubernetesModule, kedaModule} {
+	for _, m := range modules {
 		m.commands = assets.without(m.commands)
 		dir, err := m.entry(ctx, p, filepath.Join(cluster, m.folder), cache)
 		if err != nil {
@@ -286,14 +309,10 @@ func (m pinned) flags(version, date string) []string {
 }
 
 func (m pinned) build(ctx context.Context, p *progress, source, into string) error {
-	if _, err := goOutput(ctx, source, "mod", "download", m.module); err != nil {
-		return err
-	}
-	facts, err := goOutput(ctx, source, "list", "-m", "-f", `{{.Version}} {{.Dir}}{{with .Time}} {{.Format "2006-01-02T15:04:05Z07:00"}}{{end}}`, m.module)
+	version, dir, date, err := m.facts(ctx, source)
 	if err != nil {
 		return err
 	}
-	version, dir, date := splitFacts(facts)
 	names := slices.Sorted(maps.Keys(m.commands))
 	p.say("building %s %s (%s): %s on two cores the first time, then kept in the cache",
 		m.title, version, strings.Join(names, ", "), m.takes)
@@ -317,6 +336,20 @@ func (m pinned) build(ctx context.Context, p *progress, source, into string) err
 	}
 	p.say("built %s %s in %s", m.title, version, time.Since(begin).Round(time.Second))
 	return nil
+}
+
+// facts are the module's version, its folder in the module cache and its date. A
+// module that isn't in the cache is downloaded.
+func (m pinned) facts(ctx context.Context, source string) (version, dir, date string, err error) {
+	if _, err := goOutput(ctx, source, "mod", "download", m.module); err != nil {
+		return "", "", "", err
+	}
+	facts, err := goOutput(ctx, source, "list", "-m", "-f", `{{.Version}} {{.Dir}}{{with .Time}} {{.Format "2006-01-02T15:04:05Z07:00"}}{{end}}`, m.module)
+	if err != nil {
+		return "", "", "", err
+	}
+	version, dir, date = splitFacts(facts)
+	return version, dir, date, nil
 }
 
 // splitFacts takes apart "version dir date"; a date is missing where the module

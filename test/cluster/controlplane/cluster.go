@@ -28,6 +28,9 @@ type Options struct {
 	// The parts of KEDA run unless they are switched off. Its CRDs and its RBAC
 	// are always there.
 	NoKEDAOperator, NoKEDAAdapter, NoKEDAWebhooks bool
+	// NoControllers leaves etcd and the API server alone: no object follows from
+	// another, and no namespace has its ServiceAccount.
+	NoControllers bool
 	// Manifests are YAML documents, CRDs above all, to apply before the
 	// controller manager and KEDA start. The garbage collector learns of kinds
 	// that come later only every 30 s, and until then doesn't follow their owners.
@@ -137,7 +140,9 @@ func boot(ctx context.Context, o Options) (*Cluster, error) {
 		}
 	}
 	parts, ctx := errgroup.WithContext(ctx)
-	parts.Go(func() error { return c.startControllerManager(ctx) })
+	if !o.NoControllers {
+		parts.Go(func() error { return c.startControllerManager(ctx) })
+	}
 	parts.Go(func() error { return c.startKEDA(ctx) })
 	return c, parts.Wait()
 }

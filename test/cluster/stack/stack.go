@@ -50,6 +50,11 @@ type Options struct {
 	NoKAITO bool
 	// NoKEDAProcesses installs KEDA's CRDs alone.
 	NoKEDAProcesses bool
+	// Bare is etcd and the API server with all CRDs, and nothing else but the
+	// scaler: no controllers, no processes of KEDA's, no stand-in for KAITO.
+	Bare bool
+	// Binary is a scaler that was built already; "" builds one.
+	Binary string
 	// AuditLog and AuditPolicy: see controlplane.Options.
 	AuditLog, AuditPolicy string
 	// Out is told in plain lines what is going on; nil for silence.
@@ -86,22 +91,30 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	// The stand-in for KAITO runs in this process on controller-runtime, which
 	// complains if nobody has said where to log. The components have files.
 	ctrllog.SetLogger(logr.Discard())
-	programs, err := controlplane.Build(ctx, o.Out)
+	build := controlplane.Build
+	if o.Bare {
+		build = controlplane.BuildBare
+	}
+	programs, err := build(ctx, o.Out)
 	if err != nil {
 		return nil, fmt.Errorf("build the control plane: %w", err)
 	}
-	binary, err := controlplane.BuildScaler(ctx, o.Out, o.Race)
-	if err != nil {
-		return nil, err
+	binary := o.Binary
+	if binary == "" {
+		if binary, err = controlplane.BuildScaler(ctx, o.Out, o.Race); err != nil {
+			return nil, err
+		}
 	}
 	manifests, err := manifests(o)
 	if err != nil {
 		return nil, err
 	}
+	noKEDA := o.NoKEDAProcesses || o.Bare
 	cluster, err := controlplane.Start(ctx, controlplane.Options{
 		Programs: programs, HPASync: o.HPASync, Manifests: manifests, Out: o.Out,
 		AuditLog: o.AuditLog, AuditPolicy: o.AuditPolicy,
-		NoKEDAOperator: o.NoKEDAProcesses, NoKEDAAdapter: o.NoKEDAProcesses, NoKEDAWebhooks: o.NoKEDAProcesses,
+		NoControllers:  o.Bare,
+		NoKEDAOperator: noKEDA, NoKEDAAdapter: noKEDA, NoKEDAWebhooks: noKEDA,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start the control plane: %w", err)
@@ -125,7 +138,7 @@ func (s *Stack) start(ctx context.Context, o Options) error {
 	if s.Client, err = client.New(s.Config(), client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
-	if !o.NoKAITO {
+	if !o.NoKAITO && !o.Bare {
 		if s.KAITO, err = kaito.Start(ctx, s.Config(), o.KAITO); err != nil {
 			return err
 		}
