@@ -31,6 +31,8 @@ SCENARIOS   ?=
 COLD_STARTS ?= 2m,5m,10m
 RESUME      ?=
 export TRACES SEEDS SWEEP_SEEDS SCENARIOS COLD_STARTS RESUME
+# make attack: -only a part of it, -profiles into a folder.
+ATTACKFLAGS ?=
 # make fuzz: how long each target runs.
 FUZZTIME ?= 30s
 
@@ -83,6 +85,12 @@ test-follow: control-plane ## See a fleet with nothing but a bound follow a load
 .PHONY: test-node
 test-node: node-parts ## Install the chart on a real node with KEDA in pods, as root (first run: 30 min, then under 10)
 	cd test/cluster && go test -tags node -count 1 -timeout 30m $(TESTFLAGS) -exec '$(CURDIR)/hack/node.sh run' ./node
+
+.PHONY: attack
+attack: build ## Attack the scaler as hostile pods, tenants and strangers would, and hold it to docs/security.md (first run: 10 min, then under 5)
+	@cd test/cluster && go build -trimpath -o ../../$(BIN)/ ./attack ./controlplane/programs
+	@$(BIN)/programs -bare
+	$(BIN)/attack -binary $(BIN)/keda-kaito-scaler $(ATTACKFLAGS)
 
 .PHONY: demo
 demo: ## Watch the quick start scale on a real control plane (first run: 15 min, then under 4)

@@ -228,7 +228,7 @@ func (c *campaign) startScaler(ctx context.Context, name string, more ...string)
 // play starts a scaler, and has it attacked while KEDA and a kubelet call.
 func (c *campaign) play(ctx context.Context, p part) error {
 	began := time.Now()
-	t, err := c.startScaler(ctx, p.name, p.args...)
+	t, err := c.startScaler(ctx, p.name, append([]string{"--watch-namespaces=" + honest + "," + hostile}, p.args...)...)
 	if err != nil {
 		return err
 	}

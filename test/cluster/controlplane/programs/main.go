@@ -1,7 +1,7 @@
-// Command programs builds what a test control plane is made of, and with -node
-// what a node is made of too, so that the minutes this takes the first time are
-// spent in view, and not inside go test, which shows no progress and has a
-// timeout.
+// Command programs builds what a test control plane is made of, with -node what
+// a node is made of too, and with -bare etcd and the API server alone, so that the
+// minutes this takes the first time are spent in view, and not inside go test,
+// which shows no progress and has a timeout.
 package main
 
 import (
@@ -17,12 +17,17 @@ import (
 
 func main() {
 	node := flag.Bool("node", false, "a node's programs too")
+	bare := flag.Bool("bare", false, "nothing but etcd and Kubernetes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	_, err := controlplane.Build(ctx, os.Stderr)
+	build := controlplane.Build
+	if *bare {
+		build = controlplane.BuildBare
+	}
+	_, err := build(ctx, os.Stderr)
 	switch {
-	case err != nil:
+	case err != nil, *bare:
 	case *node:
 		_, err = controlplane.BuildNode(ctx, os.Stderr)
 	default:
