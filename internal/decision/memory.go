@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -31,23 +33,43 @@ func (m *Mind) Memory() []byte {
 	if m.learned.Began.IsZero() || m.learned.At.IsZero() {
 		return nil
 	}
-	var c codec
-	written := *m
-	c.mind(&written)
-	return pack(c.data)
+	p := packers.Get().(*packer) //nolint:forcetypeassert // the pool has no others
+	defer packers.Put(p)
+	c := codec{data: p.fields[:0]}
+	c.mind(m) // which writes nothing into it
+	p.fields = c.data
+	return p.pack()
 }
 
-func pack(fields []byte) []byte {
-	packed := bytes.NewBuffer([]byte{memoryVersion})
-	w, err := flate.NewWriter(packed, flate.BestCompression)
-	if err == nil {
-		_, err = w.Write(fields)
-		err = errors.Join(err, w.Close())
+// packer is what Memory needs for a moment. A compressor is 800 kB, and made
+// anew for each of 2 000 fleets it was 1.6 GB of garbage every five minutes.
+type packer struct {
+	fields  []byte
+	packed  bytes.Buffer
+	deflate *flate.Writer
+}
+
+var packers = sync.Pool{New: func() any {
+	p := &packer{}
+	var err error
+	// At the usual level a memory is 1 % longer than at the best, in a third of
+	// the time.
+	if p.deflate, err = flate.NewWriter(&p.packed, flate.DefaultCompression); err != nil {
+		panic(fmt.Sprintf("make a compressor: %v", err)) // a level that isn't one
 	}
-	if err != nil {
-		panic(fmt.Sprintf("deflate into memory: %v", err)) // a level that isn't one
+	return p
+}}
+
+// pack is the fields, deflated.
+func (p *packer) pack() []byte {
+	p.packed.Reset()
+	p.packed.WriteByte(memoryVersion)
+	p.deflate.Reset(&p.packed)
+	_, err := p.deflate.Write(p.fields)
+	if err = errors.Join(err, p.deflate.Close()); err != nil {
+		panic(fmt.Sprintf("deflate into memory: %v", err)) // a buffer takes everything
 	}
-	return packed.Bytes()
+	return bytes.Clone(p.packed.Bytes())
 }
 
 func unpack(memory []byte) ([]byte, error) {
@@ -171,7 +193,8 @@ func (c *codec) mind(m *Mind) {
 func (c *codec) take(n int) []byte {
 	if !c.reading {
 		at := len(c.data)
-		c.data = append(c.data, make([]byte, n)...)
+		c.data = slices.Grow(c.data, n)[:at+n]
+		clear(c.data[at:])
 		return c.data[at:]
 	}
 	if len(c.data) < n {

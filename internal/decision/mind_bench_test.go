@@ -22,10 +22,22 @@ func BenchmarkJudge(b *testing.B) {
 	}
 }
 
+// BenchmarkMemory packs with a compressor that is used again, and with one made
+// anew, as it was done before.
 func BenchmarkMemory(b *testing.B) {
 	m, _, _ := experienced(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		m.Memory()
-	}
+	b.Run("pooled", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			m.Memory()
+		}
+	})
+	b.Run("anew", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			c := codec{}
+			c.mind(m)
+			packAnew(c.data)
+		}
+	})
 }
