@@ -25,6 +25,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/provision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scaler"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scrape"
@@ -136,7 +137,9 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	})
 	started := func() bool { return p.watcher.Primed() && reader.Swept() }
 	p.judges = scaler.NewJudges(reader, started, log.WithName("judges"))
-	p.watcher = kaito.NewWatcher(reader, p.judges)
+	measured := scaler.NewMetrics(metrics.Registry, reader)
+	p.judges.Metrics = measured
+	p.watcher = kaito.NewWatcher(reader, asked{p.judges, measured})
 	p.watcher.AllowHostNetwork = o.allowHostNetwork
 	p.set(func() bool { return started() && p.source.Ready() == nil })
 
@@ -155,7 +158,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 			Recorder: recorder,
 			Log:      log.WithName("scaler"),
 		},
-		Metrics:       scaler.NewMetrics(metrics.Registry, reader),
+		Metrics:       measured,
 		ScaledObjects: &p.cached,
 	}
 	answering, stopAnswering := lingering(ctx, drain)
@@ -169,6 +172,15 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	group.Go(func() error { return p.serveProfiles(ctx) })
 	group.Go(func() error { return p.generations(ctx, cluster, found.kaito) })
 	return group.Wait()
+}
+
+// asked are all who want to know by which triggers a fleet is scaled.
+type asked []kaito.Asked
+
+func (a asked) Ask(key types.NamespacedName, triggers []policy.Trigger) {
+	for _, each := range a {
+		each.Ask(key, triggers)
+	}
 }
 
 // drain is how long KEDA is still answered after the program was told to stop.

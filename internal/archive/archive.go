@@ -1,5 +1,6 @@
 // Package archive keeps what was learned of InferenceSets in a few ConfigMaps of
-// the scaler's own namespace: some bytes for each, which it doesn't look into.
+// the scaler's own namespace: some bytes for each, which it doesn't look into, by a
+// key that begins with "namespace.name_".
 // The leader writes, every replica reads.
 package archive
 
@@ -11,7 +12,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
@@ -81,22 +81,31 @@ func (a *Archive) Load(ctx context.Context) (map[string][]byte, error) {
 
 // Save makes the entries all that is kept. It writes the ConfigMaps that would
 // have other data than when they were read or written last; one without entries
-// isn't made. An entry that is too long is left out.
-func (a *Archive) Save(ctx context.Context, entries map[string][]byte) error {
-	var shards [Shards]map[string][]byte
-	for key, data := range entries {
-		if len(data) > MaxEntry || len(key) > maxKey {
+// isn't made. It returns the keys of those that were left out: what is too long,
+// and where not all fit, the later in the order of each namespace's share.
+func (a *Archive) Save(ctx context.Context, entries map[string][]byte, order []string) (left []string, err error) {
+	var keys [Shards][]string
+	for _, key := range order {
+		if data := entries[key]; len(data) > MaxEntry || len(key) > maxKey {
+			left = append(left, key)
 			continue
 		}
 		shard := shardOf(key)
-		if shards[shard] == nil {
-			shards[shard] = map[string][]byte{}
+		keys[shard] = append(keys[shard], key)
+	}
+	var shards [Shards]map[string][]byte
+	for shard := range Shards {
+		kept, out := share(keys[shard], func(key string) int { return len(key) + len(entries[key]) }, maxShard)
+		left = append(left, out...)
+		for _, key := range kept {
+			if shards[shard] == nil {
+				shards[shard] = map[string][]byte{}
+			}
+			shards[shard][key] = entries[key]
 		}
-		shards[shard][key] = data
 	}
 	var errs []error
 	for shard, data := range shards {
-		bound(data)
 		if maps.EqualFunc(data, a.there[shard], slices.Equal) {
 			continue
 		}
@@ -109,16 +118,5 @@ func (a *Archive) Save(ctx context.Context, entries map[string][]byte) error {
 		}
 		a.there[shard] = data
 	}
-	return errors.Join(errs...)
-}
-
-// bound drops entries of a shard until it is short enough: more than 100 in each
-// of the eight, in the order of their keys, so that the others stay.
-func bound(data map[string][]byte) {
-	total := 0
-	for _, key := range slices.SortedFunc(maps.Keys(data), strings.Compare) {
-		if total += len(key) + len(data[key]); total > maxShard {
-			delete(data, key)
-		}
-	}
+	return left, errors.Join(errs...)
 }

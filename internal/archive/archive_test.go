@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +60,16 @@ func (w *world) load(t *testing.T) map[string][]byte {
 	return entries
 }
 
+// save saves entries in the order of their keys.
+func save(t *testing.T, a *Archive, entries map[string][]byte) (left []string) {
+	t.Helper()
+	left, err := a.Save(t.Context(), entries, slices.Sorted(maps.Keys(entries)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
 func TestWhatIsSavedIsLoaded(t *testing.T) {
 	w := newWorld(t)
 	want := map[string][]byte{}
@@ -65,9 +77,7 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 		want[fmt.Sprintf("team.model-%d_0badcafe", i)] = []byte{1, byte(i), 0xff}
 	}
 	a := w.open()
-	if err := a.Save(t.Context(), want); err != nil {
-		t.Fatal(err)
-	}
+	save(t, a, want)
 	if diff := cmp.Diff(want, w.load(t)); diff != "" {
 		t.Errorf("loaded (-want +got):\n%s", diff)
 	}
@@ -78,17 +88,15 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 
 	// What is there already isn't written, and what is gone goes.
 	w.writes = 0
-	if err := a.Save(t.Context(), want); err != nil || w.writes > 0 {
-		t.Errorf("%d writes of the same, %v", w.writes, err)
+	if save(t, a, want); w.writes > 0 {
+		t.Errorf("%d writes of the same", w.writes)
 	}
 	next := w.open()
 	if _, err := next.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	few := map[string][]byte{"team.model-7_0badcafe": {2}}
-	if err := next.Save(t.Context(), few); err != nil {
-		t.Fatal(err)
-	}
+	save(t, next, few)
 	if diff := cmp.Diff(few, w.load(t)); diff != "" {
 		t.Errorf("loaded (-want +got):\n%s", diff)
 	}
@@ -96,8 +104,8 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 
 func TestNothingIsMadeForNothing(t *testing.T) {
 	w := newWorld(t)
-	if err := w.open().Save(t.Context(), nil); err != nil || w.writes > 0 {
-		t.Errorf("%d writes, %v", w.writes, err)
+	if save(t, w.open(), nil); w.writes > 0 {
+		t.Errorf("%d writes", w.writes)
 	}
 }
 
@@ -124,12 +132,13 @@ func TestAShardIsBounded(t *testing.T) {
 	for i := range 1300 { // some 160 for each shard, of which it holds 112
 		entries[fmt.Sprintf("team.model-%d_0badcafe", i)] = make([]byte, MaxEntry)
 	}
-	if err := w.open().Save(t.Context(), entries); err != nil {
-		t.Fatal(err)
-	}
+	left := save(t, w.open(), entries)
 	var list corev1.ConfigMapList
 	if err := w.List(t.Context(), &list); err != nil {
 		t.Fatal(err)
+	}
+	if kept := len(w.load(t)); kept+len(left) != len(entries) || len(left) < 300 {
+		t.Errorf("of %d entries %d are kept and %d are said to be left out", len(entries), kept, len(left))
 	}
 	for _, object := range list.Items {
 		total := 0
@@ -147,5 +156,61 @@ func TestWhatCannotBeReadIsAnError(t *testing.T) {
 	w.broken = errors.New("no route to host")
 	if _, err := w.open().Load(t.Context()); err == nil || !strings.Contains(err.Error(), "read ConfigMap keda/keda-kaito-scaler-learned-0") {
 		t.Errorf("%v", err)
+	}
+}
+
+// Whoever fills the ConfigMaps evicts nobody else: namespaces share them, and in
+// a namespace InferenceSets do. Whose names come first in the alphabet is nothing.
+func TestConfigMapsAreSharedFairly(t *testing.T) {
+	w := newWorld(t)
+	entries := map[string][]byte{}
+	add := func(n int, key func(i int) string) {
+		for i := range n {
+			entries[key(i)] = make([]byte, MaxEntry)
+		}
+	}
+	add(3000, func(i int) string { return fmt.Sprintf("aaa.model-%d_0badcafe", i) }) // a tenant with very many
+	add(4000, func(i int) string { return fmt.Sprintf("bbb.greedy_%08x", i) })       // one InferenceSet with as many
+	add(50, func(i int) string { return fmt.Sprintf("bbb.modest-%d_0badcafe", i) })  // and its neighbours
+	add(100, func(i int) string { return fmt.Sprintf("zzz.model-%d_0badcafe", i) })  // another tenant
+	a := w.open()
+	left := save(t, a, entries)
+	kept := map[string]int{}
+	for key := range w.load(t) {
+		switch {
+		case strings.HasPrefix(key, "bbb.modest"):
+			kept["modest"]++
+		default:
+			kept[key[:3]]++
+		}
+	}
+	if kept["zzz"] != 100 || kept["modest"] != 50 {
+		t.Errorf("%v: those who keep to their share must lose nothing", kept)
+	}
+	if few, many := kept["bbb"], kept["aaa"]; few < 300 || many < 300 || many > few+120 {
+		t.Errorf("%v: the rest is shared by halves", kept)
+	}
+	if len(left)+len(w.load(t)) != len(entries) {
+		t.Errorf("%d are said to be left out of %d", len(left), len(entries))
+	}
+	// The same stay the next time.
+	w.writes = 0
+	if save(t, a, entries); w.writes > 0 {
+		t.Errorf("%d writes of the same", w.writes)
+	}
+}
+
+// Of one InferenceSet what is first in the order is kept.
+func TestTheFirstInTheOrderIsKept(t *testing.T) {
+	var keys []string
+	for i := range 10 {
+		keys = append(keys, fmt.Sprintf("team.model_%08x", 9-i))
+	}
+	kept, left := share(keys, func(string) int { return 10 }, 45)
+	if diff := cmp.Diff(keys[:4], kept); diff != "" {
+		t.Errorf("kept (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(keys[4:], left); diff != "" {
+		t.Errorf("left out (-want +got):\n%s", diff)
 	}
 }

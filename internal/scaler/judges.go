@@ -25,14 +25,21 @@ type Judges struct {
 	started func() bool
 	log     logr.Logger
 
+	// Metrics, if not nil, counts what doesn't fit. It is set before anything runs.
+	Metrics *Metrics
+
 	// mu guards minds and recalled, but not what the minds hold.
 	mu    sync.Mutex
 	minds map[charge]*mind
 	// recalled is what the archive had of fleets that nobody has asked for yet.
 	recalled map[string][]byte
+	// crowded are the InferenceSets that ask for more than is learned for.
+	crowded map[types.NamespacedName]bool
 	// said is the archive's newest error, took whether anything was taken over.
 	said string
 	took bool
+	// left is how many entries the archive had no room for the last time.
+	left int
 
 	// beat is the end of the newest turn.
 	beat heartbeat
@@ -54,11 +61,28 @@ type mind struct {
 	decision.Mind
 	// trigger is the newest of those that the mind is charged with.
 	trigger policy.Trigger
+	// memory is what the mind has learned, packed; nil once it has learned more.
+	memory []byte
 }
+
+// pack is what the mind has learned, for the archive, and until when; nil if that
+// is nothing. What it hasn't learned anything since isn't packed again.
+func (m *mind) pack() (memory []byte, at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.memory == nil {
+		m.memory = m.Memory()
+	}
+	_, at = m.Since()
+	return m.memory, at
+}
+
+// maxEstimators bounds the minds of one InferenceSet: one is some 12 kB.
+const maxEstimators = 4
 
 // NewJudges makes Judges, who begin with Run.
 func NewJudges(fleets Fleets, started func() bool, log logr.Logger) *Judges {
-	return &Judges{fleets: fleets, started: started, log: log, minds: map[charge]*mind{}}
+	return &Judges{fleets: fleets, started: started, log: log, minds: map[charge]*mind{}, crowded: map[types.NamespacedName]bool{}}
 }
 
 // chargeOf is false for a trigger that learns nothing.
@@ -72,15 +96,21 @@ func chargeOf(trigger policy.Trigger) (charge, bool) {
 }
 
 // Ask tells by which triggers a fleet is scaled. What was learned for others is
-// forgotten.
+// forgotten. Of one fleet the first four pairs of page and promise are learned
+// for; a trigger with another one holds.
 func (j *Judges) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var asked []charge
+	left := 0
 	for _, trigger := range triggers {
 		c, learns := chargeOf(trigger)
 		// The first has the bounds that are in force.
 		if !learns || slices.Contains(asked, c) {
+			continue
+		}
+		if len(asked) == maxEstimators {
+			left++
 			continue
 		}
 		asked = append(asked, c)
@@ -98,6 +128,22 @@ func (j *Judges) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 		if c.key == key && !slices.Contains(asked, c) {
 			delete(j.minds, c)
 		}
+	}
+	j.crowd(key, left)
+}
+
+// crowd notes that so many triggers of a fleet aren't learned for, and says so
+// once. It needs mu.
+func (j *Judges) crowd(key types.NamespacedName, left int) {
+	if left == 0 {
+		delete(j.crowded, key)
+		return
+	}
+	if !j.crowded[key] {
+		j.crowded[key] = true
+		j.Metrics.over(limitEstimators, left)
+		j.log.Info("too many SLOs or pages: nothing is learned for the last triggers, which hold",
+			"inferenceSet", key, "most", maxEstimators, "leftOut", left)
 	}
 }
 
@@ -184,6 +230,7 @@ func (j *Judges) judge(now time.Time, last, this int64) {
 		}
 		m.mu.Lock()
 		m.Judge(m.trigger, fleet, now)
+		m.memory = nil
 		m.mu.Unlock()
 	}
 }

@@ -2,7 +2,6 @@ package scaler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"k8s.io/apimachinery/pkg/types"
@@ -78,30 +78,6 @@ func (l *loaded) page(at time.Time) *decision.Sample {
 var saturating = policy.Trigger{
 	Namespace: "default", InferenceSet: "phi-4", Bounds: policy.Bounds{Min: 1, Max: 8},
 	Saturation: &policy.Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond},
-}
-
-// shelf is an archive in memory.
-type shelf struct {
-	mu      sync.Mutex
-	entries map[string][]byte
-	saves   int
-	broken  error
-}
-
-func (s *shelf) Load(context.Context) (map[string][]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.entries), s.broken
-}
-
-func (s *shelf) Save(ctx context.Context, entries map[string][]byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken == nil && ctx.Err() == nil {
-		s.entries = entries
-		s.saves++
-	}
-	return errors.Join(s.broken, ctx.Err())
 }
 
 func ready() bool { return true }
@@ -251,29 +227,6 @@ func TestALateLoopIsNotOnTime(t *testing.T) {
 	})
 }
 
-// Who no longer leads when a write is due doesn't write, the last one included.
-func TestOnlyWhoLeadsNowWrites(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
-		kept := &shelf{}
-		var leads atomic.Bool
-		leads.Store(true)
-		j := NewJudges(l, ready, logr.Discard())
-		j.Ask(phi4, []policy.Trigger{saturating})
-		ctx, stop := context.WithCancel(t.Context())
-		var keeping sync.WaitGroup
-		keeping.Go(func() { _ = j.Keep(ctx, kept, leads.Load) })
-		at(t, j, 6*time.Minute)
-		leads.Store(false)
-		time.Sleep(20 * time.Minute)
-		stop()
-		keeping.Wait()
-		if kept.saves != 1 {
-			t.Errorf("written %d times, want once, before the Lease was lost", kept.saves)
-		}
-	})
-}
-
 func TestWhatWasLearnedForOthersIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0"}, rps: 3}
@@ -301,82 +254,6 @@ func TestWhatWasLearnedForOthersIsForgotten(t *testing.T) {
 		fleet, _ := l.Fleet(phi4, policy.Page{})
 		if v := j.Answer(saturating, fleet, time.Now()); v.Answer != decision.Held || v.Value != 1 {
 			t.Errorf("of one that is forgotten: %v %s", v.Answer, v.Reason)
-		}
-	})
-}
-
-func TestWhatIsLearnedOutlivesTheLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
-		kept := &shelf{entries: map[string][]byte{"default.gone_00000000": {1, 2, 3}}}
-		began := time.Now()
-
-		leader := NewJudges(l, ready, logr.Discard())
-		leader.Ask(phi4, []policy.Trigger{saturating})
-		ctx, stop := context.WithCancel(t.Context())
-		var keeping sync.WaitGroup
-		keeping.Go(func() { _ = leader.Keep(ctx, kept, ready) })
-		at(t, leader, 12*time.Minute)
-		if kept.saves != 2 {
-			t.Errorf("written %d times in 12 minutes", kept.saves)
-		}
-		stop()
-		keeping.Wait()
-		if kept.saves != 3 || len(kept.entries) != 1 {
-			t.Errorf("written %d times by its end, with %d entries", kept.saves, len(kept.entries))
-		}
-
-		var said []string
-		log := funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{})
-		next := NewJudges(l, ready, log)
-		next.Ask(phi4, []policy.Trigger{saturating})
-		ctx, stop = context.WithCancel(t.Context())
-		keeping.Go(func() { _ = next.Keep(ctx, kept, func() bool { return false }) })
-		synctest.Wait()
-		if since := learnsSince(next); since.Sub(began) > 30*time.Second {
-			t.Errorf("it has known the fleet since %v", since.Sub(began))
-		}
-		if len(said) != 1 || !strings.Contains(said[0], `"took over what was learned" "inferenceSets"=1`) {
-			t.Errorf("log: %q", said)
-		}
-		saves := kept.saves
-		time.Sleep(20 * time.Minute)
-		stop()
-		keeping.Wait()
-		if kept.saves != saves {
-			t.Error("one that doesn't lead has written")
-		}
-	})
-}
-
-// Nothing is written over what couldn't be read, and nothing is told twice.
-func TestAnArchiveThatIsAwayIsNotWrittenOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0"}, rps: 5}
-		kept := &shelf{broken: errors.New("no route to host")}
-		var said []string
-		j := NewJudges(l, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
-		j.Ask(phi4, []policy.Trigger{saturating})
-		ctx, stop := context.WithCancel(t.Context())
-		var keeping sync.WaitGroup
-		keeping.Go(func() { _ = j.Keep(ctx, kept, ready) })
-		at(t, j, 10*time.Minute)
-		if kept.saves > 0 || len(said) != 1 {
-			t.Errorf("written %d times, log %q", kept.saves, said)
-		}
-		kept.mu.Lock()
-		kept.broken, kept.entries = nil, map[string][]byte{}
-		c, _ := chargeOf(saturating)
-		kept.entries[c.entry()] = []byte("whatever")
-		kept.mu.Unlock()
-		time.Sleep(6 * time.Minute)
-		stop()
-		keeping.Wait()
-		if kept.saves == 0 {
-			t.Error("never written once it was back")
-		}
-		if len(said) != 2 || !strings.Contains(said[1], "learning anew") {
-			t.Errorf("log %q", said)
 		}
 	})
 }
@@ -428,3 +305,37 @@ func TestAGuardedQueueIsAnsweredByTheJudges(t *testing.T) {
 		}
 	})
 }
+
+// An InferenceSet whose owner asks for ever more SLOs is learned for four of them,
+// and that is said and counted once.
+func TestEstimatorsAreBounded(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	var said []string
+	j := NewJudges(&loaded{}, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
+	j.Metrics = NewMetrics(registry, fleets{})
+	var triggers []policy.Trigger
+	for n := range 300 {
+		trigger := saturating
+		trigger.Saturation = &policy.Saturation{TTFT: time.Duration(n+100) * time.Millisecond, ITL: 60 * time.Millisecond}
+		triggers = append(triggers, trigger)
+	}
+	for range 3 {
+		j.Ask(phi4, triggers)
+	}
+	if len(j.minds) != maxEstimators {
+		t.Errorf("%d estimators for one InferenceSet, want %d", len(j.minds), maxEstimators)
+	}
+	if _, first := j.minds[must(chargeOf(triggers[0]))]; !first {
+		t.Error("the first isn't among them")
+	}
+	if got := gather(t, registry); !slices.Equal(got, []string{"over_limit_total{limit=estimators} 296"}) || len(said) != 1 {
+		t.Errorf("counted %q, said %q", got, said)
+	}
+	j.Ask(phi4, triggers[:1])
+	j.Ask(phi4, triggers[:5])
+	if len(j.minds) != maxEstimators || len(said) != 2 {
+		t.Errorf("after a while with one, %d estimators, said %q", len(j.minds), said)
+	}
+}
+
+func must(c charge, _ bool) charge { return c }

@@ -1,9 +1,12 @@
 package scaler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
@@ -13,7 +16,10 @@ import (
 // each entry.
 type Archive interface {
 	Load(ctx context.Context) (map[string][]byte, error)
-	Save(ctx context.Context, entries map[string][]byte) error
+	// Save keeps the entries and no others. Where not all fit, each namespace and
+	// each InferenceSet of one gets its share, with those first that are earlier in
+	// the order. It returns the keys of those that were left out.
+	Save(ctx context.Context, entries map[string][]byte, order []string) (left []string, err error)
 }
 
 const (
@@ -22,8 +28,13 @@ const (
 	keepEvery = 5 * time.Minute
 	// askAgain is how soon an archive that couldn't be read is read again.
 	askAgain = 15 * time.Second
-	// atTheEnd bounds the last writing of a process that is told to stop.
+	// atTheEnd bounds the last writing of a process that is told to stop: eight
+	// ConfigMaps. What is written is packed before, which takes 2 000 fleets a third
+	// of a second.
 	atTheEnd = 2 * time.Second
+	// orphaned is how long an entry is kept that nobody has asked for, since its
+	// fleet was seen last: what was learned of a day ago is of no use.
+	orphaned = 24 * time.Hour
 )
 
 // Keep takes over what the archive has, and keeps it in line with what is
@@ -42,16 +53,20 @@ func (j *Judges) Keep(ctx context.Context, archive Archive, leads func() bool) e
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			entries, order := j.pack()
 			if read && leads() {
 				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), atTheEnd)
 				defer cancel()
-				j.write(last, archive)
+				j.write(last, archive, entries, order)
 			}
 			return nil
 		case <-timer.C:
 		}
 		if read && leads() {
-			j.write(ctx, archive)
+			entries, order := j.pack()
+			if leads() { // still: packing takes its time
+				j.write(ctx, archive, entries, order)
+			}
 		} else if j.read(ctx, archive) {
 			read = true
 		}
@@ -115,34 +130,61 @@ func (j *Judges) begin(c charge, m *mind) bool {
 	}
 	m.mu.Lock()
 	m.Adopt(recalled)
+	m.memory = nil
 	m.mu.Unlock()
 	began, at := recalled.Since()
 	j.log.V(1).Info("took over what was learned", "inferenceSet", c.key, "from", began, "until", at)
 	return true
 }
 
-// write puts all that is learned into the archive.
-func (j *Judges) write(ctx context.Context, archive Archive) {
-	entries := map[string][]byte{}
+// pack is all that is learned, and what nobody has asked for yet or lately, with
+// the keys in the order in which they are kept where not all fit: those that were
+// seen last first, by the hour, so that the order is the same at each write.
+func (j *Judges) pack() (entries map[string][]byte, order []string) {
+	entries = map[string][]byte{}
+	hours := map[string]int64{}
 	for c, m := range j.all() {
-		m.mu.Lock()
-		memory := m.Memory()
-		m.mu.Unlock()
-		if memory != nil {
-			entries[c.entry()] = memory
+		if memory, at := m.pack(); memory != nil {
+			entries[c.entry()], hours[c.entry()] = memory, at.Unix()/3600
 		}
 	}
-	// What nobody has asked for yet is kept until everybody was looked at.
-	if !j.started() {
-		j.mu.Lock()
-		for key, memory := range j.recalled {
-			if _, learned := entries[key]; !learned {
-				entries[key] = memory
-			}
+	now := time.Now()
+	j.mu.Lock()
+	for key, memory := range j.recalled {
+		if entries[key] != nil {
+			continue
 		}
-		j.mu.Unlock()
+		left, err := decision.Recall(memory, now)
+		if err != nil {
+			delete(j.recalled, key)
+			continue
+		}
+		if _, at := left.Since(); now.Sub(at) > orphaned {
+			delete(j.recalled, key)
+		} else {
+			entries[key], hours[key] = memory, at.Unix()/3600
+		}
 	}
-	j.say("what was learned can't be written down, trying again", archive.Save(ctx, entries))
+	j.mu.Unlock()
+	order = slices.SortedFunc(maps.Keys(entries), func(a, b string) int {
+		return cmp.Or(cmp.Compare(hours[b], hours[a]), cmp.Compare(a, b))
+	})
+	return entries, order
+}
+
+// write puts what is learned into the archive.
+func (j *Judges) write(ctx context.Context, archive Archive, entries map[string][]byte, order []string) {
+	left, err := archive.Save(ctx, entries, order)
+	j.say("what was learned can't be written down, trying again", err)
+	j.Metrics.over(limitLearned, len(left))
+	j.mu.Lock()
+	news := len(left) > 0 && j.left == 0
+	j.left = len(left)
+	j.mu.Unlock()
+	if news {
+		j.log.Info("what was learned doesn't all fit: after a restart of every replica the rest is learned anew",
+			"leftOut", len(left), "of", len(entries), "first", left[0])
+	}
 }
 
 // say logs an error that wasn't there the last time.
