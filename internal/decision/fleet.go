@@ -95,6 +95,9 @@ type Replica struct {
 	// Frozen is set while the engine runs requests without finishing a step, and
 	// FrozenDemand beside it if requests wait there or were refused since it froze.
 	Frozen, FrozenDemand bool
+	// Ended is set for one that is Broken because its pod ran, and runs no more: it
+	// was evicted, say.
+	Ended bool
 	// Asleep is set while the engine says that it sleeps: it takes no requests
 	// until somebody wakes it.
 	Asleep bool

@@ -169,6 +169,9 @@ func direct(l *policy.List, findings []finding, fleet Fleet, now time.Time) dire
 		if text, coming := fleet.coming(longest, now); coming {
 			return direction{answer: Held, wait: text}
 		}
+		if text := fleet.fruitless(now); text != "" {
+			return direction{answer: Held, wait: text}
+		}
 		if left := l.UpCooldown - now.Sub(fleet.raised()); left > 0 {
 			return direction{answer: Held, wait: "next step up in " + duration(left)}
 		}

@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,39 @@ func (r *Replica) stuck(now time.Time) string {
 		return fmt.Sprintf("not gone by %s: %s", r.Overdue.UTC().Format("15:04 MST"), why)
 	}
 	return ""
+}
+
+// sameOrder is how far apart the Workspaces of one step are made at most.
+const sameOrder = 10 * time.Second
+
+// fruitless says why no more replicas are ordered, "" if they may be: since one was
+// last ordered that serves, at least two steps came to nothing but replicas that are
+// stuck, one of them in the place of the other. Where there is no quota, or no image,
+// each further one would be stuck as well.
+func (f Fleet) fruitless(now time.Time) string {
+	var served time.Time
+	var stuck []*Replica
+	for i := range f.Replicas {
+		switch r := &f.Replicas[i]; {
+		case r.Phase == Serving && r.Ordered.After(served):
+			served = r.Ordered
+		case r.Phase == Terminating, r.Ended, r.Ordered.IsZero():
+		case r.stuck(now) != "":
+			stuck = append(stuck, r)
+		}
+	}
+	slices.SortStableFunc(stuck, func(a, b *Replica) int { return a.Ordered.Compare(b.Ordered) })
+	steps, last := 0, served
+	var newest *Replica
+	for _, r := range stuck {
+		if r.Ordered.Sub(last) > sameOrder {
+			steps, last, newest = steps+1, r.Ordered, r
+		}
+	}
+	if steps < 2 {
+		return ""
+	}
+	return fmt.Sprintf("no more is ordered, because %s, which was to stand in for another one, is stuck too: %s", newest.name(), newest.stuck(now))
 }
 
 // coming finds a replica that is on its way, and says which in words. One that

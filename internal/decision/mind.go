@@ -100,6 +100,7 @@ func (m *Mind) Judge(trigger policy.Trigger, fleet Fleet, now time.Time) {
 		Bounds: bounded(trigger.Bounds), TTFT: promise.TTFT, ITL: promise.ITL,
 		PeakTokensPerMinute: m.peak, ColdStart: UsualColdStart, Tuning: DefaultTuning,
 	}
+	fleet, idle := settleFrozen(fleet, now)
 	whole, lost := readable(fleet, now)
 	verdict, learned := s.Judge(m.learned, whole, now)
 	verdict.unread(lost)
@@ -110,6 +111,11 @@ func (m *Mind) Judge(trigger policy.Trigger, fleet Fleet, now time.Time) {
 	if verdict.Replicas < fleet.Desired {
 		verdict = m.patient(verdict, learned, s, now)
 	}
+	if why := fleet.fruitless(now); why != "" && verdict.Replicas > fleet.Desired {
+		verdict.Answer, verdict.Waiting, verdict.Replicas = Held, true, fleet.Desired
+		verdict.Reason = fmt.Sprintf("holding at %d: %s; %s", fleet.Desired, facts(verdict.Reason), why)
+	}
+	verdict.setAside(idle, fleet.Grace)
 	verdict.Missing = lacking(fleet, now)
 	m.learned, m.judged, m.verdict = learned, now, verdict
 }
@@ -184,11 +190,13 @@ func lacking(fleet Fleet, now time.Time) []Missing {
 // as it stands now, or a queue's own, which the judgement may guard.
 func (m *Mind) Answer(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 	if trigger.Saturation == nil {
-		v := evaluate(trigger, fleet, now)
+		settled, idle := settleFrozen(fleet, now)
+		v := evaluate(trigger, settled, now)
 		if trigger.List == nil && trigger.Queue.Guard != nil {
 			v.Load = m.loadAt(now)
-			v = Guarded(v, v.Load, trigger, fleet, now)
+			v = Guarded(v, v.Load, trigger, settled, now)
 		}
+		v.setAside(idle, fleet.Grace)
 		return v
 	}
 	v := m.verdict

@@ -11,12 +11,15 @@ import (
 // evaluateQueue publishes what a queue's replicas come to: their total, or what
 // a trigger written by hand asks for instead.
 func evaluateQueue(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
-	q := queue{Trigger: trigger, fleet: fleet, hpa: hpaOf(trigger, fleet), survey: ask(trigger.Queue, fleet, now)}
+	q := queue{Trigger: trigger, fleet: fleet, hpa: hpaOf(trigger, fleet), survey: ask(trigger.Queue, fleet, now), fruitless: fleet.fruitless(now)}
 	if q.Queue.Aggregation == policy.Gate {
 		q.gate()
 	}
 	v := Verdict{Read: q.read, Unreadable: q.unreadable, Missing: q.missing, Replicas: fleet.Desired}
 	v.Answer, v.Value = q.answer()
+	if q.Use != policy.Formula && q.Queue.Aggregation != policy.Gate {
+		v.Answer, v.Value = q.halted(v.Answer, v.Value)
+	}
 	if v.Answer == Unknown {
 		v.Reason = q.untold()
 		return v
@@ -39,6 +42,8 @@ type queue struct {
 	survey
 	hpa
 	fleet Fleet
+	// fruitless says why no more is ordered, "" if it may be.
+	fruitless string
 }
 
 // ask reads the fleet the way that the aggregation wants it: low and high are
@@ -140,6 +145,20 @@ func (q *queue) measured() (Answer, float64) {
 	return Measured, value
 }
 
+// halted takes back what asks for more where more is ordered in vain. What is
+// tolerated is taken back with it, so that a greater reading publishes no less.
+func (q *queue) halted(answer Answer, value float64) (Answer, float64) {
+	if q.fruitless == "" || answer == Unknown || value <= q.hold() {
+		q.fruitless = ""
+		return answer, value
+	}
+	if q.makes(value) > q.current {
+		return Held, q.hold()
+	}
+	q.fruitless = ""
+	return answer, q.hold()
+}
+
 // bounded is the end of the interval that moves the fleet, whatever the truth
 // is, or else a hold.
 func (q *queue) bounded() (Answer, float64) {
@@ -219,8 +238,10 @@ func (q *queue) facts() string {
 	default:
 		text = fmt.Sprintf("%s is %s in total on %s, %s wanted on each", metric, number(q.low), on, target)
 	}
-	if gaps := q.gaps(); gaps != "" {
-		text += "; " + gaps
+	for _, more := range []string{q.gaps(), q.fruitless} {
+		if more != "" {
+			text += "; " + more
+		}
 	}
 	return text
 }

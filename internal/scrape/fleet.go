@@ -259,7 +259,7 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 	for i := range replicas {
 		from, to := &replicas[i], &known.Replicas[i]
 		to.Pod, to.Phase, to.Ordered, to.ReadySince = from.Pod, from.Phase, from.Ordered, from.Since
-		to.Why, to.Overdue = from.Why, from.Overdue
+		to.Why, to.Overdue, to.Ended = from.Why, from.Overdue, from.Ended
 		if to.Pod == "" {
 			to.Pod = from.Workspace
 		}

@@ -1,0 +1,89 @@
+package decision
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// settleFrozen is the fleet with its frozen engines as idle ones, and who they are.
+// After a mass abort vLLM's gauges may stay as they were for ever: five GPUs for
+// nobody. It does so for all of them together, once the newest has been frozen for
+// longer than the fleet's grace, and only while nothing waits anywhere and nothing
+// was refused: an engine that hangs under load has demand that its gauges don't show.
+func settleFrozen(fleet Fleet, now time.Time) (Fleet, []Unread) {
+	var frozen []int
+	for i := range fleet.Replicas {
+		r := &fleet.Replicas[i]
+		switch {
+		case !r.speaks(fleet.Freshness, now):
+		case r.Frozen && !r.FrozenDemand && r.Last != nil && now.Sub(r.Last.At) > fleet.Grace:
+			frozen = append(frozen, i)
+		case r.Frozen, !r.waitsForNothing(fleet.Freshness, now):
+			return fleet, nil
+		}
+	}
+	if len(frozen) == 0 {
+		return fleet, nil
+	}
+	fleet.Replicas = slices.Clone(fleet.Replicas)
+	idle := make([]Unread, len(frozen))
+	for n, i := range frozen {
+		r := &fleet.Replicas[i]
+		idle[n] = Unread{Pod: r.Pod, Why: r.Failure, Released: true}
+		if r.Failure == "" {
+			idle[n].Why = "its engine is frozen"
+		}
+		r.rest(fleet, now)
+	}
+	return fleet, idle
+}
+
+// waitsForNothing tells of a replica that was read and has no queue.
+func (r *Replica) waitsForNothing(freshness time.Duration, now time.Time) bool {
+	family, why := r.family(policy.FamilyWaiting, freshness, now)
+	return why == "" && family.value() == 0
+}
+
+// rest gives the replica the readings of one that has been idle throughout every
+// window: its gauges are 0, and its counters stand where they stood.
+func (r *Replica) rest(fleet Fleet, now time.Time) {
+	families := r.Last.Families()
+	for i := range families {
+		if f := &families[i]; f.Kind == Gauge || f.Kind == Untyped && !policy.Counts(f.Name) {
+			f.Sum = 0
+		}
+	}
+	var before *Sample
+	r.History = History{}
+	for _, at := range []time.Time{now.Add(-MaxWindow - 2*fleet.Interval), now} {
+		s := NewSample(at, families, before)
+		s.ProcessStart, s.Restarts, s.Names = r.Last.ProcessStart, r.Last.Restarts, r.Last.Names
+		r.History.Add(s, 2*MaxWindow)
+		before = s
+	}
+	r.Last, r.Failure = before, ""
+}
+
+// setAside puts right that the idle ones weren't read, and tells why they count so.
+func (v *Verdict) setAside(idle []Unread, grace time.Duration) {
+	if len(idle) == 0 {
+		return
+	}
+	isIdle := func(pod string) bool {
+		return slices.ContainsFunc(idle, func(u Unread) bool { return u.Pod == pod })
+	}
+	v.Read = slices.DeleteFunc(v.Read, isIdle)
+	v.Unreadable = slices.DeleteFunc(slices.Clone(v.Unreadable), func(u Unread) bool { return isIdle(u.Pod) })
+	v.Unreadable = append(v.Unreadable, idle...)
+	if v.Answer == Measured {
+		v.Answer = Bounded
+	}
+	who := idle[0].Pod
+	if len(idle) > 1 {
+		who = fmt.Sprintf("%s and %d more", who, len(idle)-1)
+	}
+	v.Reason += fmt.Sprintf("; %s counted as idle: frozen for over %s while nothing waits", who, duration(grace))
+}
