@@ -160,6 +160,8 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		},
 		Metrics:       measured,
 		ScaledObjects: &p.cached,
+		Refused:       p.watcher.Refused,
+		Absent:        p.absent,
 	}
 	answering, stopAnswering := lingering(ctx, drain)
 	defer stopAnswering()

@@ -2,8 +2,6 @@ package kaito
 
 import (
 	"fmt"
-	"maps"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -145,9 +143,7 @@ func shortened(message any) any {
 
 func stripInferenceSet(obj any) (any, error) {
 	return strip(obj, func(from, to *unstructured.Unstructured) {
-		annotations := from.GetAnnotations()
-		maps.DeleteFunc(annotations, func(key, _ string) bool { return !strings.HasPrefix(key, policy.Prefix) })
-		to.SetAnnotations(annotations)
+		to.SetAnnotations(policy.Bounded(from.GetAnnotations()))
 		keep(from, to, "spec", "replicas")
 		keep(from, to, "spec", "nodeCountLimit")
 	})

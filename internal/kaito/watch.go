@@ -3,6 +3,7 @@ package kaito
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,12 +11,16 @@ import (
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
@@ -62,11 +67,20 @@ type Watcher struct {
 	mu sync.Mutex
 	// served remembers, for each fleet, the pods that have been seen Ready.
 	served map[types.NamespacedName]map[types.UID]bool
+
+	// admitting guards admissions, which KEDA's calls ask for. It is held for
+	// moments.
+	admitting sync.RWMutex
+	// admissions are those of fleets of which some trigger is refused.
+	admissions map[types.NamespacedName]Admission
 }
 
 // NewWatcher makes a Watcher, which watches nothing yet. Asked may be nil.
 func NewWatcher(fleets Fleets, asked Asked) *Watcher {
-	return &Watcher{fleets: fleets, asked: asked, now: time.Now, served: map[types.NamespacedName]map[types.UID]bool{}}
+	return &Watcher{
+		fleets: fleets, asked: asked, now: time.Now, served: map[types.NamespacedName]map[types.UID]bool{},
+		admissions: map[types.NamespacedName]Admission{},
+	}
 }
 
 // AddToManager lets the Watcher read KAITO's API in that version from the
@@ -86,7 +100,7 @@ func (w *Watcher) AddToManager(ctx context.Context, mgr ctrl.Manager, version st
 		For(Object(version, KindInferenceSet)).
 		Watches(Object(version, KindWorkspace), handler.EnqueueRequestsFromMapFunc(Owner)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(Owner)).
-		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(named)).
+		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(Named), builder.WithPredicates(asksChanged)).
 		Complete(v)
 }
 
@@ -146,13 +160,6 @@ func (w *Watcher) Primed() bool { return w.primed.Load() }
 // Watch sees to it for the manager's.
 func Index(ctx context.Context, indexer client.FieldIndexer, version string) error {
 	created := func(obj client.Object) []string { return []string{obj.GetLabels()[CreatedBy]} }
-	triggers := func(obj client.Object) []string {
-		names := make([]string, 0, 1)
-		for _, t := range triggersOf(obj) {
-			names = append(names, t.InferenceSet)
-		}
-		return names
-	}
 	for _, index := range []struct {
 		object client.Object
 		name   string
@@ -160,7 +167,7 @@ func Index(ctx context.Context, indexer client.FieldIndexer, version string) err
 	}{
 		{Object(version, KindWorkspace), indexInferenceSet, created},
 		{&corev1.Pod{}, indexInferenceSet, created},
-		{&kedav1alpha1.ScaledObject{}, indexTrigger, triggers},
+		{&kedav1alpha1.ScaledObject{}, indexTrigger, namesOf},
 	} {
 		if err := indexer.IndexField(ctx, index.object, index.name, index.values); err != nil {
 			return fmt.Errorf("index %T by %s: %w", index.object, index.name, err)
@@ -178,37 +185,48 @@ func Owner(_ context.Context, obj client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}}}
 }
 
-// named maps a ScaledObject to the InferenceSets that its triggers name.
-func named(_ context.Context, obj client.Object) []reconcile.Request {
+// Named maps a ScaledObject to the InferenceSets that its triggers name.
+func Named(_ context.Context, obj client.Object) []reconcile.Request {
 	var requests []reconcile.Request
-	for _, t := range triggersOf(obj) {
+	for _, name := range namesOf(obj) {
 		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{
-			Namespace: t.Namespace, Name: t.InferenceSet,
+			Namespace: obj.GetNamespace(), Name: name,
 		}})
 	}
 	return requests
 }
 
-// triggersOf are the triggers of a ScaledObject that this scaler can answer. Of
-// those that it can't, the answer to KEDA's call says why.
+// namesOf are the InferenceSets that a ScaledObject's triggers name, each once.
+func namesOf(obj client.Object) []string {
+	names := make([]string, 0, 1)
+	for _, t := range triggersOf(obj) {
+		if !slices.Contains(names, t.InferenceSet) {
+			names = append(names, t.InferenceSet)
+		}
+	}
+	return names
+}
+
+// asksChanged keeps out KEDA's writes to a ScaledObject's status, every 15 s for
+// each.
+var asksChanged = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.Funcs{
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		old, fresh := metav1.GetControllerOfNoCopy(e.ObjectOld), metav1.GetControllerOfNoCopy(e.ObjectNew)
+		return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() || (old == nil) != (fresh == nil) || old != nil && old.UID != fresh.UID
+	},
+})
+
+// triggersOf are the triggers of a ScaledObject that this scaler can answer.
 func triggersOf(obj client.Object) []policy.Trigger {
 	so, ok := obj.(*kedav1alpha1.ScaledObject)
 	if !ok {
 		return nil
 	}
 	var triggers []policy.Trigger
-	for _, t := range so.Spec.Triggers {
-		if t.Type != "external" && t.Type != "external-push" {
-			continue
+	for i := range so.Spec.Triggers {
+		if trigger, ok := triggerOf(so, i); ok {
+			triggers = append(triggers, trigger)
 		}
-		trigger, err := policy.ParseTrigger(so.Namespace, t.Metadata)
-		if err != nil {
-			continue
-		}
-		if trigger.Bounds == (policy.Bounds{}) {
-			trigger.Bounds = policy.Bounds{Min: *so.GetHPAMinReplicas(), Max: so.GetHPAMaxReplicas()}
-		}
-		triggers = append(triggers, trigger)
 	}
 	return triggers
 }
@@ -226,10 +244,12 @@ func (w view) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.R
 		return reconcile.Result{}, fmt.Errorf("read InferenceSet %s: %w", req.NamespacedName, err)
 	}
 	is := ReadInferenceSet(u)
-	triggers, err := w.triggers(ctx, is)
+	admission, err := Admit(ctx, w.client, is)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	w.remembered(req.NamespacedName, admission)
+	triggers := admission.Triggers
 	if len(triggers) == 0 {
 		w.forget(req.NamespacedName)
 		return reconcile.Result{}, nil
@@ -274,30 +294,27 @@ func Workspaces(ctx context.Context, c client.Reader, version string, key types.
 	return list.Items, nil
 }
 
-// triggers are what anybody asks of the fleet: the ScaledObjects that are there,
-// and its annotations, for which there is one soon.
-func (w view) triggers(ctx context.Context, is InferenceSet) ([]policy.Trigger, error) {
-	var triggers []policy.Trigger
-	var objects kedav1alpha1.ScaledObjectList
-	if err := w.client.List(ctx, &objects, client.InNamespace(is.Namespace),
-		client.MatchingFields{indexTrigger: is.Name}); err != nil {
-		return nil, fmt.Errorf("list ScaledObjects that name %s: %w", is.NamespacedName, err)
+// remembered keeps which triggers on a fleet are answered, if not all are.
+func (w *Watcher) remembered(key types.NamespacedName, a Admission) {
+	w.admitting.Lock()
+	defer w.admitting.Unlock()
+	if a.full() {
+		w.admissions[key] = a
+	} else {
+		delete(w.admissions, key)
 	}
-	for i := range objects.Items {
-		for _, t := range triggersOf(&objects.Items[i]) {
-			if t.InferenceSet == is.Name {
-				triggers = append(triggers, t)
-			}
-		}
+}
+
+// Refused says in words why a trigger isn't answered, "" if it is: one InferenceSet
+// has so many at most.
+func (w *Watcher) Refused(t policy.Trigger) string {
+	w.admitting.RLock()
+	a, full := w.admissions[types.NamespacedName{Namespace: t.Namespace, Name: t.InferenceSet}]
+	w.admitting.RUnlock()
+	if !full {
+		return ""
 	}
-	if wanted, err := policy.Wanted(is.Annotations); err == nil && wanted {
-		// With bounds for one node in each replica, until the ScaledObject has them.
-		p, _, err := policy.Parse(policy.Request{Annotations: is.Annotations, NodeCountLimit: is.NodeCountLimit})
-		if err == nil {
-			triggers = append(triggers, p.Trigger(is.Namespace, is.Name))
-		}
-	}
-	return triggers, nil
+	return a.Refused(t)
 }
 
 // remember puts right, from what this process has seen, who serves though its
@@ -331,6 +348,7 @@ func (w *Watcher) remember(key types.NamespacedName, replicas []Replica) []Repli
 }
 
 func (w *Watcher) forget(key types.NamespacedName) {
+	w.remembered(key, Admission{})
 	delete(w.served, key)
 	w.fleets.Forget(key)
 	if w.asked != nil {

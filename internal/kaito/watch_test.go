@@ -328,9 +328,9 @@ func TestAChangeLeadsToItsInferenceSet(t *testing.T) {
 		{"a Workspace", Owner, workspace("a"), []string{"default/phi-4"}},
 		{"a pod", Owner, pod("a", 3), []string{"default/phi-4"}},
 		{"a pod of no InferenceSet", Owner, stranger, nil},
-		{"a ScaledObject", named, scaledObject("mine", "external", "", "phi-4", "llama"), []string{"default/phi-4", "default/llama"}},
-		{"a ScaledObject of other things", named, scaledObject("mine", "cron", "", "phi-4"), nil},
-		{"something else altogether", named, stranger, nil},
+		{"a ScaledObject", Named, scaledObject("mine", "external", "", "phi-4", "llama"), []string{"default/phi-4", "default/llama"}},
+		{"a ScaledObject of other things", Named, scaledObject("mine", "cron", "", "phi-4"), nil},
+		{"something else altogether", Named, stranger, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string

@@ -60,10 +60,10 @@ func (f *fleets) Forget(key types.NamespacedName) {
 	f.forgotten[key]++
 }
 
-// builder takes indexes as a manager's cache does.
-type builder struct{ *fake.ClientBuilder }
+// indexed takes indexes as a manager's cache does.
+type indexed struct{ *fake.ClientBuilder }
 
-func (b builder) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
+func (b indexed) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
 	b.WithIndex(obj, field, extract)
 	return nil
 }
@@ -91,7 +91,7 @@ func tell(t *testing.T, objects ...client.Object) *story {
 		scheme.AddKnownTypeWithName(List("v1beta1", kind).GroupVersionKind(), &unstructured.UnstructuredList{})
 	}
 	s := &story{T: t, fleets: &fleets{map[types.NamespacedName]known{}, map[types.NamespacedName]int{}, map[types.NamespacedName][]policy.Trigger{}}}
-	b := builder{fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+	b := indexed{fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 			if s.broken == "Get" {
 				return errBroken

@@ -88,6 +88,7 @@ func Wanted(annotations map[string]string) (bool, error) {
 func Parse(req Request) (Policy, []string, error) {
 	p := parser{values: req.Annotations, prefix: Prefix}
 	p.unknownKeys()
+	p.tooLong()
 	policy := p.policy()
 	policy.Bounds = p.bounds(req)
 	if policy.Saturation != nil {

@@ -34,7 +34,7 @@ var errNoList = errors.New("must be a list of metrics in YAML or JSON, such as "
 // items reads a list of one metric at least.
 func items(text string) ([]item, error) {
 	if len(text) > maxListBytes {
-		return nil, fmt.Errorf("must have at most %d bytes; this has %d", maxListBytes, len(text))
+		return nil, fmt.Errorf("must have at most %d bytes", maxListBytes)
 	}
 	read := yamlItems
 	// KEDA hands us our own JSON with each call: 11 µs for two metrics, 27 µs as

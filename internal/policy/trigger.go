@@ -118,6 +118,9 @@ func (q Queue) write(metadata map[string]string) {
 // ParseTrigger reads the metadata of a trigger, of ours or written by hand, in
 // a ScaledObject of the given namespace. The error is a RefusalError.
 func ParseTrigger(namespace string, metadata map[string]string) (Trigger, error) {
+	if MetadataSize(metadata) > MaxMetadata {
+		return Trigger{}, refuse("metadata", "", fmt.Sprintf("must have at most %d bytes in all", MaxMetadata))
+	}
 	p := parser{values: map[string]string{}}
 	for key, value := range metadata {
 		if strings.TrimSpace(value) != "" { // what is empty isn't given

@@ -67,6 +67,8 @@ func AddToManager(ctx context.Context, mgr ctrl.Manager, settings Settings) erro
 		For(kaito.Object(settings.Version, kaito.KindInferenceSet), builder.WithPredicates(asksChanged)).
 		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(concerned),
 			builder.WithPredicates(scaledObjectChanged)).
+		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(kaito.Named),
+			builder.WithPredicates(scaledObjectChanged)).
 		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(rivalled),
 			builder.WithPredicates(autoscalerChanged)).
 		Watches(kaito.Object(settings.Version, kaito.KindWorkspace), handler.EnqueueRequestsFromMapFunc(kaito.Owner),
@@ -159,12 +161,15 @@ func (c *Controller) look(ctx context.Context, key types.NamespacedName) (result
 	u := kaito.Object(c.settings.Version, kaito.KindInferenceSet)
 	if err := c.client.Get(ctx, key, u); err != nil {
 		if apierrors.IsNotFound(err) {
-			c.ledger.clear(key) // the garbage collector sees to its ScaledObject
+			c.ledger.gone(key) // the garbage collector sees to its ScaledObject
 			return ignored, nil
 		}
 		return failed, fmt.Errorf("read InferenceSet %s: %w", key, err)
 	}
 	is := kaito.ReadInferenceSet(u)
+	if err := c.tellRefused(ctx, u, is); err != nil {
+		return failed, err
+	}
 	wanted, err := policy.Wanted(is.Annotations)
 	switch {
 	case err != nil:

@@ -24,6 +24,8 @@ type entry struct {
 	said digest
 	// notes is what was said beside it, by the event's reason.
 	notes map[string]digest
+	// mentioned is what was said whether or not the InferenceSet asks for scaling.
+	mentioned digest
 }
 
 // digest stands for a text, which may be as long as annotations are: 256 kB. The
@@ -58,7 +60,7 @@ func (l *ledger) enter(key types.NamespacedName, state string) (before, after st
 	}
 	e := l.entry(key)
 	before, e.state = e.state, state
-	if state == "" && e.said == (digest{}) {
+	if state == "" && e.said == (digest{}) && e.mentioned == (digest{}) {
 		delete(l.entries, key)
 	}
 	return before, state
@@ -87,6 +89,25 @@ func (l *ledger) note(key types.NamespacedName, reason, note string, written boo
 	now := digestOf(note)
 	e.notes[reason] = now
 	return note != "" && now != before && (known || written)
+}
+
+// mention is the same for what concerns an InferenceSet that doesn't ask too.
+func (l *ledger) mention(key types.NamespacedName, note string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if note == "" && l.entries[key] == nil {
+		return false
+	}
+	e, now := l.entry(key), digestOf(note)
+	before := e.mentioned
+	e.mentioned = now
+	return note != "" && now != before
+}
+
+// gone forgets one that doesn't exist any more, but for its state.
+func (l *ledger) gone(key types.NamespacedName) {
+	l.mention(key, "")
+	l.clear(key)
 }
 
 // clear forgets what was said.

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -203,6 +204,21 @@ func (c *Controller) tellNotes(ctx context.Context, u, sized *unstructured.Unstr
 			c.record(ctx, u, n)
 		}
 	}
+}
+
+// tellRefused tells that some triggers on an InferenceSet are not answered,
+// whoever wrote them. Which limits they exceed is all that is said, so that a
+// tenant who writes and deletes thousands causes a few events and no more.
+func (c *Controller) tellRefused(ctx context.Context, u *unstructured.Unstructured, is kaito.InferenceSet) error {
+	admission, err := kaito.Admit(ctx, c.client, is)
+	if err != nil {
+		return err
+	}
+	n := notice{kind: corev1.EventTypeWarning, reason: "TriggersRefused", note: admission.Told()}
+	if c.ledger.mention(is.NamespacedName, n.note) {
+		c.record(ctx, u, n)
+	}
+	return nil
 }
 
 func (c *Controller) record(ctx context.Context, u *unstructured.Unstructured, n notice) {

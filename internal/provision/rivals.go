@@ -42,10 +42,12 @@ func index(ctx context.Context, indexer client.FieldIndexer) error {
 }
 
 // CacheObjects says what the manager's cache keeps of HorizontalPodAutoscalers,
-// which are the whole cluster's: what each scales, and who made it.
+// which are the whole cluster's: what each scales, and who made it; and what of
+// ScaledObjects, which anybody may write.
 func CacheObjects() map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&autoscalingv2.HorizontalPodAutoscaler{}: {Transform: stripAutoscaler},
+		&kedav1alpha1.ScaledObject{}:             {Transform: kaito.StripScaledObject},
 	}
 }
 

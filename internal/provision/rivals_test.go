@@ -2,6 +2,8 @@ package provision
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,6 +13,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 func TestSomebodyElsesAutoscalingWins(t *testing.T) {
@@ -141,6 +146,83 @@ func TestWhoseInferenceSetIsLookedAt(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("InferenceSets (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A tenant may write ScaledObjects by the thousand. The owner is told once which
+// limits they exceed, and not of each.
+func TestTriggersBeyondTheLimitsAreToldOnce(t *testing.T) {
+	for _, switched := range []string{"true", "false"} {
+		w := newWorld(t, inferenceSet("auto-provision", switched))
+		page := func(i int) *kedav1alpha1.ScaledObject {
+			so := foreign(fmt.Sprintf("so-%d", i), "apps/v1", "Deployment", "web")
+			so.Spec.Triggers = []kedav1alpha1.ScaleTriggers{{Type: "external", Metadata: map[string]string{
+				"inferenceSetName": "phi-4", "threshold": "10", "metricPort": strconv.Itoa(8000 + i),
+			}}}
+			return so
+		}
+		for i := range 3 {
+			w.create(page(i))
+		}
+		w.reconcile()
+		w.recorder.events = nil
+		for i := range 20 {
+			w.create(page(3 + i))
+			w.reconcile()
+		}
+		w.wantEvents("Warning TriggersRefused: not every trigger that names it is answered: there are more than 4 pages (")
+		for i := range 23 {
+			w.delete(page(i))
+		}
+		w.reconcile()
+		w.wantEvents()
+		if n := len(w.controller.ledger.entries); switched == "false" && n > 0 {
+			t.Errorf("%d InferenceSets are remembered for nothing", n)
+		}
+	}
+}
+
+// What the cache keeps of ours must compare as the whole, and what it cuts must
+// not pass for ours.
+func TestAStrippedScaledObjectComparesAsTheWhole(t *testing.T) {
+	long := strings.Repeat("x", 100<<10)
+	for name, tt := range map[string]struct {
+		bend func(*kedav1alpha1.ScaledObject)
+		same bool
+	}{
+		"as it was written":        {func(*kedav1alpha1.ScaledObject) {}, true},
+		"with others' annotations": {func(so *kedav1alpha1.ScaledObject) { so.Annotations["autoscaling.keda.sh/paused"] = "true" }, true},
+		"without our mark":         {func(so *kedav1alpha1.ScaledObject) { so.Annotations = nil }, false},
+		"with another trigger": {func(so *kedav1alpha1.ScaledObject) {
+			so.Spec.Triggers = append(so.Spec.Triggers, kedav1alpha1.ScaleTriggers{Type: "cron"})
+		}, false},
+		"with a long value more":        {func(so *kedav1alpha1.ScaledObject) { so.Spec.Triggers[0].Metadata["x"] = long }, false},
+		"with a long formula":           {func(so *kedav1alpha1.ScaledObject) { so.Spec.Advanced.ScalingModifiers.Formula = long }, false},
+		"with another maximum":          {func(so *kedav1alpha1.ScaledObject) { so.Spec.MaxReplicaCount = new(int32(9)) }, false},
+		"with a container that is long": {func(so *kedav1alpha1.ScaledObject) { so.Spec.ScaleTargetRef.EnvSourceContainerName = long }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			is := kaito.ReadInferenceSet(inferenceSet())
+			p, _, err := policy.Parse(policy.Request{Annotations: is.Annotations})
+			if err != nil {
+				t.Fatal(err)
+			}
+			desired := ScaledObject(is, p, settings)
+			existing := desired.DeepCopy()
+			tt.bend(existing)
+			lean, err := kaito.StripScaledObject(existing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			so := lean.(*kedav1alpha1.ScaledObject)
+			d, err := compare(so, desired)
+			if err != nil || d.any == tt.same {
+				t.Errorf("a difference: %t, %v; want %t", d.any, err, !tt.same)
+			}
+			if !ours(so, is) {
+				t.Error("it isn't known as ours any more")
 			}
 		})
 	}

@@ -4,6 +4,7 @@ package scaler
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
@@ -67,6 +68,11 @@ type Service struct {
 	Audience Audience
 	// Metrics, if not nil, hears the verdicts too, and counts the calls.
 	Metrics *Metrics
+	// Refused says in words why a trigger isn't answered, "" if it is: of one
+	// InferenceSet so many are. It may be nil: then all are.
+	Refused func(trigger policy.Trigger) string
+	// Absent says in words why nothing is read of an InferenceSet; it may be nil.
+	Absent func(ctx context.Context, key types.NamespacedName) string
 	// ScaledObjects may be nil: then every trigger's is an AverageValue.
 	ScaledObjects ScaledObjects
 	// Started tells whether the fleets have been looked at once: until then no
@@ -96,7 +102,7 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	key, fleet, err := s.fleet(trigger)
+	key, fleet, err := s.fleet(ctx, trigger)
 	if err != nil {
 		return nil, err
 	}
@@ -122,28 +128,36 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 
 // IsActive is true as long as replicas are desired, those that are starting
 // included: KEDA must not take away what is on its way.
-func (s *Service) IsActive(_ context.Context, ref *pb.ScaledObjectRef) (*pb.IsActiveResponse, error) {
+func (s *Service) IsActive(ctx context.Context, ref *pb.ScaledObjectRef) (*pb.IsActiveResponse, error) {
 	trigger, err := triggerOf(ref)
 	if err != nil {
 		return nil, err
 	}
-	_, fleet, err := s.fleet(trigger)
+	_, fleet, err := s.fleet(ctx, trigger)
 	if err != nil {
 		return nil, err
 	}
 	return &pb.IsActiveResponse{Result: fleet.Desired > 0}, nil
 }
 
-func (s *Service) fleet(trigger policy.Trigger) (types.NamespacedName, decision.Fleet, error) {
+func (s *Service) fleet(ctx context.Context, trigger policy.Trigger) (types.NamespacedName, decision.Fleet, error) {
 	key := types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet}
 	if !s.Started() {
 		return key, decision.Fleet{}, status.Error(codes.Unavailable,
 			"keda-kaito-scaler is starting and has not read the pods yet: try again in a few seconds")
 	}
+	if s.Refused != nil {
+		if why := s.Refused(trigger); why != "" {
+			return key, decision.Fleet{}, status.Error(codes.ResourceExhausted, why)
+		}
+	}
 	fleet, known := s.Fleets.Fleet(key, trigger.Page)
 	if !known {
-		return key, decision.Fleet{}, status.Errorf(codes.NotFound,
-			"InferenceSet %s does not exist, or was made just now", key)
+		why := fmt.Sprintf("InferenceSet %s does not exist, or was made just now", key)
+		if s.Absent != nil {
+			why = s.Absent(ctx, key)
+		}
+		return key, decision.Fleet{}, status.Error(codes.NotFound, why)
 	}
 	return key, fleet, nil
 }

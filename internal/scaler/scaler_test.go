@@ -1,6 +1,7 @@
 package scaler
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -193,6 +194,41 @@ func TestWhatCannotBeToldIsAnErrorInWords(t *testing.T) {
 			}
 			wantError(t, err, tt.code, tt.message)
 		})
+	}
+}
+
+// Each case has words of its own where the ScaledObject's owner looks: KEDA puts
+// the error on it.
+func TestATriggerThatIsNotAnsweredSaysWhy(t *testing.T) {
+	s, heard := service(of(1, waiting("a", 3)))
+	s.Refused = func(trigger policy.Trigger) string {
+		if trigger.Page.Port == 8005 {
+			return "too many pages"
+		}
+		return ""
+	}
+	s.Absent = func(_ context.Context, key types.NamespacedName) string { return key.Name + " is nowhere" }
+	for _, tt := range []struct {
+		ref     *pb.ScaledObjectRef
+		code    codes.Code
+		message string
+	}{
+		{trigger("metricPort", "8005"), codes.ResourceExhausted, "too many pages"},
+		{trigger("inferenceSetName", "phi-5"), codes.NotFound, "phi-5 is nowhere"},
+	} {
+		_, err := ask(t, s, tt.ref)
+		wantError(t, err, tt.code, tt.message)
+		_, err = s.IsActive(t.Context(), tt.ref)
+		wantError(t, err, tt.code, tt.message)
+		if _, err := s.GetMetricSpec(t.Context(), tt.ref); err != nil {
+			t.Errorf("%v: KEDA would drop the trigger from the HPA", err)
+		}
+	}
+	if len(heard.heard) > 0 {
+		t.Errorf("heard %q", heard.heard)
+	}
+	if _, err := ask(t, s, trigger()); err != nil {
+		t.Errorf("one within the limits isn't answered: %v", err)
 	}
 }
 

@@ -1,0 +1,110 @@
+package kaito
+
+import (
+	"encoding/json"
+	"fmt"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// CutScaledObject marks a ScaledObject of the cache of which triggers were left
+// out. No object of the API server's has it: annotations of theirs are left out.
+const CutScaledObject = "keda-kaito-scaler/cut"
+
+// What is kept of a ScaledObject, which may have 1.5 MB of anything.
+const (
+	maxTriggerBytes = 32 << 10
+	maxSpecBytes    = 8 << 10
+	maxOwners       = 16
+)
+
+// StripScaledObject keeps what is read of a ScaledObject, anybody's. Ours is
+// compared with what it should be, so what is cut still differs from that.
+func StripScaledObject(obj any) (any, error) {
+	so, ok := obj.(*kedav1alpha1.ScaledObject)
+	if !ok {
+		return nil, fmt.Errorf("strip a ScaledObject: got %T", obj)
+	}
+	kept := &kedav1alpha1.ScaledObject{
+		TypeMeta: so.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: so.Namespace, Name: so.Name, UID: so.UID, ResourceVersion: so.ResourceVersion, Generation: so.Generation,
+			CreationTimestamp: so.CreationTimestamp, DeletionTimestamp: so.DeletionTimestamp, OwnerReferences: owners(so),
+		},
+	}
+	if mark, found := so.Annotations[policy.ManagedBy]; found {
+		kept.Annotations = map[string]string{policy.ManagedBy: shorten(mark)}
+	}
+	if err := keepSpec(so, kept); err != nil {
+		return nil, err
+	}
+	if !keepTriggers(so, kept) {
+		metav1.SetMetaDataAnnotation(&kept.ObjectMeta, CutScaledObject, "true")
+	}
+	kept.Status.Conditions = so.Status.Conditions[:min(len(so.Status.Conditions), maxOwners)]
+	kept.Status.HpaName = shorten(so.Status.HpaName)
+	return kept, nil
+}
+
+// owners are an object's, the controller among them.
+func owners(so *kedav1alpha1.ScaledObject) []metav1.OwnerReference {
+	if len(so.OwnerReferences) <= maxOwners {
+		return so.OwnerReferences
+	}
+	kept := so.OwnerReferences[:maxOwners:maxOwners]
+	if controller := metav1.GetControllerOf(so); controller != nil {
+		kept = append(kept[:maxOwners-1:maxOwners-1], *controller)
+	}
+	return kept
+}
+
+// keepSpec takes over the spec without its triggers; of one that is longer than
+// any that makes sense, only what it scales and that it isn't ours.
+func keepSpec(from, to *kedav1alpha1.ScaledObject) error {
+	spec := from.Spec
+	spec.Triggers = nil
+	text, err := json.Marshal(&spec)
+	if err != nil {
+		return fmt.Errorf("strip ScaledObject %s/%s: %w", from.Namespace, from.Name, err)
+	}
+	if len(text) <= maxSpecBytes {
+		to.Spec = spec
+		return nil
+	}
+	to.Spec.MinReplicaCount, to.Spec.MaxReplicaCount = spec.MinReplicaCount, spec.MaxReplicaCount
+	if ref := spec.ScaleTargetRef; ref != nil {
+		to.Spec.ScaleTargetRef = &kedav1alpha1.ScaleTarget{
+			APIVersion: shorten(ref.APIVersion), Kind: shorten(ref.Kind), Name: shorten(ref.Name),
+		}
+	}
+	if from.IsUsingModifiers() {
+		to.Spec.Advanced = &kedav1alpha1.AdvancedConfig{ScalingModifiers: kedav1alpha1.ScalingModifiers{Formula: "too long"}}
+	}
+	return nil
+}
+
+// keepTriggers takes over the triggers that may be answered, and of others that
+// they are there; false if not all of them.
+func keepTriggers(from, to *kedav1alpha1.ScaledObject) bool {
+	bytes := 0
+	for i := range from.Spec.Triggers {
+		t := &from.Spec.Triggers[i]
+		lean := kedav1alpha1.ScaleTriggers{Type: shorten(t.Type), Name: shorten(t.Name), MetricType: t.MetricType, UseCachedMetrics: t.UseCachedMetrics}
+		if ref := t.AuthenticationRef; ref != nil {
+			lean.AuthenticationRef = &kedav1alpha1.AuthenticationRef{Kind: shorten(ref.Kind), Name: shorten(ref.Name)}
+		}
+		// Metadata that are longer are refused at KEDA's call.
+		if size := policy.MetadataSize(t.Metadata); external(t.Type) && size <= policy.MaxMetadata {
+			lean.Metadata = t.Metadata
+			bytes += size
+		}
+		if i == MaxLooked || bytes > maxTriggerBytes {
+			return false
+		}
+		to.Spec.Triggers = append(to.Spec.Triggers, lean)
+	}
+	return true
+}
