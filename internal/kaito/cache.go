@@ -113,6 +113,9 @@ func stripWorkspace(obj any) (any, error) {
 	})
 }
 
+// maxFaults is more than KAITO has conditions.
+const maxFaults = 32
+
 // keepFaults takes over the conditions that are False, the only ones that are
 // read: a replica in order has none.
 func keepFaults(from, to *unstructured.Unstructured) {
@@ -120,7 +123,7 @@ func keepFaults(from, to *unstructured.Unstructured) {
 	list, _ := all.([]any)
 	var faults []any
 	for _, item := range list {
-		if fields, ok := item.(map[string]any); ok && fields["status"] == "False" {
+		if fields, ok := item.(map[string]any); ok && fields["status"] == "False" && len(faults) < maxFaults {
 			faults = append(faults, map[string]any{
 				"type": fields["type"], "status": fields["status"], "reason": fields["reason"], "message": shortened(fields["message"]),
 				"lastTransitionTime": fields["lastTransitionTime"],

@@ -91,6 +91,8 @@ func (w world) replica(ctx context.Context, namespace, name string, i int, ip st
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: workspace + "-0",
 			Labels: map[string]string{kaito.LabelCreatedBy: name, kaito.LabelWorkspace: workspace},
+			// In KAITO a StatefulSet of the Workspace's name stands between.
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(u, u.GroupVersionKind())},
 		},
 		Spec: corev1.PodSpec{
 			NodeName: "gpu-" + workspace, AutomountServiceAccountToken: new(false),
