@@ -28,7 +28,7 @@ var secrets = []string{certs.CASecret, certs.ServerSecret, certs.ClientSecret}
 
 // rules are those of the scalers of a site.
 func (s *site) rules() certs.Rules {
-	return certs.NewRules(certs.Names{Namespace: stack.Namespace, Service: "keda-kaito-scaler-svc", Address: s.front.address()}, 0)
+	return certs.NewRules(certs.Names{Namespace: stack.Namespace, Service: "keda-kaito-scaler-svc", Address: s.front.Address()}, 0)
 }
 
 // settle brings the Secrets into the order that the scaler would have brought
@@ -115,7 +115,7 @@ func (f *fleet) attentive(s *site, interval time.Duration) *polls {
 func current() (*tls.Config, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return materialOf(ctx)
+	return shared.Material(ctx)
 }
 
 func (f *fleet) ready() error {
@@ -152,11 +152,11 @@ func TestNoCallFailsWhileCertificatesAreRenewed(t *testing.T) {
 	s.aged(25*time.Second, 35*time.Second)
 	first := leafOf(t, certs.ClientSecret)
 	s.ready("a", "b")
-	byHand.byHand(s.front.address())
+	byHand.byHand(s.front.Address())
 	f.scaled()
 	byHand.scaled()
 	log := kedaLogFromNow(t)
-	held := byHand.holding(s.front.address(), 250*time.Millisecond)
+	held := byHand.holding(s.front.Address(), 250*time.Millisecond)
 	fresh := byHand.attentive(s, 500*time.Millisecond)
 	ends := []func(){f.still(), byHand.still()}
 	if !leafOf(t, certs.ClientSecret).Equal(first) {

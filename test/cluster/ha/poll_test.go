@@ -3,7 +3,6 @@ package ha
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"os"
 	"strings"
@@ -13,42 +12,23 @@ import (
 
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
 )
 
 // material is what KEDA makes of the client's Secret.
 func material(t *testing.T) *tls.Config {
 	t.Helper()
-	config, err := materialOf(t.Context())
+	config, err := shared.Material(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return config
 }
 
-func materialOf(ctx context.Context) (*tls.Config, error) {
-	found, err := secretOf(ctx, certs.ClientSecret)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(found.Data["tls.crt"], found.Data["tls.key"])
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(found.Data["ca.crt"])
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair}}, nil
-}
-
-// connect is how KEDA does it, 2.18 and later alike: one connection for an
-// address, and round robin over what it resolves to.
 func connect(t *testing.T, address string, config *tls.Config) *grpc.ClientConn {
 	t.Helper()
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(config)),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin":{}}]}`))
+	connection, err := stack.Connect(address, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,23 +39,13 @@ func connect(t *testing.T, address string, config *tls.Config) *grpc.ClientConn 
 func (f *fleet) poll(ctx context.Context, connection *grpc.ClientConn) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	scaler := pb.NewExternalScalerClient(connection)
 	ref := &pb.ScaledObjectRef{Namespace: f.Namespace, Name: f.NamespacedName.Name, ScalerMetadata: f.metadata("")}
-	spec, err := scaler.GetMetricSpec(ctx, ref)
+	answer, err := stack.Ask(ctx, connection, ref)
 	if err != nil {
-		return fmt.Errorf("GetMetricSpec: %w", err)
+		return err
 	}
-	name := spec.GetMetricSpecs()[0].GetMetricName()
-	metrics, err := scaler.GetMetrics(ctx, &pb.GetMetricsRequest{ScaledObjectRef: ref, MetricName: name})
-	if err != nil {
-		return fmt.Errorf("GetMetrics: %w", err)
-	}
-	active, err := scaler.IsActive(ctx, ref)
-	if err != nil {
-		return fmt.Errorf("IsActive: %w", err)
-	}
-	if value := metrics.GetMetricValues()[0].GetMetricValueFloat(); value != 20 || !active.GetResult() {
-		return fmt.Errorf("%g requests are waiting, active %t: want 20, true", value, active.GetResult())
+	if want := (stack.Answer{Value: 20, Active: true}); answer != want {
+		return fmt.Errorf("answered %+v, want %+v", answer, want)
 	}
 	return nil
 }

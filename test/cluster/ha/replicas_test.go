@@ -68,7 +68,7 @@ func (f *fleet) answers(scaler *stack.Scaler) []answer {
 func (s *site) answering() string {
 	names := slices.Sorted(maps.Keys(s.scalers))
 	return slices.MaxFunc(names, func(a, b string) int {
-		return s.front.connections(s.scalers[a].GRPC) - s.front.connections(s.scalers[b].GRPC)
+		return s.front.Connections(s.scalers[a].GRPC) - s.front.Connections(s.scalers[b].GRPC)
 	})
 }
 
@@ -103,11 +103,11 @@ func TestNothingMovesWhileScalersAreKilledAndReplaced(t *testing.T) {
 	f, byHand, slow := newFleet(t, provided()), newFleet(t, nil), newFleet(t, windowed())
 	slow.busy()
 	s.ready("a", "b")
-	byHand.byHand(s.front.address())
+	byHand.byHand(s.front.Address())
 	f.scaled()
 	byHand.scaled()
 	slow.windowFull(s)
-	ours := byHand.holding(s.front.address(), time.Second)
+	ours := byHand.holding(s.front.Address(), time.Second)
 	var ends []func()
 	for _, fleet := range []*fleet{f, byHand, slow} {
 		ends = append(ends, fleet.still())

@@ -27,7 +27,7 @@ const patience = time.Minute
 // site is a number of scalers behind one address.
 type site struct {
 	*testing.T
-	front *front
+	front *stack.Front
 	args  []string
 	// binary is the scaler's, "" for the usual one.
 	binary  string
@@ -40,8 +40,13 @@ type site struct {
 // of them.
 func newSite(t *testing.T, args ...string) *site {
 	t.Helper()
-	s := &site{T: t, front: newFront(t), scalers: map[string]*stack.Scaler{}, leaving: map[string]context.CancelFunc{}}
-	s.args = append([]string{"--scaler-address=" + s.front.address()}, args...)
+	front, err := stack.NewFront(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(front.Close)
+	s := &site{T: t, front: front, scalers: map[string]*stack.Scaler{}, leaving: map[string]context.CancelFunc{}}
+	s.args = append([]string{"--scaler-address=" + front.Address()}, args...)
 	t.Cleanup(func() {
 		for name := range s.scalers {
 			if t.Failed() {
@@ -64,7 +69,7 @@ func (s *site) start(name string) *stack.Scaler {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.scalers[name], s.leaving[name] = scaler, cancel
 	s.follows.Go(func() {
-		if err := s.front.follow(ctx, scaler.GRPC, scaler.Health); err != nil {
+		if err := s.front.Follow(ctx, scaler); err != nil {
 			s.Errorf("the probe of %s: %v", name, err)
 		}
 	})
@@ -83,10 +88,8 @@ func (s *site) ready(names ...string) {
 		}
 	}
 	s.eventually("all are behind the address", func() error {
-		s.front.mu.Lock()
-		defer s.front.mu.Unlock()
-		if len(s.front.ready) < len(names) {
-			return fmt.Errorf("%d are", len(s.front.ready))
+		if n := s.front.Ready(); n < len(names) {
+			return fmt.Errorf("%d are", n)
 		}
 		return nil
 	})

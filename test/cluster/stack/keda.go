@@ -14,6 +14,33 @@ func FailedCalls(log, namespace string) []string {
 	return failed
 }
 
+// onSecondTry are what KEDA's operator logs when a call failed, it made its
+// scaler anew, and the same call failed again: nobody has the answer then.
+var onSecondTry = []string{"error getting scale decision", "error getting metric for trigger", "error getting metric spec for the scaler"}
+
+// Unanswered are the lines of KEDA's operator's log that tell of calls which no
+// scaler answered, not even with an error in words.
+func Unanswered(log string) []string {
+	var lost []string
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, "\tERROR\t") {
+			continue
+		}
+		for _, message := range onSecondTry {
+			if strings.Contains(line, message) && !InWords(line) && (strings.Contains(line, "rpc error") || strings.Contains(line, "empty metric spec")) {
+				lost = append(lost, strings.TrimSpace(line))
+			}
+		}
+	}
+	return lost
+}
+
+// InWords tells whether an error is a scaler's answer about an InferenceSet or a
+// trigger, and not of a connection.
+func InWords(message string) bool {
+	return strings.Contains(message, "desc = InferenceSet ") || strings.Contains(message, "desc = trigger of ScaledObject ")
+}
+
 // Seconds is in how many different seconds these lines were written.
 func Seconds(lines []string) int {
 	found := map[string]bool{}
