@@ -33,6 +33,9 @@ RESUME      ?=
 export TRACES SEEDS SWEEP_SEEDS SCENARIOS COLD_STARTS RESUME
 # make attack: -only a part of it, -profiles into a folder.
 ATTACKFLAGS ?=
+# make soak: how long, and further flags, such as -seed=2.
+SOAK      ?= 1h
+SOAKFLAGS ?=
 # make fuzz: how long each target runs.
 FUZZTIME ?= 30s
 
@@ -91,6 +94,12 @@ attack: build ## Attack the scaler as hostile pods, tenants and strangers would,
 	@cd test/cluster && go build -trimpath -o ../../$(BIN)/ ./attack ./controlplane/programs
 	@$(BIN)/programs -bare
 	$(BIN)/attack -binary $(BIN)/keda-kaito-scaler $(ATTACKFLAGS)
+
+.PHONY: soak
+soak: control-plane ## Let 200 InferenceSets and three scalers run for an hour while everything around them fails (SOAK=10m for less)
+	@cd test/cluster && go build -trimpath -o ../../$(BIN)/soak ./soak
+	@# A job of its own, as the demo.
+	@if [ -t 0 ]; then set -m; fi; nice $(BIN)/soak -for $(SOAK) $(SOAKFLAGS)
 
 .PHONY: demo
 demo: ## Watch the quick start scale on a real control plane (first run: 15 min, then under 4)

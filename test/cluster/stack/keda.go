@@ -16,7 +16,7 @@ func FailedCalls(log, namespace string) []string {
 
 // onSecondTry are what KEDA's operator logs when a call failed, it made its
 // scaler anew, and the same call failed again: nobody has the answer then.
-var onSecondTry = []string{"error getting scale decision", "error getting metric for trigger", "error getting metric spec for the scaler"}
+var onSecondTry = []string{"error getting metric for trigger", "error getting metric spec for the scaler"}
 
 // Unanswered are the lines of KEDA's operator's log that tell of calls which no
 // scaler answered, not even with an error in words.

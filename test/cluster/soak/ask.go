@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"sync"
+	"time"
+
+	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
+)
+
+// answerWithin is how long an answer may take: the scaler's own bound is 2 s, the
+// rest is for busy cores.
+const answerWithin = 5 * time.Second
+
+// asker asks about fleets as KEDA does: over one connection to the address, with
+// what the Secret said when the last call failed, and a second time then.
+type asker struct {
+	stack   *stack.Stack
+	address string
+
+	// mu guards what follows.
+	mu         sync.Mutex
+	connection *grpc.ClientConn
+	old        []*grpc.ClientConn // calls may be under way on them
+	leaf       string
+	asked      int
+	inWords    int
+	unanswered []string
+}
+
+func newAsker(ctx context.Context, s *stack.Stack, address string) (*asker, error) {
+	a := &asker{stack: s, address: address}
+	return a, a.renew(ctx)
+}
+
+// renew reads the Secret, and connects anew if it has another certificate.
+func (a *asker) renew(ctx context.Context) error {
+	config, err := a.stack.Material(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	leaf := leafOf(config)
+	if a.connection != nil && leaf == a.leaf {
+		return nil
+	}
+	connection, err := stack.Connect(a.address, config)
+	if err != nil {
+		return err
+	}
+	if a.connection != nil {
+		a.old = append(a.old, a.connection)
+	}
+	a.connection, a.leaf = connection, leaf
+	return nil
+}
+
+func leafOf(config *tls.Config) string { return string(config.Certificates[0].Certificate[0]) }
+
+func (a *asker) current() *grpc.ClientConn {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.connection
+}
+
+// ask asks about one fleet and counts what comes of it.
+func (a *asker) ask(ctx context.Context, ref *pb.ScaledObjectRef) {
+	err := a.once(ctx, ref)
+	if lost(err) {
+		_ = a.renew(ctx) // else with what was known, as KEDA does
+		err = a.once(ctx, ref)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked++
+	switch {
+	case err == nil:
+	case lost(err):
+		a.unanswered = append(a.unanswered, fmt.Sprintf("%s %s/%s: %v", time.Now().Format(time.TimeOnly), ref.GetNamespace(), ref.GetName(), err))
+	default:
+		a.inWords++
+	}
+}
+
+func (a *asker) once(ctx context.Context, ref *pb.ScaledObjectRef) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	_, err := stack.Ask(ctx, a.current(), ref)
+	return err
+}
+
+// lost tells whether a call has no answer: neither a value nor an error in words
+// about the fleet. That the InferenceSet isn't known is no answer either, for
+// only those are asked about that have been there for a while.
+func lost(err error) bool {
+	if err == nil {
+		return false
+	}
+	return status.Code(err) == codes.NotFound || !stack.InWords(err.Error())
+}
+
+func (a *asker) so() (asked, inWords int, unanswered []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.asked, a.inWords, append([]string(nil), a.unanswered...)
+}
+
+func (a *asker) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, connection := range append(a.old, a.connection) {
+		_ = connection.Close()
+	}
+}

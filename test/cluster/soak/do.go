@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
+)
+
+// misbehave does what the schedule says, each deed beside the others, until ctx
+// ends.
+func (s *soak) misbehave(ctx context.Context) {
+	var under sync.WaitGroup
+	defer under.Wait()
+	for _, d := range schedule(s.options.seed, s.options.length) {
+		if !pause(ctx, time.Until(s.start.Add(d.at))) {
+			return
+		}
+		under.Go(func() {
+			err := s.do(ctx, d)
+			if ctx.Err() != nil {
+				return
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if err != nil {
+				s.futile++
+				return
+			}
+			s.done[d.kind]++
+		})
+	}
+	<-ctx.Done()
+}
+
+// pause waits; false if ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// errNobody is a deed that befalls nobody: the replica is gone already.
+var errNobody = errors.New("nobody is there")
+
+// do does one deed, to its end.
+func (s *soak) do(ctx context.Context, d deed) error {
+	f := s.fleets[d.pick%uint64(len(s.fleets))]
+	switch d.kind {
+	case deleteSecret:
+		secret := &corev1.Secret{}
+		secret.Namespace, secret.Name = stack.Namespace, secrets[d.pick%uint64(len(secrets))]
+		return s.stack.Client.Delete(ctx, secret)
+	case outage:
+		s.say("  the API server is away for %s", d.lasts.Round(time.Second))
+		_, err := s.stack.Outage(ctx, func() { pause(ctx, d.lasts) })
+		if err != nil && ctx.Err() == nil {
+			s.site.note(err)
+		}
+		return err
+	case killScaler, stopScaler:
+		return s.site.replace(ctx, d.pick, d.kind == killScaler)
+	case leave:
+		return s.leaveAndJoin(ctx, f, d.lasts)
+	case upgrade:
+		s.stack.KAITO.Surge(f.Namespace, f.Name, true)
+		pause(ctx, d.lasts)
+		s.stack.KAITO.Surge(f.Namespace, f.Name, false)
+		return nil
+	default:
+		r, ok := s.pick(f, d.pick/uint64(len(s.fleets)))
+		if !ok {
+			return errNobody
+		}
+		return s.befall(ctx, f, r, d)
+	}
+}
+
+// pick chooses a replica that serves and that nothing else has befallen.
+func (s *soak) pick(f *fleet, pick uint64) (kaito.Replica, bool) {
+	var healthy []kaito.Replica
+	for _, r := range s.stack.KAITO.Replicas(f.Namespace, f.Name) {
+		if r.Ready && f.healthy(r.Workspace) {
+			healthy = append(healthy, r)
+		}
+	}
+	if len(healthy) == 0 {
+		return kaito.Replica{}, false
+	}
+	return healthy[pick%uint64(len(healthy))], true
+}
+
+// failures are the deeds that the stand-in for KAITO can do to a replica.
+var failures = map[deedKind]kaito.Failure{
+	hang: kaito.Hung, refuse: kaito.Refused, garbage: kaito.Garbage, crash: kaito.Crash, restart: kaito.Restart,
+}
+
+// befall does something to one replica, and undoes it.
+func (s *soak) befall(ctx context.Context, f *fleet, r kaito.Replica, d deed) error {
+	switch d.kind {
+	case deletePod:
+		pod := &corev1.Pod{}
+		pod.Namespace, pod.Name = f.Namespace, r.Pod
+		return s.stack.Client.Delete(ctx, pod)
+	case deleteReplica:
+		return s.stack.Client.Delete(ctx, workspace(f, r))
+	case restart:
+		return r.Fail(kaito.Restart)
+	default:
+	}
+	f.ail(r.Workspace, d.kind)
+	defer f.heal(r.Workspace)
+	switch d.kind {
+	case slow:
+		r.VLLM.SetDelay(500*time.Millisecond + time.Duration(d.pick%uint64(4*time.Second)))
+		pause(ctx, d.lasts)
+		r.VLLM.SetDelay(0)
+		return nil
+	case flap:
+		for range 3 {
+			if err := r.Fail(kaito.NotReady); err != nil {
+				return err
+			}
+			pause(ctx, d.lasts/6)
+			if err := r.Recover(); err != nil {
+				return err
+			}
+			pause(ctx, d.lasts/6)
+		}
+		return nil
+	default:
+	}
+	if err := r.Fail(failures[d.kind]); err != nil {
+		return err
+	}
+	pause(ctx, d.lasts)
+	_ = r.Recover() // unless it is gone
+	return nil
+}
+
+func workspace(f *fleet, r kaito.Replica) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetAPIVersion("kaito.sh/v1beta1")
+	u.SetKind("Workspace")
+	u.SetNamespace(f.Namespace)
+	u.SetName(r.Workspace)
+	return u
+}
+
+// leaveAndJoin takes an InferenceSet away and makes it again, whatever happens to
+// the API server meanwhile.
+func (s *soak) leaveAndJoin(ctx context.Context, f *fleet, away time.Duration) error {
+	f.leaving.Lock()
+	defer f.leaving.Unlock()
+	if err := client.IgnoreNotFound(s.stack.Client.Delete(ctx, f.key())); err != nil {
+		return err
+	}
+	for !apierrors.IsNotFound(s.stack.Client.Get(ctx, client.ObjectKey(f.NamespacedName), f.key())) {
+		if !pause(ctx, time.Second) {
+			return ctx.Err()
+		}
+	}
+	pause(ctx, away)
+	for {
+		err := s.join(ctx, f)
+		if err == nil || apierrors.IsAlreadyExists(errors.Unwrap(err)) {
+			return nil
+		}
+		if !pause(ctx, 2*time.Second) {
+			return ctx.Err()
+		}
+	}
+}
