@@ -150,6 +150,10 @@ sim-report: ## Compare scaling policies in simulations, into build/simulation.ht
 fuzz: ## Run each fuzz target for FUZZTIME=30s
 	hack/fuzz.sh $(FUZZTIME)
 
+.PHONY: mutants
+mutants: ## Make thirty mistakes in policy and decision, one for each rule, and see whether a test notices (10 min)
+	go run ./test/mutants
+
 .PHONY: clean
 clean: ## Remove what was built here (the control plane stays in the user's cache)
 	rm -rf $(BIN) $(BUILD)

@@ -1,0 +1,131 @@
+package main
+
+const (
+	survey = "decision/survey.go"
+	queue  = "decision/queue.go"
+	list   = "decision/list.go"
+)
+
+// mutants are thirty mistakes, one for each rule.
+var mutants = []mutant{
+	{
+		"a sample speaks for its pod for as long as the freshness, and no longer", survey,
+		"now.Sub(r.Last.At) > freshness", "now.Sub(r.Last.At) > 2*freshness",
+	},
+	{
+		"after the grace a pod that can't be read stands for the largest readable one at most", survey,
+		"s.skip(replica, r.why, replica.silent(metric, now) > fleet.Grace)", "s.skip(replica, r.why, replica.silent(metric, now) > 2*fleet.Grace)",
+	},
+	{
+		"a pod that can't be read could have any load", survey,
+		"s.high += limit * float64(open)", "s.high += s.largest * float64(open)",
+	},
+	{
+		"a pod that joins is no unknown, but only if this process saw it join", survey,
+		"now.Sub(r.ReadySince) <= freshness && now.Sub(r.Expected) <= freshness", "now.Sub(r.Expected) <= freshness",
+	},
+	{
+		"with readings missing, up only where the least total asks for it", queue,
+		"q.hpa(low) > q.fleet.Desired", "q.hpa(high) > q.fleet.Desired",
+	},
+	{
+		"with readings missing, down only where the greatest total allows it", queue,
+		"q.hpa(high) < q.fleet.Desired", "q.hpa(low) < q.fleet.Desired",
+	},
+	{
+		"the HPA holds on target × desired, and not on target × serving", queue,
+		"return q.target * float64(q.fleet.Desired)", "return q.target * float64(q.serving)",
+	},
+	{
+		"upwards the HPA tolerates what its behaviour says", "decision/hpa.go",
+		"ratio <= 1+up", "ratio <= 1+2*up",
+	},
+	{
+		"downwards the HPA tolerates what its behaviour says", "decision/hpa.go",
+		"ratio >= 1-down", "ratio >= 1-up",
+	},
+	{
+		"a part of a replica is a whole one", "decision/hpa.go",
+		"math.Ceil(total/target)", "math.Floor(total/target)",
+	},
+	{
+		"a list's step up waits for its cooldown", list,
+		"l.UpCooldown - now.Sub(fleet.raised())", "l.UpCooldown/2 - now.Sub(fleet.raised())",
+	},
+	{
+		"a list's step down waits for the cooldown of a step up too", list,
+		"last := fleet.raised()", "var last time.Time",
+	},
+	{
+		"AND goes up when all are above, and the unknown isn't passed over", list,
+		"up = min(up, f.above)", "if f.above != maybe {\n\t\t\t\tup = min(up, f.above)\n\t\t\t}",
+	},
+	{
+		"OR goes up when any is above, and the unknown isn't passed over", list,
+		"up = max(up, f.above)", "if f.above != maybe {\n\t\t\t\tup = max(up, f.above)\n\t\t\t}",
+	},
+	{
+		"at its upper threshold a metric isn't above it", list,
+		"case f.low > m.Up:", "case f.low >= m.Up:",
+	},
+	{
+		"at its lower threshold a metric isn't below it", list,
+		"case f.high < m.Down:", "case f.high <= m.Down:",
+	},
+	{
+		"a histogram without observations is idle only if nothing ran or waited", "decision/measure.go",
+		"case quiet == still:", "case quiet >= untold:",
+	},
+	{
+		"a pod's value of a ratio is the mean over its engines", "decision/measure.go",
+		"level.Sum = level.Mean", "level.Mean = level.Sum",
+	},
+	{
+		"what counted before a restart isn't compared with what counts after it", "decision/window.go",
+		"if prev.sameProcess(s) && continues(&before, &f) {", "if continues(&before, &f) {",
+	},
+	{
+		"a window's delta begins at the newest sample before it", "decision/window.go",
+		"if s := h.samples[i]; !s.At.After(start) {", "if s := h.samples[i]; s.At.After(start) {",
+	},
+	{
+		"replicas stay within the bounds", "policy/policy.go",
+		"return min(max(n, b.Min), b.Max)", "return max(n, b.Min)",
+	},
+	{
+		"the guard goes by the present load, and not by what is foretold", "decision/guard.go",
+		"case load.Present > float64(less):", "case load.Need > float64(less):",
+	},
+	{
+		"a replica that starts for longer than its budget isn't counted on", "decision/member.go",
+		"now.Sub(r.Ordered) > StartBudget", "now.Sub(r.Ordered) > 2*StartBudget",
+	},
+	{
+		"a replica that starts in the place of another holds up no step", "decision/member.go",
+		"if serving >= f.Desired {", "if serving > f.Desired {",
+	},
+	{
+		"what was watched for less than a window releases nothing", "decision/mind.go",
+		"left := window - now.Sub(m.watched)", "left := window/2 - now.Sub(m.watched)",
+	},
+	{
+		"a metric that isn't given is the queue", "policy/parser.go",
+		"return DefaultMetric\n", "return FamilyRunning\n",
+	},
+	{
+		"a metric is found by the name that vLLM had for it before", "policy/names.go",
+		"return []string{r.now, r.old}", "return []string{r.now}",
+	},
+	{
+		"a quantile is above 0", "policy/list.go",
+		"q <= 0 || q > 1", "q < 0 || q > 1",
+	},
+	{
+		"an upper threshold may be the lower one", "policy/list.go",
+		"if m.Up < m.Down {", "if m.Up <= m.Down {",
+	},
+	{
+		"nodeCountLimit counts whole replicas", "policy/annotations.go",
+		"allowed := *req.NodeCountLimit / int64(per)", "allowed := (*req.NodeCountLimit + int64(per) - 1) / int64(per)",
+	},
+}
