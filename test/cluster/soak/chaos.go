@@ -90,6 +90,9 @@ func schedule(seed uint64, length time.Duration) []deed {
 			if more := d.most - d.least; more > 0 {
 				one.lasts += time.Duration(random.Int64N(int64(more)))
 			}
+			if d.whole {
+				one.lasts = min(one.lasts, every/4)
+			}
 			all = append(all, one)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -61,10 +62,13 @@ func (s *soak) do(ctx context.Context, d deed) error {
 	f := s.fleets[d.pick%uint64(len(s.fleets))]
 	switch d.kind {
 	case deleteSecret:
-		secret := &corev1.Secret{}
-		secret.Namespace, secret.Name = stack.Namespace, secrets[d.pick%uint64(len(secrets))]
-		return s.stack.Client.Delete(ctx, secret)
+		return s.deleteSecret(ctx, secrets[d.pick%uint64(len(secrets))])
 	case outage:
+		s.away.Lock()
+		defer s.away.Unlock()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		s.say("  the API server is away for %s", d.lasts.Round(time.Second))
 		_, err := s.stack.Outage(ctx, func() { pause(ctx, d.lasts) })
 		if err != nil && ctx.Err() == nil {
@@ -87,6 +91,32 @@ func (s *soak) do(ctx context.Context, d deed) error {
 		}
 		return s.befall(ctx, f, r, d)
 	}
+}
+
+// deleteSecret takes a Secret away and waits until there is another.
+func (s *soak) deleteSecret(ctx context.Context, name string) error {
+	key := client.ObjectKey{Namespace: stack.Namespace, Name: name}
+	old := &corev1.Secret{}
+	if err := s.stack.Client.Get(ctx, key, old); err != nil {
+		return err
+	}
+	if err := s.stack.Client.Delete(ctx, old); err != nil {
+		return err
+	}
+	// The API server may be away, and so may whoever leads.
+	const patience = 3 * time.Minute
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if !pause(ctx, time.Second) {
+			return ctx.Err()
+		}
+		again := &corev1.Secret{}
+		if s.stack.Client.Get(ctx, key, again) == nil && again.UID != old.UID && len(again.Data["tls.crt"]) > 0 {
+			return nil
+		}
+	}
+	err := fmt.Errorf("%s: Secret %s was deleted %s ago and isn't back", time.Now().Format(time.TimeOnly), name, patience)
+	s.site.note(err)
+	return err
 }
 
 // pick chooses a replica that serves and that nothing else has befallen.
@@ -173,6 +203,7 @@ func (s *soak) leaveAndJoin(ctx context.Context, f *fleet, away time.Duration) e
 			return ctx.Err()
 		}
 	}
+	f.gone() // for the API server may be away before anybody sees that
 	pause(ctx, away)
 	for {
 		err := s.join(ctx, f)

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
@@ -188,9 +191,37 @@ func (s *soak) readLogs(from int64) {
 	members := s.site.members()
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if data, err := os.ReadFile(members[name].LogFile()); err == nil {
-			for _, line := range complaints(string(data)) {
-				s.errors = append(s.errors, name+": "+line)
-			}
+			s.heed(string(data))
 		}
 	}
+}
+
+// heed counts the errors of a scaler's log by their words. That the API server
+// can't be reached is no error of the scaler's.
+func (s *soak) heed(log string) {
+	for line := range strings.Lines(log) {
+		var entry struct {
+			Level   string `json:"level"`
+			Logger  string `json:"logger"`
+			Message string `json:"msg"`
+			Error   string `json:"error"`
+		}
+		if json.Unmarshal([]byte(line), &entry) != nil || entry.Level != "error" || entry.Logger == "leaderelection" ||
+			strings.Contains(entry.Error, "connection refused") {
+			continue
+		}
+		s.errors[entry.Message+": "+entry.Error]++
+	}
+}
+
+// complaints are those errors, the most frequent first.
+func (s *soak) complaints() []string {
+	words := slices.Collect(maps.Keys(s.errors))
+	slices.SortFunc(words, func(a, b string) int {
+		return cmp.Or(cmp.Compare(s.errors[b], s.errors[a]), cmp.Compare(a, b))
+	})
+	for i, w := range words {
+		words[i] = fmt.Sprintf("%d × %s", s.errors[w], w)
+	}
+	return words
 }

@@ -63,7 +63,7 @@ func (s *soak) report() (broken []string) {
 	s.sayFew("wrong move", s.wrong)
 	s.sayFew("no answer to the soak", unanswered)
 	s.sayFew("no answer to KEDA", s.lost)
-	s.sayFew("a scaler's log", s.errors)
+	s.sayFew("a scaler's log", s.complaints())
 	for _, name := range slices.Sorted(maps.Keys(s.samples)) {
 		s.sayMemory(name)
 	}
@@ -89,9 +89,6 @@ func (s *soak) report() (broken []string) {
 		if !f.none && f.value > f.most {
 			broken = append(broken, fmt.Sprintf("soak_%s is %s, want %s at most", f.name, number(f.value), number(f.most)))
 		}
-	}
-	if n := s.done[deleteSecret]; s.reissued() < n {
-		broken = append(broken, fmt.Sprintf("%d Secrets were deleted, %d certificates made anew", n, s.reissued()))
 	}
 	if err := s.site.err(); err != nil {
 		broken = append(broken, err.Error())

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
-	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
@@ -88,11 +89,11 @@ func (s *site) replace(ctx context.Context, pick uint64, kill bool) error {
 	if kill {
 		err = victim.Kill()
 	} else {
-		err = victim.Stop(20 * time.Second)
+		err = stopInTime(victim)
 	}
 	victim.leave()
 	if err != nil {
-		s.note(fmt.Errorf("ending %s: %w", name, err))
+		s.note(fmt.Errorf("%s: ending %s: %w", time.Now().Format(time.TimeOnly), name, err))
 	}
 	s.mu.Lock()
 	s.started++
@@ -111,6 +112,32 @@ func (s *site) replace(ctx context.Context, pick uint64, kill bool) error {
 		case <-time.After(5 * time.Second):
 		}
 	}
+}
+
+// stopInTime ends a scaler as a kubelet does, in less than its 30 s. One that
+// doesn't end has to show where it hangs (SIGQUIT), in a file that stays.
+func stopInTime(victim *member) error {
+	const late, grace = 15 * time.Second, 20 * time.Second
+	show := time.AfterFunc(late, func() {
+		if process, err := os.FindProcess(victim.PID()); err == nil {
+			_ = process.Signal(syscall.SIGQUIT)
+		}
+	})
+	began := time.Now()
+	err := victim.Stop(grace)
+	if show.Stop() {
+		return err
+	}
+	log, err := os.ReadFile(victim.LogFile())
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp("", "soak-*.log")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(log)
+	return errors.Join(fmt.Errorf("it took %s; its log is %s", time.Since(began).Round(time.Second), file.Name()), err, file.Close())
 }
 
 // take takes a victim out of the list.
@@ -159,15 +186,4 @@ func (s *site) close() {
 	s.mu.Unlock()
 	s.follows.Wait()
 	s.front.Close()
-}
-
-// complaints are the lines of a scaler's log that tell of an error.
-func complaints(log string) []string {
-	var lines []string
-	for line := range strings.Lines(log) {
-		if strings.Contains(line, `"level":"error"`) || strings.HasPrefix(line, "panic:") || strings.Contains(line, "DATA RACE") {
-			lines = append(lines, strings.TrimSpace(line))
-		}
-	}
-	return lines
 }

@@ -29,6 +29,9 @@ type soak struct {
 	start time.Time // when everything was there
 	end   time.Time
 
+	// away lets the API server be away once at a time.
+	away sync.Mutex
+
 	// mu guards what follows.
 	mu      sync.Mutex
 	done    map[deedKind]int
@@ -42,14 +45,14 @@ type soak struct {
 	// before is how many events there were when they were counted first.
 	before   int
 	counting time.Time
-	lost     []string // KEDA's calls without an answer
-	errors   []string // of scalers' logs
+	lost     []string       // KEDA's calls without an answer
+	errors   map[string]int // of the scalers' logs, how often each
 }
 
 func newSoak(o options, out io.Writer) *soak {
 	s := &soak{
 		options: o, out: out, done: map[deedKind]int{}, samples: map[string][]sample{},
-		leaves: map[string]map[string]bool{}, events: map[string]int{},
+		leaves: map[string]map[string]bool{}, events: map[string]int{}, errors: map[string]int{},
 	}
 	for i := range o.sets {
 		s.fleets = append(s.fleets, newFleet(i, o.seed))
@@ -202,16 +205,16 @@ func (s *soak) live(ctx context.Context) error {
 // askEvery is how often the soak asks about each fleet, as KEDA's default does.
 const askEvery = 30 * time.Second
 
-// repeat does something at an interval until ctx ends.
+// repeat does something now, and at an interval until ctx ends.
 func repeat(ctx context.Context, interval time.Duration, do func(context.Context)) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
+		do(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			do(ctx)
 		}
 	}
 }
