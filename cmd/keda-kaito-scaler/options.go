@@ -123,7 +123,7 @@ func (o *options) groups() []group {
 		{"Reading pods", set(func(f *pflag.FlagSet) {
 			f.DurationVar(&o.scrapeInterval, "scrape-interval", o.scrapeInterval, "`time` between two readings of a pod, 1s to 60s; a reading counts for three of them")
 			f.DurationVar(&o.scrapeTimeout, "scrape-timeout", o.scrapeTimeout, "`time` within which a pod must have answered in full, at most the interval (default: nine tenths of it)")
-			f.Int64Var(&o.scrapeMaxBytes, "scrape-max-bytes", o.scrapeMaxBytes, "most `bytes` of a page that are read, unpacked; a longer page is refused")
+			f.Int64Var(&o.scrapeMaxBytes, "scrape-max-bytes", o.scrapeMaxBytes, "most `bytes` of a page that are read; a longer page is refused")
 			f.StringVar(&o.scrapeCAFile, "scrape-ca-file", o.scrapeCAFile,
 				"PEM `file` of the CAs that sign the certificates of pods read over https, read once at the start (default: the system's CAs)")
 			f.BoolVar(&o.scrapeSkipVerify, "scrape-insecure-skip-verify", o.scrapeSkipVerify,

@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,6 +29,11 @@ const (
 	oldPoints   = 240
 )
 
+// maxHistory bounds a history in bytes, about: 500 samples of a fleet's usual twelve
+// families, or three of the largest that a page can have. Beyond that it is thinned,
+// whatever the window.
+const maxHistory = 160 << 10
+
 // History is the samples of one pod, taken while it was Serving, ascending in
 // time. Its zero value is empty. A copy is a snapshot: what is added to the
 // original later doesn't show in it, and it may be read by anybody meanwhile.
@@ -35,20 +41,80 @@ type History struct {
 	// samples[i] never changes once it stands: Add appends beyond the end of
 	// every snapshot, or moves to a new array.
 	samples []*Sample
+	// weight is at least what the samples take, in bytes.
+	weight int
 }
 
 // Add appends s, which is newer than all samples before, and drops what a
 // window of length keep no longer reaches. keep ≤ 0 keeps nothing but s.
 func (h *History) Add(s *Sample, keep time.Duration) {
 	if keep <= 0 {
-		h.samples = nil
+		h.samples, h.weight = nil, 0
 	}
 	h.trim(s.At.Add(-keep))
 	if len(h.samples) == cap(h.samples) {
-		kept := h.thin(keep / oldPoints)
+		kept := thin(h.samples, keep/oldPoints, densePoints)
 		h.samples = append(make([]*Sample, 0, len(kept)+len(kept)/2+1), kept...)
 	}
+	h.weight += s.weight(h.Newest())
 	h.samples = append(h.samples, s)
+	if h.weight > maxHistory {
+		h.lighten(keep)
+	}
+}
+
+// lighten makes the samples fewer until they take half of what they may, unless they
+// are much lighter than was thought, having been trimmed since.
+func (h *History) lighten(keep time.Duration) {
+	h.weight = weightOf(h.samples)
+	if h.weight <= maxHistory/4*3 {
+		return
+	}
+	kept, dense := h.samples, densePoints
+	for spacing := keep / oldPoints; spacing > 0 && spacing < keep && weightOf(kept) > maxHistory/2; spacing *= 2 {
+		kept = thin(kept, spacing, dense)
+		dense /= 2
+	}
+	// A process that ends at every sample leaves nothing to thin.
+	for len(kept) > 1 && weightOf(kept) > maxHistory/4*3 {
+		kept = kept[(len(kept)+1)/2:]
+	}
+	h.samples = slices.Clone(kept)
+	h.weight = weightOf(kept)
+}
+
+// weightOf is what the samples take in bytes, about.
+func weightOf(samples []*Sample) int {
+	total := 0
+	var before *Sample
+	for _, s := range samples {
+		total += s.weight(before)
+		before = s
+	}
+	return total
+}
+
+// weight is what a sample takes in bytes beside the one before it, about.
+func (s *Sample) weight(before *Sample) int {
+	// The sample, and its place in the history's array, which has room for half as
+	// many again.
+	total := 112 + 12 + 8*cap(s.values)
+	if before == nil || s.layout != before.layout {
+		for _, c := range s.layout.columns() {
+			total += 72 + 8*len(c.le)
+		}
+		if s.layout != nil {
+			for _, u := range s.layout.unusable {
+				total += 32 + len(u.Name) + len(u.Why)
+			}
+		}
+	}
+	if len(s.Names) > 0 && (before == nil || len(before.Names) == 0 || &s.Names[0] != &before.Names[0]) {
+		for _, name := range s.Names {
+			total += 16 + len(name)
+		}
+	}
+	return total
 }
 
 // trim drops all samples before start but the newest of them: the window's
@@ -61,15 +127,15 @@ func (h *History) trim(start time.Time) {
 	h.samples = h.samples[drop:]
 }
 
-// thin returns the samples but for those elder ones that are closer than
-// spacing to one before. A process's first and last samples stay: its deltas
+// thin returns the samples but for those elder than the newest dense ones that are
+// closer than spacing to one before. A process's first and last samples stay: its deltas
 // end there.
-func (h *History) thin(spacing time.Duration) []*Sample {
-	kept := make([]*Sample, 0, len(h.samples))
-	for i, s := range h.samples {
-		elder := i > 0 && i < len(h.samples)-densePoints
+func thin(samples []*Sample, spacing time.Duration, dense int) []*Sample {
+	kept := make([]*Sample, 0, len(samples))
+	for i, s := range samples {
+		elder := i > 0 && i < len(samples)-max(1, dense)
 		if elder && s.At.Sub(kept[len(kept)-1].At) < spacing-spacing/8 &&
-			h.samples[i-1].sameProcess(s) && s.sameProcess(h.samples[i+1]) {
+			samples[i-1].sameProcess(s) && s.sameProcess(samples[i+1]) {
 			continue
 		}
 		kept = append(kept, s)

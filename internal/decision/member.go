@@ -167,6 +167,9 @@ func missing(metric string, fleet Fleet, now time.Time) []Missing {
 		if _, found := find(r.Last, metric); found {
 			return nil
 		}
+		if _, there := unusable(r.Last, metric); there {
+			return nil
+		}
 		if page == nil || len(r.Last.Names) > len(page.Names) {
 			page = r.Last
 		}

@@ -43,7 +43,17 @@ type Sample struct {
 }
 
 // layout says what a sample's values are.
-type layout []column
+type layout struct {
+	all      []column
+	unusable []Unusable
+}
+
+// Unusable is a family that stands on the page and can't be used.
+type Unusable struct {
+	Name string
+	// Why says so in words, the name and the numbers in them.
+	Why string
+}
 
 // column is a family but for its values, which stand from at on: its total, or a
 // histogram's sum and cumulative counts.
@@ -92,8 +102,9 @@ func (b *Buckets) Count() float64 {
 }
 
 // NewSample makes a sample of these families, of which it keeps a copy. like, an
-// earlier sample of the pod or nil, lends what is the same in it.
-func NewSample(at time.Time, families []Family, like *Sample) *Sample {
+// earlier sample of the pod or nil, lends what is the same in it. Beside them stood
+// the unusable ones on the page.
+func NewSample(at time.Time, families []Family, like *Sample, unusable ...Unusable) *Sample {
 	n := 0
 	for i := range families {
 		n += 1 + len(families[i].Buckets.Le)
@@ -108,10 +119,10 @@ func NewSample(at time.Time, families []Family, like *Sample) *Sample {
 		}
 		s.values = append(s.values, f.Sum)
 	}
-	if like != nil && like.layout.fits(families) {
+	if like != nil && like.layout.fits(families, unusable) {
 		s.layout = like.layout
 	} else {
-		s.layout = layoutOf(families)
+		s.layout = layoutOf(families, unusable)
 	}
 	return s
 }
@@ -129,11 +140,11 @@ func roomFor(n int) *Sample {
 	return &Sample{values: make([]float64, 0, n)}
 }
 
-func layoutOf(families []Family) *layout {
-	l := make(layout, len(families))
+func layoutOf(families []Family, unusable []Unusable) *layout {
+	l := layout{make([]column, len(families)), slices.Clone(unusable)}
 	at := 0
 	for i, f := range families {
-		l[i] = column{f.Name, f.Kind, f.Engines, slices.Clone(f.Buckets.Le), at}
+		l.all[i] = column{f.Name, f.Kind, f.Engines, slices.Clone(f.Buckets.Le), at}
 		at += 1 + len(f.Buckets.Le)
 	}
 	return &l
@@ -144,12 +155,12 @@ func (l *layout) columns() []column {
 	if l == nil {
 		return nil
 	}
-	return *l
+	return l.all
 }
 
 // fits reports whether it is these families' layout.
-func (l *layout) fits(families []Family) bool {
-	return slices.EqualFunc(l.columns(), families, func(c column, f Family) bool {
+func (l *layout) fits(families []Family, unusable []Unusable) bool {
+	return (l == nil && len(unusable) == 0 || l != nil && slices.Equal(l.unusable, unusable)) && slices.EqualFunc(l.columns(), families, func(c column, f Family) bool {
 		return c.name == f.Name && c.kind == f.Kind && c.engines == f.Engines && slices.Equal(c.le, f.Buckets.Le)
 	})
 }
@@ -164,6 +175,20 @@ func (s *Sample) Family(name string) (Family, bool) {
 		}
 	}
 	return Family{}, false
+}
+
+// Unusable says why the family of that name can't be used though it stands on the
+// page; ok is false if it can, or isn't there.
+func (s *Sample) Unusable(name string) (why string, ok bool) {
+	if s.layout == nil {
+		return "", false
+	}
+	for _, u := range s.layout.unusable {
+		if u.Name == name {
+			return u.Why, true
+		}
+	}
+	return "", false
 }
 
 // Families are all that were found on the page, in the order in which they were

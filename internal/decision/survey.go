@@ -149,9 +149,22 @@ func (r *Replica) family(metric string, freshness time.Duration, now time.Time) 
 	}
 	family, found := find(r.Last, metric)
 	if !found {
+		if why, there := unusable(r.Last, metric); there {
+			return Family{}, why
+		}
 		return Family{}, "its page has no " + metric
 	}
 	return family, ""
+}
+
+// unusable says why a metric can't be used that stands on the page.
+func unusable(s *Sample, metric string) (why string, there bool) {
+	for _, name := range policy.Names(metric) {
+		if why, there = s.Unusable(name); there {
+			return why, true
+		}
+	}
+	return "", false
 }
 
 // find is the family of that name, or of one that the metric has in another

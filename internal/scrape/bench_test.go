@@ -38,7 +38,7 @@ func servePod() {
 		panic(err)
 	}
 	fmt.Println(l.Addr())
-	text := []byte(page.Busy().Text())
+	text := []byte(hostilePages[os.Getenv(serverEnv)]())
 	go func() {
 		// The benchmark holds the other end.
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -46,16 +46,23 @@ func servePod() {
 	}()
 	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		if of := os.Getenv(serverEnv); of == "one-byte chunks" {
+			for i := range text {
+				_, _ = w.Write(text[i : i+1])
+				_ = http.NewResponseController(w).Flush()
+			}
+			return
+		}
 		w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 		_, _ = w.Write(text)
 	})}
 	panic(s.Serve(l))
 }
 
-func benchPod(b testing.TB) netip.AddrPort {
+func benchPod(b testing.TB, of string) netip.AddrPort {
 	b.Helper()
 	cmd := exec.CommandContext(b.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), serverEnv+"=1")
+	cmd.Env = append(os.Environ(), serverEnv+"="+of)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -152,7 +159,7 @@ func standardGET(addr netip.AddrPort) func() error {
 }
 
 func BenchmarkGET(b *testing.B) {
-	addr := benchPod(b)
+	addr := benchPod(b, "busy")
 	b.Run("net_http", func(b *testing.B) { measure(b, standardGET(addr)) })
 	b.Run("bare", func(b *testing.B) { measure(b, bareGET(newClient(), addr)) })
 	b.Run("scrape", func(b *testing.B) {
@@ -207,7 +214,7 @@ func TestFigures(t *testing.T) {
 	if !*figures {
 		t.Skip("only with -figures")
 	}
-	addr := benchPod(t)
+	addr := benchPod(t, "busy")
 	bare, scrape := bareGET(newClient(), addr), scrapeOnce(New(Config{}), addr, []string{waiting})
 	ratio, extra := compared(t, "scrape", bare, scrape)
 	// Each has a reader of its own: to one for over a minute the pod, whose page

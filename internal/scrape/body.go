@@ -1,7 +1,7 @@
 package scrape
 
 import (
-	"compress/gzip"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -48,57 +48,35 @@ func (c *chunks) borrow() []byte {
 func (c *chunks) giveBack(b []byte) { c.free <- b }
 
 // checkResponse refuses what can't be a metrics page by its status and header,
-// and tells its format.
-func checkResponse(resp *http.Response) (openMetrics, protobuf bool, _ *Failure) {
+// and tells its format. Text is asked for, without an encoding; exporters that know
+// OpenMetrics alone, such as those made with Rust's prometheus-client, answer with
+// that whatever is asked for.
+func checkResponse(resp *http.Response) (openMetrics bool, _ *Failure) {
 	switch {
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
-		return false, false, failf(Redirect, "HTTP %d points to %.100q, which isn't followed", resp.StatusCode, resp.Header.Get("Location"))
+		return false, failf(Redirect, "HTTP %d points to %.100q, which isn't followed", resp.StatusCode, resp.Header.Get("Location"))
 	case resp.StatusCode != http.StatusOK:
-		return false, false, failf(Status, "HTTP %d instead of 200", resp.StatusCode)
+		return false, failf(Status, "HTTP %d instead of 200", resp.StatusCode)
+	}
+	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return false, failf(BadContent, "the page comes in the encoding %.100q, which was not asked for: plain text was", encoding)
 	}
 	full := resp.Header.Get("Content-Type")
 	if full == "" || strings.HasPrefix(full, "text/plain") {
-		return false, false, nil
+		return false, nil
 	}
 	media, _, err := mime.ParseMediaType(full)
 	switch {
 	case err != nil:
-		return false, false, failf(BadContent, "content type %.100q can't be read", full)
+		return false, failf(BadContent, "content type %.100q can't be read", full)
 	case media == "application/openmetrics-text":
-		return true, false, nil
-	case media == "application/vnd.google.protobuf":
-		return false, true, nil
+		return true, nil
 	}
-	return false, false, failf(BadContent, "the page is %.100q, not metrics", media)
-}
-
-// unpacked is the body without its encoding. Nobody asks for one; a proxy in
-// between may still add it.
-func unpacked(resp *http.Response) (io.Reader, *Failure) {
-	switch encoding := resp.Header.Get("Content-Encoding"); strings.ToLower(encoding) {
-	case "", "identity":
-		return resp.Body, nil
-	case "gzip", "x-gzip":
-		z, err := gzip.NewReader(resp.Body)
-		if err != nil {
-			return nil, bodyFailure(err)
-		}
-		return z, nil
-	default:
-		return nil, failf(BadContent, "content encoding %.100q can't be read", encoding)
-	}
-}
-
-func bodyFailure(err error) *Failure {
-	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) {
-		return &Failure{Reason: BadContent, Words: "the page isn't the gzip that it says it is", Err: err}
-	}
-	return networkFailure("reading the page", err)
+	return false, failf(BadContent, "the page is %.100q, which was not asked for: plain text was", media)
 }
 
 // readLines passes a body through p, line by line, keeping none of it but what
-// p picks: memory doesn't depend on what a pod sends. limit is in unpacked
-// bytes.
+// p picks: memory doesn't depend on what a pod sends. limit is in bytes.
 func (p *selection) readLines(body io.Reader, small []byte, large *chunks, limit int64) *Failure {
 	buf := small
 	defer func() {
@@ -107,7 +85,7 @@ func (p *selection) readLines(body io.Reader, small []byte, large *chunks, limit
 		}
 	}()
 	var total int64
-	have := 0
+	have, scanned := 0, 0
 	long := false // within a line that is longer than the buffer
 	for {
 		n, err := body.Read(buf[have:])
@@ -117,44 +95,37 @@ func (p *selection) readLines(body io.Reader, small []byte, large *chunks, limit
 		have += n
 		text := buf[:have]
 		if long {
-			if text, long = afterNewline(text); long {
-				text = text[len(text):]
-			}
+			end := bytes.IndexByte(text, '\n')
+			long = end < 0
+			text = text[max(end+1, have*btoi(long)):]
 		}
-		rest := p.take(text)
-		if len(rest) == len(buf) {
-			p.cut(rest)
-			rest, long = nil, true
-		}
+		rest := p.take(text, scanned)
 		switch {
+		case p.passed > maxLines:
+			return failf(TooLarge, "the page has over %d lines", maxLines)
 		case errors.Is(err, io.EOF):
 			// A page ends with a newline; else its last number may be half of one.
-			p.cut(rest)
+			p.cut(rest, brokenOff)
 			return nil
 		case err != nil:
-			return bodyFailure(err)
+			return networkFailure("reading the page", err)
 		}
 		if len(buf) < chunk && have == len(buf) {
 			// There is more to come than a drip.
 			if b := large.borrow(); b != nil {
 				have = copy(b, rest)
+				scanned = have
 				buf = b
 				continue
 			}
 		}
-		have = copy(buf, rest)
-	}
-}
-
-// afterNewline returns what follows the first newline; still is true if there
-// was none.
-func afterNewline(b []byte) (rest []byte, still bool) {
-	for i, c := range b {
-		if c == '\n' {
-			return b[i+1:], false
+		if len(rest) == len(buf) {
+			p.cut(rest, lineTooLong)
+			rest, long = nil, true
 		}
+		have = copy(buf, rest)
+		scanned = have
 	}
-	return b, true
 }
 
 func size(n int64) string {

@@ -193,6 +193,10 @@ func (c *client) exchange(conn net.Conn, br *bufio.Reader, l *link, query string
 		if limited.left <= 0 {
 			return false, true, failf(BadHTTP, "the response's header is over %d KiB", headLimit>>10)
 		}
+		if limited.err != nil {
+			// The parser calls half a line malformed, whatever it was cut off by.
+			err = limited.err
+		}
 		return false, true, networkFailure("reading the response's header", err)
 	}
 	limited.left = -1
@@ -207,6 +211,8 @@ func (c *client) exchange(conn net.Conn, br *bufio.Reader, l *link, query string
 type limitedConn struct {
 	conn net.Conn
 	left int
+	// err is what ended the reading.
+	err error
 }
 
 func (l *limitedConn) Read(p []byte) (int, error) {
@@ -220,6 +226,7 @@ func (l *limitedConn) Read(p []byte) (int, error) {
 	if l.left > 0 {
 		l.left -= n
 	}
+	l.err = err
 	return n, err
 }
 

@@ -16,7 +16,7 @@ type Config struct {
 	// Timeout bounds a scrape from connecting to its last byte, unless its page
 	// has one of its own: above 0, at most Interval, DefaultTimeout by default.
 	Timeout time.Duration
-	// MaxBytes bounds a page, unpacked, 8 MiB by default.
+	// MaxBytes bounds a page, 8 MiB by default.
 	MaxBytes int64
 	// Grace is handed on in every Fleet, 10 min by default.
 	Grace time.Duration

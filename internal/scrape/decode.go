@@ -1,15 +1,10 @@
 package scrape
 
 import (
-	"bytes"
-	"errors"
 	"math"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
-
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/textparse"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
@@ -33,6 +28,8 @@ type reading struct {
 	// of its names; names are those of the page then, if they were gathered.
 	missing bool
 	names   []string
+	// flaws are of the families that were asked for and can't be used.
+	flaws []flaw
 }
 
 // decoder turns pages into samples. It keeps its memory from page to page, so
@@ -42,18 +39,21 @@ type decoder struct {
 	tallies []tally
 	// found are the families of the page at hand.
 	found []decision.Family
-	text2 []byte
+	// seen is a table of the series that were read: a power of two, at least twice
+	// as many places as there are lines.
+	seen []uint64
 }
 
 // tally adds up one family's series.
 type tally struct {
 	series  int
-	bad     bool
 	sum     float64
 	engines []uint64
-	// le, cumulative and engines per bound, in the page's order.
+	// le, cumulative and engines per bound, in the page's order. next is where the
+	// next bound most likely stands.
 	le, cumulative []float64
 	perBound       []int32
+	next           int
 	hist           float64
 	// awake adds up the series with sleep_state="awake".
 	awake float64
@@ -75,20 +75,15 @@ func (d *decoder) decode(at time.Time, prev *decision.Sample) (reading, *Failure
 	for n := range d.sel.names {
 		d.tallies[n].reset()
 	}
-	if d.parse(d.text, d.lines) != nil {
-		// One line is wrong: find the family that it costs.
-		for n := range d.sel.names {
-			d.tallies[n].reset()
-			d.tallies[n].bad = d.parseOne(n) != nil
-		}
-	}
+	d.parse()
 	return d.assemble(at, prev), nil
 }
 
-// refuse says what the page is instead of vLLM's.
+// refuse says what the page is instead of one with what was asked for. Engines other
+// than vLLM, and vLLM within Ray, have other names.
 func (d *decoder) refuse() *Failure {
 	switch {
-	case d.vllm:
+	case d.vllm, slices.ContainsFunc(d.sel.wanted, d.stands):
 		return nil
 	case d.stub:
 		return failf(ModelLoading, "the model is still loading: KAITO's download page answers, vLLM doesn't yet")
@@ -99,150 +94,105 @@ func (d *decoder) refuse() *Failure {
 	case d.head == 0:
 		return failf(NotVLLM, "the page has no samples at all")
 	}
-	return failf(NotVLLM, "the page has no vllm: metrics")
+	return failf(NotVLLM, "the page has no vllm: metrics, and none that is asked for (%.200s)", strings.Join(d.sel.names[:d.sel.asked], ", "))
 }
 
-// errLines is a line that lexes into more or fewer series than one.
-var errLines = errors.New("a line isn't one series")
-
-// parse hands the kept lines to the parser of the page's own format: line i is
-// its ith series.
-func (d *decoder) parse(text []byte, lines []kept) error {
-	var p textparse.Parser
-	if d.openMetrics {
-		p = textparse.NewOpenMetricsParser(append(text, "# EOF\n"...), noSymbols)
-	} else {
-		p = textparse.NewPromParser(text, noSymbols, false)
+// parse adds up the kept lines. A line that is wrong costs its family alone.
+func (d *decoder) parse() {
+	places := 32
+	for places < 2*len(d.lines) {
+		places *= 2
 	}
-	for _, line := range lines {
-		entry, err := p.Next()
-		if err != nil {
-			return err
-		}
-		if entry != textparse.EntrySeries {
-			return errLines
-		}
-		series, _, value := p.Series()
-		if len(series) >= int(line.end-line.start) {
-			return errLines
-		}
-		d.tallies[line.name].add(series, value, line.part)
+	if cap(d.seen) < places {
+		d.seen = make([]uint64, places)
 	}
-	return nil
-}
-
-// noSymbols is never filled: no labels are ever built.
-var noSymbols = labels.NewSymbolTable()
-
-func (d *decoder) parseOne(n int) error {
-	d.text2 = d.text2[:0]
-	var lines []kept
+	d.seen = d.seen[:places]
+	clear(d.seen)
+	longNumbers := 0
+	var s series
 	for _, line := range d.lines {
-		if int(line.name) == n {
-			d.text2 = append(d.text2, d.text[line.start:line.end]...)
-			lines = append(lines, line)
+		n := int(line.name)
+		if d.flaws[n] != sound {
+			continue
 		}
+		text := d.text[line.start:line.end]
+		long, ok := s.parse(text[len(d.sel.names[n])+len(suffixes[line.part]):], d.openMetrics)
+		if long {
+			longNumbers++
+		}
+		if !ok || longNumbers > maxLongNumbers {
+			d.flaws[n] = malformed
+			continue
+		}
+		if d.repeats(s.id + uint64(n)<<8 + uint64(line.part)) {
+			continue
+		}
+		d.flaws[n] = d.tallies[n].add(&s, line.part)
 	}
-	return d.parse(d.text2, lines)
 }
 
-// add adds one series, whose labels the parser has found to be well-formed.
-func (t *tally) add(series []byte, value float64, p part) {
-	t.series++
-	var le []byte
-	engine := fnvOffset
-	awake := false
-	eachLabel(series, func(name, v []byte) {
-		switch string(name) {
-		case "le":
-			le = v
-		case "engine", "model_name":
-			engine = mix(engine, v)
-		case "sleep_state":
-			awake = string(v) == "awake"
+// repeats reports whether the series stood on the page before. Prometheus keeps the
+// first one, too.
+func (d *decoder) repeats(id uint64) bool {
+	id = max(1, id*0x9e3779b97f4a7c15)
+	mask := uint64(len(d.seen) - 1)
+	for at := id >> 32 & mask; ; at = (at + 1) & mask {
+		switch d.seen[at] {
+		case 0:
+			d.seen[at] = id
+			return false
+		case id:
+			return true
 		}
-	})
-	if !slices.Contains(t.engines, engine) {
-		t.engines = append(t.engines, engine)
 	}
-	if math.IsNaN(value) {
-		t.bad = true
-		return
+}
+
+func (t *tally) add(s *series, p part) flaw {
+	t.series++
+	if n := len(t.engines); n == 0 || t.engines[n-1] != s.engine && !slices.Contains(t.engines, s.engine) {
+		if n == maxEngines {
+			return tooManyEngines
+		}
+		t.engines = append(t.engines, s.engine)
+	}
+	if math.IsNaN(s.value) {
+		return notANumber
 	}
 	switch p {
 	case plain:
-		t.sum += value
-		if awake {
-			t.awake += value
+		t.sum += s.value
+		if s.awake {
+			t.awake += s.value
 		}
 	case sum:
-		t.hist += value
+		t.hist += s.value
 	case bucket:
-		t.bucket(le, value)
+		return t.bucket(s.le, s.value)
 	case count:
 		// The +Inf bucket says it already.
 	}
+	return sound
 }
 
-func (t *tally) bucket(le []byte, value float64) {
-	bound, err := strconv.ParseFloat(string(le), 64)
-	if err != nil || math.IsNaN(bound) {
-		t.bad = true
-		return
+func (t *tally) bucket(le []byte, value float64) flaw {
+	bound, ok := parseFloat(le)
+	if !ok || len(le) > longNumber || math.IsNaN(bound) {
+		return malformed
 	}
-	i := slices.Index(t.le, bound)
+	i := t.next
+	if i >= len(t.le) || t.le[i] != bound {
+		i = slices.Index(t.le, bound)
+	}
 	if i < 0 {
-		i = len(t.le)
+		if i = len(t.le); i == maxBounds {
+			return tooManyBounds
+		}
 		t.le, t.cumulative, t.perBound = append(t.le, bound), append(t.cumulative, 0), append(t.perBound, 0)
 	}
 	t.cumulative[i] += value
 	t.perBound[i]++
-}
-
-// The 64-bit FNV-1a hash, which tells engines apart without allocating.
-const (
-	fnvOffset uint64 = 14695981039346656037
-	fnvPrime  uint64 = 1099511628211
-)
-
-func mix(h uint64, b []byte) uint64 {
-	for _, c := range b {
-		h = (h ^ uint64(c)) * fnvPrime
-	}
-	return (h ^ 0xff) * fnvPrime
-}
-
-// eachLabel calls f for each label of a well-formed series, its value as it
-// stands on the page, escapes and all.
-func eachLabel(series []byte, f func(name, value []byte)) {
-	_, rest, found := bytes.Cut(series, []byte("{"))
-	if !found {
-		return
-	}
-	for {
-		eq := bytes.IndexByte(rest, '=')
-		if eq < 0 {
-			return
-		}
-		name := bytes.Trim(rest[:eq], " \t,\"")
-		begin := bytes.IndexByte(rest[eq:], '"')
-		if begin < 0 {
-			return
-		}
-		rest = rest[eq+begin+1:]
-		end := 0
-		for end < len(rest) && rest[end] != '"' {
-			if rest[end] == '\\' {
-				end++
-			}
-			end++
-		}
-		if end >= len(rest) {
-			return
-		}
-		f(name, rest[:end])
-		rest = rest[end+1:]
-	}
+	t.next = i + 1
+	return sound
 }
 
 // assemble makes the sample of what was added up.
@@ -252,9 +202,20 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 		out.names = d.onPage()
 	}
 	d.found = d.found[:0]
+	var unusable []decision.Unusable
 	for n, name := range d.sel.names {
 		t := &d.tallies[n]
-		if t.bad || d.broken[n] || t.series == 0 || !t.settle(d.kinds[n]) {
+		if d.flaws[n] == sound && t.series > 0 {
+			d.flaws[n] = t.settle(d.kinds[n])
+		}
+		if d.flaws[n] != sound {
+			if n < d.sel.asked {
+				out.flaws = append(out.flaws, d.flaws[n])
+				unusable = append(unusable, decision.Unusable{Name: name, Why: d.flaws[n].words(name, int(d.count[n]))})
+			}
+			continue
+		}
+		if t.series == 0 {
 			continue
 		}
 		out.learn(name, t)
@@ -267,7 +228,7 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 			d.found = append(d.found, f)
 		}
 	}
-	out.sample = decision.NewSample(at, d.found, prev)
+	out.sample = decision.NewSample(at, d.found, prev, unusable...)
 	out.sample.ProcessStart = out.start
 	return out
 }
@@ -293,30 +254,32 @@ func (r *reading) learn(name string, t *tally) {
 // missing reports whether a family that was asked for isn't on the page under
 // any of its names. One that is, but can't be used, isn't missing.
 func (d *decoder) missing() bool {
-	onPage := func(n int) bool {
-		return d.tallies[n].series > 0 || d.kinds[n] != decision.Untyped || d.broken[n]
-	}
 	for _, names := range d.sel.aliases {
-		if !slices.ContainsFunc(names, onPage) {
+		if !slices.ContainsFunc(names, d.stands) {
 			return true
 		}
 	}
 	return false
 }
 
-// settle puts a family in order and reports whether it makes sense: a
+// stands reports whether the page has anything of the family.
+func (d *decoder) stands(n int) bool {
+	return d.count[n] > 0 || d.kinds[n] != decision.Untyped || d.flaws[n] != sound
+}
+
+// settle puts a family in order and tells whether it makes sense: a
 // histogram has ascending bounds up to +Inf, every engine all of them, and
 // counts that never descend.
-func (t *tally) settle(kind decision.Kind) bool {
-	if kind == summary {
-		return false
-	}
-	if kind != decision.Histogram {
-		return !math.IsInf(t.sum, 0) && !math.IsNaN(t.sum)
-	}
-	last := len(t.le) - 1
-	if last < 0 || math.IsNaN(t.hist) || math.IsInf(t.hist, 0) {
-		return false
+func (t *tally) settle(kind decision.Kind) flaw {
+	switch {
+	case kind == summary:
+		return isSummary
+	case kind != decision.Histogram && (math.IsInf(t.sum, 0) || math.IsNaN(t.sum)):
+		return notANumber
+	case kind != decision.Histogram:
+		return sound
+	case len(t.le) == 0 || math.IsNaN(t.hist) || math.IsInf(t.hist, 0):
+		return badHistogram
 	}
 	if !slices.IsSorted(t.le) {
 		t.sortBounds()
@@ -324,10 +287,13 @@ func (t *tally) settle(kind decision.Kind) bool {
 	for i := range t.le {
 		if t.perBound[i] != t.perBound[0] || math.IsInf(t.cumulative[i], 0) ||
 			i > 0 && t.cumulative[i] < t.cumulative[i-1] {
-			return false
+			return badHistogram
 		}
 	}
-	return math.IsInf(t.le[last], 1) && t.cumulative[0] >= 0
+	if !math.IsInf(t.le[len(t.le)-1], 1) || t.cumulative[0] < 0 {
+		return badHistogram
+	}
+	return sound
 }
 
 // sortBounds sorts both columns by bound; pages come sorted, so it is rare.
@@ -370,3 +336,7 @@ func (t *tally) cut(limit float64) {
 	}
 	t.le, t.cumulative = t.le[:kept], t.cumulative[:kept]
 }
+
+// onPage is how many of the families that were asked for stand on the page, usable or
+// not.
+func (r *reading) onPage() int { return r.sample.Len() + len(r.flaws) }

@@ -1,7 +1,6 @@
 package scrape
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"math"
@@ -12,8 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
@@ -331,34 +328,6 @@ func TestOpenMetrics(t *testing.T) {
 		{Name: "vllm:q", Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{Le: []float64{.5, math.Inf(1)}, Cumulative: []float64{3, 4}, Sum: 7}},
 	}
 	if diff := cmp.Diff(want, p.sample.Families()); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestProtobuf(t *testing.T) {
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	all, err := parser.TextToMetricFamilies(strings.NewReader(page.Busy().Text()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var body bytes.Buffer
-	encoder := expfmt.NewEncoder(&body, expfmt.NewFormat(expfmt.TypeProtoDelim))
-	for _, family := range all {
-		if err := encoder.Encode(family); err != nil {
-			t.Fatal(err)
-		}
-	}
-	names := []string{waiting, "vllm:prompt_tokens_total", "vllm:time_to_first_token_seconds"}
-	d := &decoder{}
-	d.reset(newSelector(names, nil))
-	if f := d.readProtobuf(&body, 8<<20); f != nil {
-		t.Fatal(f)
-	}
-	p, f := d.decode(time.Unix(1000, 0), nil)
-	if f != nil {
-		t.Fatal(f)
-	}
-	if diff := cmp.Diff(families(t, page.Busy().Text(), names...), p.sample.Families()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -38,13 +38,14 @@ const (
 	Redirect Reason = "redirect"
 	// Status is any other answer than 200.
 	Status Reason = "http_status"
-	// TooLarge is a page above the limit, unpacked.
+	// TooLarge is a page above the limit of bytes or lines.
 	TooLarge Reason = "too_large"
 	// BadContent is 200 with HTML, JSON or an encoding that can't be read.
 	BadContent Reason = "bad_content"
 	// ModelLoading is KAITO's stub, which answers while a model downloads.
 	ModelLoading Reason = "starting"
-	// NotVLLM is a metrics page without a single vllm: family.
+	// NotVLLM is a metrics page without a single vllm: family, and without any that
+	// is asked for.
 	NotVLLM Reason = "not_vllm"
 	// Frozen is an engine that runs requests but no tokens.
 	Frozen Reason = "frozen"

@@ -10,6 +10,7 @@ type metrics struct {
 	targets  prometheus.Gauge
 	failing  *prometheus.GaugeVec
 	late     prometheus.Counter
+	flawed   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -36,12 +37,19 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Scrapes not begun because the pod's last one had not ended, or waited for a slot.",
 		}),
 	}
+	m.flawed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "keda_kaito_scaler_scrape_unusable_families_total",
+		Help: "Metric families that were asked for, stood on a page that was read, and could not be used, by reason.",
+	}, []string{"reason"})
+	for _, reason := range flawReasons[1:] {
+		m.flawed.WithLabelValues(reason)
+	}
 	for _, r := range reasons {
 		m.failures.WithLabelValues(string(r))
 		m.failing.WithLabelValues(string(r))
 	}
 	if reg != nil {
-		reg.MustRegister(m.duration, m.failures, m.targets, m.failing, m.late)
+		reg.MustRegister(m.duration, m.failures, m.targets, m.failing, m.late, m.flawed)
 	}
 	return m
 }

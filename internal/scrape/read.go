@@ -112,6 +112,9 @@ func (r *Reader) read(ctx context.Context, t *target) {
 	if t.judge(sel, hint, &p, err) {
 		p, err = r.fetch(ctx, t, sel, "", start.Add(t.timeout))
 	}
+	for _, is := range p.flaws {
+		r.metrics.flawed.WithLabelValues(flawReasons[is]).Inc()
+	}
 	if err == nil {
 		t.name(&p, sel, start)
 		if f := t.took(&p, keep); f != nil {
@@ -141,19 +144,12 @@ func (r *Reader) fetch(ctx context.Context, t *target, sel *selector, hint strin
 }
 
 func (r *Reader) readBody(s *scratch, resp *http.Response) *Failure {
-	openMetrics, protobuf, f := checkResponse(resp)
+	openMetrics, f := checkResponse(resp)
 	if f != nil {
 		return f
 	}
 	s.openMetrics = openMetrics
-	body, f := unpacked(resp)
-	if f != nil {
-		return f
-	}
-	if protobuf {
-		return s.readProtobuf(body, r.cfg.MaxBytes)
-	}
-	return s.readLines(body, s.small, r.chunks, r.cfg.MaxBytes)
+	return s.readLines(resp.Body, s.small, r.chunks, r.cfg.MaxBytes)
 }
 
 // note counts how a scrape ended, and tells of it if that is news.

@@ -3,6 +3,7 @@ package scrape
 import (
 	"bytes"
 	"math"
+	"math/bits"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,6 +35,10 @@ type selector struct {
 	// asked is how many of names were asked for; the rest are alwaysRead's.
 	asked int
 	names []string
+	// wanted are the indexes of those that were asked for.
+	wanted []int
+	// partsOf are the histograms of which a single line is wanted by its own name.
+	partsOf []string
 	// limits[n] is what histogram names[n] is wanted for, as in policy.Reading;
 	// NaN if it is wanted whole.
 	limits []float64
@@ -63,7 +68,8 @@ func newSelector(want []string, limits map[string]float64) *selector {
 			s.asked = len(s.names)
 		}
 	}
-	for _, name := range s.names[:s.asked] {
+	for n, name := range s.names[:s.asked] {
+		s.wanted = append(s.wanted, n)
 		s.aliases = append(s.aliases, s.indexes(policy.Names(name)))
 	}
 	for _, name := range s.names {
@@ -72,6 +78,11 @@ func newSelector(want []string, limits map[string]float64) *selector {
 			limit = math.NaN()
 		}
 		s.limits = append(s.limits, limit)
+		for _, suffix := range suffixes[bucket:] {
+			if of, is := strings.CutSuffix(name, suffix); is {
+				s.partsOf = append(s.partsOf, of)
+			}
+		}
 	}
 	s.hint = hintFor(s.names, s.asked)
 	shortest := len(s.names[0])
@@ -118,8 +129,8 @@ func hintFor(names []string, asked int) string {
 // wantsPartOf reports whether a single line of that histogram is wanted by its
 // own name, such as vllm:iteration_tokens_total_count.
 func (s *selector) wantsPartOf(histogram []byte) bool {
-	for _, name := range s.names {
-		if n := len(histogram); len(name) > n && name[:n] == string(histogram) && slices.Contains(suffixes[bucket:], name[n:]) {
+	for _, name := range s.partsOf {
+		if name == string(histogram) {
 			return true
 		}
 	}
@@ -180,12 +191,16 @@ type kept struct {
 // others tell about the page.
 type selection struct {
 	sel *selector
-	// text holds the kept lines, each with its newline.
+	// text holds the kept lines.
 	text  []byte
 	lines []kept
-	// kinds and broken have one element for each of sel.names.
-	kinds  []decision.Kind
-	broken []bool
+	// kinds, flaws and count have one element for each of sel.names; count is of its
+	// lines on the page, kept or not.
+	kinds []decision.Kind
+	flaws []flaw
+	count []int32
+	// passed counts the lines of the page, and types those that begin a family.
+	passed, types int
 	// openMetrics pages name a counter's family without _total.
 	openMetrics bool
 	vllm, stub  bool
@@ -201,27 +216,33 @@ type selection struct {
 	head byte
 }
 
-// maxText bounds what is kept of a page: a wanted family may have a thousand
-// series, not a million.
-const maxText = 1 << 20
-
 func (p *selection) reset(sel *selector) {
 	p.sel = sel
 	p.text, p.lines = p.text[:0], p.lines[:0]
-	p.kinds = append(p.kinds[:0], make([]decision.Kind, len(sel.names))...)
-	p.broken = append(p.broken[:0], make([]bool, len(sel.names))...)
+	n := len(sel.names)
+	if cap(p.kinds) < n {
+		p.kinds, p.flaws, p.count = make([]decision.Kind, n), make([]flaw, n), make([]int32, n)
+	}
+	p.kinds, p.flaws, p.count = p.kinds[:n], p.flaws[:n], p.count[:n]
+	clear(p.kinds)
+	clear(p.flaws)
+	clear(p.count)
 	p.openMetrics, p.vllm, p.stub, p.head = false, false, false, 0
 	p.gather, p.gathered = false, p.gathered[:0]
+	p.passed, p.types = 0, 0
 }
 
-// take looks at all whole lines of chunk and returns what is left of it: the
-// beginning of a line.
-func (p *selection) take(chunk []byte) []byte {
+// take looks at all whole lines of chunk, whose first bytes up to from have no
+// newline, and returns what is left of it: the beginning of a line.
+func (p *selection) take(chunk []byte, from int) []byte {
 	for {
-		n := bytes.IndexByte(chunk, '\n')
-		if n < 0 {
+		n := bytes.IndexByte(chunk[from:], '\n')
+		if n < 0 || p.passed > maxLines {
 			return chunk
 		}
+		n += from
+		from = 0
+		p.passed++
 		p.pass = nil
 		p.line(chunk[:n])
 		chunk = chunk[n+1:]
@@ -260,13 +281,13 @@ func isPartOf(text, family []byte) bool {
 	return ok
 }
 
-// cut is for a line that is too long to be looked at whole, or that ends
-// without a newline: whichever family it begins is unknown.
-func (p *selection) cut(start []byte) {
+// cut is for a line that isn't looked at whole, which is that flaw of the family
+// that it begins: it is too long, or it ends without a newline.
+func (p *selection) cut(start []byte, is flaw) {
 	p.short(start)
 	for n, name := range p.sel.names {
 		if _, ok := partOf(start, name); ok {
-			p.broken[n] = true
+			p.flaws[n] = is
 		}
 	}
 }
@@ -303,6 +324,9 @@ func (p *selection) short(line []byte) {
 			p.gatherName(rest)
 		}
 	}
+	if len(line) == 0 {
+		return
+	}
 	if line = bytes.TrimSpace(line); len(line) == 0 || line[0] == '#' {
 		return
 	}
@@ -328,34 +352,84 @@ func (p *selection) keep(line []byte, maybe uint64) {
 	if line[len(line)-1] == '\r' {
 		line = line[:len(line)-1]
 	}
-	for n, name := range p.sel.names {
-		if maybe&(1<<(n%64)) == 0 {
-			continue
+	for ; maybe != 0; maybe &= maybe - 1 {
+		for n := bits.TrailingZeros64(maybe); n < len(p.sel.names); n += 64 {
+			if which, ok := partOf(line, p.sel.names[n]); ok {
+				p.keepAs(n, which, line)
+			}
 		}
-		which, ok := partOf(line, name)
-		if name == familySleepState && n >= p.sel.asked && !bytes.Contains(line, []byte(`"awake"`)) {
-			continue // of the three states, one tells all
-		}
-		if !ok || which != plain && p.kinds[n] != decision.Histogram {
-			continue
-		}
-		if which == bucket && math.IsInf(p.sel.limits[n], 1) && !bytes.Contains(line, []byte(`le="+Inf"`)) {
-			continue // no other will be kept
-		}
-		if len(p.text)+len(line) >= maxText {
-			p.broken[n] = true
-			continue
-		}
-		start := len(p.text)
-		p.text = append(append(p.text, line...), '\n')
-		p.lines = append(p.lines, kept{name: int32(n), part: which, start: int32(start), end: int32(len(p.text))}) //nolint:gosec // bounded by maxText
 	}
+}
+
+// keepAs keeps a line of the nth name, unless it isn't needed or there are too many.
+func (p *selection) keepAs(n int, which part, line []byte) {
+	s := p.sel
+	switch {
+	case which != plain && p.kinds[n] != decision.Histogram:
+		return
+	case n >= s.asked && s.names[n] == familySleepState && !bytes.Contains(line, []byte(`"awake"`)):
+		return // of the three states, one tells all
+	case which == bucket && math.IsInf(s.limits[n], 1) && !bytes.Contains(line, []byte(`le="+Inf"`)):
+		return // no other will be kept
+	}
+	p.count[n]++
+	switch {
+	case p.flaws[n] != sound:
+		return
+	case len(line) > maxLine:
+		p.flaws[n] = lineTooLong
+		return
+	case p.count[n] > maxSeries:
+		p.flaws[n] = tooManySeries
+		return
+	}
+	for len(p.text)+len(line) > maxText || len(p.lines) == maxKept {
+		p.evict(n)
+		if p.flaws[n] != sound {
+			return
+		}
+	}
+	start := len(p.text)
+	p.text = append(p.text, line...)
+	p.lines = append(p.lines, kept{name: int32(n), part: which, start: int32(start), end: int32(len(p.text))}) //nolint:gosec // bounded by maxText
+}
+
+// evict drops the family that has most of what was kept, one that is flawed already
+// before all others, so that one with very many series costs no other its place.
+func (p *selection) evict(current int) {
+	bytes := make([]int, len(p.sel.names))
+	for _, line := range p.lines {
+		bytes[line.name] += int(line.end - line.start)
+		if p.flaws[line.name] != sound {
+			bytes[line.name] += maxText
+		}
+	}
+	largest := current
+	for n := range bytes {
+		if bytes[n] > bytes[largest] {
+			largest = n
+		}
+	}
+	if p.flaws[largest] == sound {
+		p.flaws[largest] = tooManySeries
+	}
+	left, end := p.lines[:0], int32(0)
+	for _, line := range p.lines {
+		if int(line.name) == largest {
+			continue
+		}
+		copy(p.text[end:], p.text[line.start:line.end])
+		line.start, line.end = end, end+line.end-line.start
+		end = line.end
+		left = append(left, line)
+	}
+	p.lines, p.text = left, p.text[:end]
 }
 
 // typeLine reads "# TYPE name kind".
 func (p *selection) typeLine(line []byte) {
 	rest, ok := bytes.CutPrefix(line, []byte("# TYPE "))
-	if !ok {
+	if p.types++; !ok || p.types > maxTypes {
 		return
 	}
 	if p.gather {
@@ -395,7 +469,7 @@ const (
 	maxNames = 200
 	// maxName is longer than any name that may be asked for.
 	maxName     = 255
-	maxGathered = 64 << 10
+	maxGathered = 16 << 10
 )
 
 // onPage are the names that were gathered.

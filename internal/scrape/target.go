@@ -135,11 +135,11 @@ func (t *target) name(p *reading, sel *selector, now time.Time) {
 func (t *target) judge(sel *selector, hint string, p *reading, err error) (again bool) {
 	if hint == "" {
 		if err == nil && t.full >= 0 {
-			t.full, t.selector = p.sample.Len(), sel
+			t.full, t.selector = p.onPage(), sel
 		}
 		return false
 	}
-	again = err == nil && p.sample.Len() < t.full
+	again = err == nil && p.onPage() < t.full
 	if slices.Contains([]Reason{Status, Redirect, BadContent, BadHTTP, NotVLLM, ModelLoading}, failureOf(err).reason()) {
 		again = true
 	}
