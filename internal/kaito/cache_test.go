@@ -71,6 +71,7 @@ func full(p *corev1.Pod) {
 		status.Image, status.ImageID = c.Image, c.Image+"@sha256:"+strings.Repeat("a", 64)
 		status.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}
 	}
+	p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "download", RestartCount: 7}}
 	p.Status.Conditions = append([]corev1.PodCondition{
 		{Type: corev1.PodInitialized, Status: corev1.ConditionTrue}, {Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
 	}, p.Status.Conditions...)

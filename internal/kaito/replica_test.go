@@ -91,6 +91,11 @@ func TestWhoIsAReplica(t *testing.T) {
 			nil,
 		},
 		{
+			"a pod that says it is of another Workspace than its name does is none's",
+			fleet{workspaces{workspace("a"), workspace("b")}, pods{pod("a", 0, ready, func(p *corev1.Pod) { p.Labels[OfWorkspace] = "b" })}},
+			[]Replica{{Workspace: "a", Phase: decision.Starting}, {Workspace: "b", Phase: decision.Starting}},
+		},
+		{
 			"one Workspace more than desired, as in an upgrade, is a replica too",
 			fleet{workspaces{workspace("b"), workspace("a")}, pods{pod("a", 0, ready), pod("b", 0, ready)}},
 			[]Replica{

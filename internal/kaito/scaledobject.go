@@ -21,6 +21,12 @@ const (
 	maxOwners       = 16
 )
 
+// readAnnotations are our mark and those by which people pause KEDA.
+var readAnnotations = []string{
+	policy.ManagedBy, kedav1alpha1.PausedAnnotation, kedav1alpha1.PausedReplicasAnnotation,
+	kedav1alpha1.PausedScaleInAnnotation, kedav1alpha1.PausedScaleOutAnnotation,
+}
+
 // StripScaledObject keeps what is read of a ScaledObject, anybody's. Ours is
 // compared with what it should be, so what is cut still differs from that.
 func StripScaledObject(obj any) (any, error) {
@@ -35,8 +41,10 @@ func StripScaledObject(obj any) (any, error) {
 			CreationTimestamp: so.CreationTimestamp, DeletionTimestamp: so.DeletionTimestamp, OwnerReferences: owners(so),
 		},
 	}
-	if mark, found := so.Annotations[policy.ManagedBy]; found {
-		kept.Annotations = map[string]string{policy.ManagedBy: shorten(mark)}
+	for _, key := range readAnnotations {
+		if value, found := so.Annotations[key]; found {
+			metav1.SetMetaDataAnnotation(&kept.ObjectMeta, key, shorten(value))
+		}
 	}
 	if err := keepSpec(so, kept); err != nil {
 		return nil, err

@@ -22,8 +22,10 @@ func TestAnAnnotatedInferenceSetIsRead(t *testing.T) {
 	others.SetLabels(map[string]string{CreatedBy: "llama"})
 	elsewhere := workspace("elsewhere")
 	elsewhere.SetNamespace("team-b")
+	namesake := pod("b", 0, ready)
+	namesake.Namespace = "team-b"
 	s := tell(t, inferenceSet(asking(""), set(int64(2), "spec", "replicas")),
-		workspace("b"), pod("b", 0, notReady), workspace("a"), pod("a", 0, ready), pod("a", 1, ready), others, elsewhere)
+		workspace("b"), pod("b", 0, notReady), workspace("a"), pod("a", 0, ready), pod("a", 1, ready), others, elsewhere, namesake)
 	s.reconcile()
 	s.wantFleet(known{2, []string{"a-0 serving", "b-0 starting"}, []string{waiting}})
 }
