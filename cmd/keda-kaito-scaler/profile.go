@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
 	"net/http"
 	"net/http/pprof" // registers with the default mux too, which nobody serves here
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/ports"
 )
 
 // serveProfiles serves Go's profiles, for kubectl port-forward. They show
@@ -16,10 +15,9 @@ func (p *program) serveProfiles(ctx context.Context) error {
 	if p.options.pprofAddress == "" {
 		return nil
 	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", p.options.pprofAddress)
+	listener, err := ports.Listen(ctx, p.options.pprofAddress, ports.Limits{Connections: 4})
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", p.options.pprofAddress, err)
+		return err //nolint:wrapcheck // it names the address
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -27,11 +25,6 @@ func (p *program) serveProfiles(ctx context.Context) error {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	unhook := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer unhook()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve profiles: %w", err)
-	}
-	return nil
+	// Package pprof refuses profiles that would take longer.
+	return ports.ServeHTTP(ctx, listener, mux, 5*time.Minute, p.log) //nolint:wrapcheck // it names the address
 }

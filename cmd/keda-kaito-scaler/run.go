@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -21,11 +20,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/ports"
 	"github.com/kaito-project/keda-kaito-scaler/internal/provision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scaler"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scrape"
@@ -69,7 +68,7 @@ func run(ctx context.Context, o *options) error {
 	p := newProgram(o, config, log)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return scaler.ServeHealth(ctx, o.listen(o.healthPort), p.ready, log.WithName("health"))
+		return scaler.ServeHealth(ctx, o.listen(o.healthPort), p.ready, &p.watchdog, log.WithName("health"))
 	})
 	group.Go(func() error {
 		found := awaitAPIs(ctx, cluster, log)
@@ -121,6 +120,7 @@ type program struct {
 	judges  *scaler.Judges
 	cached  cached
 	readiness
+	watchdog scaler.Watchdog
 }
 
 func newProgram(o *options, config *rest.Config, log logr.Logger) *program {
@@ -165,10 +165,11 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	}
 	answering, stopAnswering := lingering(ctx, drain)
 	defer stopAnswering()
+	p.watchdog.Add("evaluation loop", p.judges.OnTime)
 	group.Go(func() error { return reader.Run(answering) })
 	group.Go(func() error { return p.judges.Run(answering) })
 	group.Go(func() error {
-		return scaler.Serve(answering, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service)
+		return scaler.Serve(answering, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service, &p.watchdog)
 	})
 	group.Go(func() error { return p.serveMetrics(ctx) })
 	group.Go(func() error { return p.serveProfiles(ctx) })
@@ -226,23 +227,15 @@ func (p *program) serveMetrics(ctx context.Context) error {
 	if p.options.metricsPort == 0 {
 		return nil
 	}
-	serving := metricsserver.Options{BindAddress: p.options.listen(p.options.metricsPort)}
-	client := http.DefaultClient
+	log := p.log.WithName("metrics")
+	var authorizer *ports.Authorizer
 	if p.options.metricsSecure {
-		// With a certificate that it makes for itself: Prometheus shows a token
-		// here, and the certificates for KEDA are none of its business.
-		serving.SecureServing, serving.FilterProvider = true, newGate
+		// With a certificate that the port makes for itself: Prometheus shows a
+		// token here, and the certificates for KEDA are none of its business.
 		var err error
-		if client, err = rest.HTTPClientFor(p.config); err != nil {
-			return fmt.Errorf("make a client for the metrics server: %w", err)
+		if authorizer, err = ports.NewAuthorizer(p.config, log); err != nil {
+			return err //nolint:wrapcheck // it says what for
 		}
 	}
-	server, err := metricsserver.NewServer(serving, p.config, client)
-	if err != nil {
-		return fmt.Errorf("make the metrics server: %w", err)
-	}
-	if err := server.Start(ctx); err != nil {
-		return fmt.Errorf("serve metrics: %w", err)
-	}
-	return nil
+	return ports.ServeMetrics(ctx, p.options.listen(p.options.metricsPort), metrics.Registry, authorizer, log) //nolint:wrapcheck // it names the address
 }

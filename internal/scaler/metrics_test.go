@@ -265,7 +265,9 @@ func TestCallsAreCounted(t *testing.T) {
 	listener := loopback(t)
 	s, _ := service(of(1, waiting("a", 3)))
 	s.Metrics = m
-	server := start(t, func(ctx context.Context) error { return serve(ctx, listener, newServer(config, time.Hour, s)) })
+	server := start(t, func(ctx context.Context) error {
+		return serve(ctx, listener, newServer(config, time.Hour, s, &Watchdog{}))
+	})
 	client := pb.NewExternalScalerClient(dial(t, listener.Addr().String(), grpc.WithTransportCredentials(trust)))
 	for range 3 {
 		if _, err := client.GetMetricSpec(t.Context(), trigger()); err != nil {

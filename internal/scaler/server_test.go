@@ -28,6 +28,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/ports"
 )
 
 // certificate is a server's for "scaler", and what a client trusts it by.
@@ -59,7 +60,7 @@ func certificate(t *testing.T) (*tls.Config, credentials.TransportCredentials) {
 
 func loopback(t *testing.T) net.Listener {
 	t.Helper()
-	listener, err := listen(t.Context(), "127.0.0.1:0")
+	listener, err := ports.Listen(t.Context(), "127.0.0.1:0", ports.Limits{Connections: 128})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +123,7 @@ func TestACallInFlightIsAnsweredBeforeTheServerStops(t *testing.T) {
 	fleets := slow{make(chan struct{}), make(chan struct{}), of(1, waiting("a", 7))}
 	svc, _ := service(fleets)
 	server := start(t, func(ctx context.Context) error {
-		return serve(ctx, listener, newServer(config, DefaultConnectionAge, svc))
+		return serve(ctx, listener, newServer(config, DefaultConnectionAge, svc, &Watchdog{}))
 	})
 	client := pb.NewExternalScalerClient(dial(t, listener.Addr().String(), grpc.WithTransportCredentials(trust)))
 
@@ -171,7 +172,7 @@ func TestAllOfKEDAsCallsAreServedOverTLSAlone(t *testing.T) {
 	listener := loopback(t)
 	svc, _ := service(of(2, waiting("a", 7), waiting("b", 5)))
 	server := start(t, func(ctx context.Context) error {
-		return serve(ctx, listener, newServer(config, DefaultConnectionAge, svc))
+		return serve(ctx, listener, newServer(config, DefaultConnectionAge, svc, &Watchdog{}))
 	})
 	client := pb.NewExternalScalerClient(dial(t, listener.Addr().String(), grpc.WithTransportCredentials(trust)))
 
@@ -217,6 +218,17 @@ const (
 	unhealthy = healthgrpc.HealthCheckResponse_NOT_SERVING
 )
 
+// awaitHealth asks until the answer is as wanted.
+func awaitHealth(t *testing.T, client healthgrpc.HealthClient, name string, want healthgrpc.HealthCheckResponse_ServingStatus) {
+	t.Helper()
+	for check(t, client, name) != want {
+		if t.Context().Err() != nil {
+			t.Fatalf("health of %q never is %s", name, want)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 func TestHealthFollowsReadinessAndLivenessDoesNot(t *testing.T) {
 	listener := loopback(t)
 	// ready is answered one question at a time, so that the test sets the pace.
@@ -232,54 +244,30 @@ func TestHealthFollowsReadinessAndLivenessDoesNot(t *testing.T) {
 			case <-stopped:
 				return false
 			}
-		}, log)
+		}, &Watchdog{}, log)
 	})
 	client := healthgrpc.NewHealthClient(dial(t, listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials())))
-	ctx, done := context.WithCancel(t.Context())
-	defer done()
-	stream, err := client.Watch(ctx, &healthgrpc.HealthCheckRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	next := func() healthgrpc.HealthCheckResponse_ServingStatus {
-		t.Helper()
-		response, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return response.GetStatus()
-	}
 
-	if got := next(); got != unhealthy {
+	if got := check(t, client, ""); got != unhealthy {
 		t.Errorf("before anybody said that it is ready: %s", got)
 	}
 	if got := check(t, client, Liveness); got != healthy {
 		t.Errorf("liveness of a process that waits for its APIs: %s", got)
 	}
 	ready <- true
-	if got := next(); got != healthy {
-		t.Errorf("ready: %s", got)
-	}
+	awaitHealth(t, client, "", healthy)
 	ready <- false
-	if got := next(); got != unhealthy {
-		t.Errorf("not ready any more: %s", got)
-	}
+	awaitHealth(t, client, "", unhealthy)
 	if got := check(t, client, Liveness); got != healthy {
 		t.Errorf("liveness of a process that isn't ready: %s", got)
 	}
 	ready <- true
-	if got := next(); got != healthy {
-		t.Errorf("ready again: %s", got)
-	}
+	awaitHealth(t, client, "", healthy)
 	if _, err := client.Check(t.Context(), &healthgrpc.HealthCheckRequest{Service: "other"}); status.Code(err) != codes.NotFound {
 		t.Errorf("an unknown service: %v, want NotFound", err)
 	}
 	server.cancel()
 	close(stopped)
-	if got := next(); got != unhealthy {
-		t.Errorf("while it stops: %s", got)
-	}
-	done()
 	server.ends()
 	want := []string{"true", "false", "true"}
 	var got []string
@@ -291,22 +279,24 @@ func TestHealthFollowsReadinessAndLivenessDoesNot(t *testing.T) {
 	}
 }
 
+// hang makes a call whose message never comes.
+func hang(ctx context.Context, conn *grpc.ClientConn, method string) (grpc.ClientStream, error) {
+	return conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, method)
+}
+
 // A client that keeps its stream open must not keep the process from ending.
 func TestAServerThatIsHeldUpStopsWithinItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener := bufconn.Listen(1 << 16)
 		server := start(t, func(ctx context.Context) error {
-			return serveHealth(ctx, listener, func() bool { return true }, funcr.New(func(string, string) {}, funcr.Options{}))
+			return serveHealth(ctx, listener, func() bool { return true }, &Watchdog{}, funcr.New(func(string, string) {}, funcr.Options{}))
 		})
 		conn := dial(t, "passthrough:///scaler", grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-		stream, err := healthgrpc.NewHealthClient(conn).Watch(t.Context(), &healthgrpc.HealthCheckRequest{})
-		if err != nil {
+		if _, err := hang(t.Context(), conn, healthgrpc.Health_Check_FullMethodName); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := stream.Recv(); err != nil {
-			t.Fatal(err)
-		}
+		synctest.Wait()
 		stopping := time.Now()
 		server.cancel()
 		server.ends()
@@ -325,10 +315,10 @@ func TestAStopBeforeTheStartIsNoError(t *testing.T) {
 	for range 20 { // whichever comes first
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := serve(ctx, loopback(t), newServer(config, DefaultConnectionAge, svc)); err != nil {
+		if err := serve(ctx, loopback(t), newServer(config, DefaultConnectionAge, svc, &Watchdog{})); err != nil {
 			t.Fatal(err)
 		}
-		if err := serveHealth(ctx, loopback(t), func() bool { return false }, funcr.New(func(string, string) {}, funcr.Options{})); err != nil {
+		if err := serveHealth(ctx, loopback(t), func() bool { return false }, &Watchdog{}, funcr.New(func(string, string) {}, funcr.Options{})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -341,8 +331,8 @@ func TestAnAddressThatIsTakenIsAnError(t *testing.T) {
 	svc, _ := service(of(1))
 	config, _ := certificate(t)
 	for name, err := range map[string]error{
-		"scaler": Serve(t.Context(), address, config, DefaultConnectionAge, svc),
-		"health": ServeHealth(t.Context(), address, func() bool { return true }, funcr.New(func(string, string) {}, funcr.Options{})),
+		"scaler": Serve(t.Context(), address, config, DefaultConnectionAge, svc, &Watchdog{}),
+		"health": ServeHealth(t.Context(), address, func() bool { return true }, &Watchdog{}, funcr.New(func(string, string) {}, funcr.Options{})),
 	} {
 		if err == nil || !strings.HasPrefix(err.Error(), "listen on "+address+": ") {
 			t.Errorf("%s: error %v, want one that names the address", name, err)
@@ -357,7 +347,7 @@ func TestAListenerThatBreaksIsAnError(t *testing.T) {
 	}
 	svc, _ := service(of(1))
 	config, _ := certificate(t)
-	if err := serve(t.Context(), listener, newServer(config, DefaultConnectionAge, svc)); err == nil || !strings.HasPrefix(err.Error(), "serve on 127.0.0.1:") {
+	if err := serve(t.Context(), listener, newServer(config, DefaultConnectionAge, svc, &Watchdog{})); err == nil || !strings.HasPrefix(err.Error(), "serve on 127.0.0.1:") {
 		t.Errorf("error %v, want one that says what failed", err)
 	}
 }
