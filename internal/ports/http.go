@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+	"log" //nolint:depguard // what http.Server takes
 	"net"
 	"net/http"
 	"strings"

@@ -100,8 +100,9 @@ func TestATrustedConnectionIsClosedLast(t *testing.T) {
 		p.connect(1)
 	}
 	p.wantClosed(trusted, false, "a trusted one")
-	_, second := p.connect(1)
+	client, second := p.connect(1)
 	Trust(second)
+	p.says(client, second, "hello")
 	_, third := p.connect(1)
 	Trust(third)
 	p.wantClosed(third, false, "the newest")
