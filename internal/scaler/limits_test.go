@@ -333,7 +333,8 @@ func TestACallIsAsLongAsATriggerMayBe(t *testing.T) {
 		field, headers int
 		want           codes.Code
 	}{
-		{"all that annotations may hold", 256 << 10, 0, codes.OK},
+		{"as long as a trigger may be", 16 << 10, 0, codes.OK},
+		{"all that annotations may hold, which is refused in words", 256 << 10, 0, codes.InvalidArgument},
 		{"a megabyte", 1 << 20, 0, codes.ResourceExhausted},
 		{"headers of a mesh", 10, 8 << 10, codes.OK},
 		{"headers of 64 KB", 10, 64 << 10, codes.Internal},
