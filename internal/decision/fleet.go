@@ -49,6 +49,9 @@ type Fleet struct {
 	// Raised and Lowered are when Desired was last seen to rise and to fall;
 	// zero if this process hasn't seen it.
 	Raised, Lowered time.Time
+	// Rises are those of Desired in the last RisesLast, ascending, as far as this
+	// process has seen them.
+	Rises []Rise
 	// NoTolerance is set where the HPA has no tolerance of its own in its
 	// behaviour (Kubernetes before 1.35) and keeps to 10 % in both directions.
 	NoTolerance bool

@@ -25,17 +25,30 @@ type finding struct {
 	metric policy.Metric
 	survey
 	above, below truth
+	// likely is above, with the evidence of replicas that time out under load.
+	likely truth
 }
 
 func compare(m policy.Metric, fleet Fleet, now time.Time) finding {
 	f := finding{metric: m, survey: measure(m, fleet, now), above: maybe, below: maybe}
+	f.judge()
+	f.likely = f.above
+	if len(f.pods) > 0 && f.seems > m.Up {
+		f.likely = yes
+	}
+	return f
+}
+
+// judge compares what is known with the thresholds.
+func (f *finding) judge() {
+	m := f.metric
 	switch {
 	case len(f.read) == 0, f.unknown != "":
-		return f
+		return
 	case f.idle:
 		// Less than any threshold: a Down of 0 would never be undercut.
 		f.above, f.below = no, yes
-		return f
+		return
 	}
 	switch {
 	case f.low > m.Up:
@@ -49,7 +62,22 @@ func compare(m policy.Metric, fleet Fleet, now time.Time) finding {
 	case f.low >= m.Down:
 		f.below = no
 	}
-	return f
+}
+
+// evident tells whether the metrics ask for more with the evidence of replicas that
+// time out under load, and whose.
+func evident(how policy.Combine, findings []finding) (evidence, bool) {
+	likely := slices.Clone(findings)
+	var e evidence
+	for i := range likely {
+		f := &likely[i]
+		if f.above != yes && f.likely == yes && f.limit > e.limit {
+			e = f.evidence
+		}
+		f.above = f.likely
+	}
+	up, _ := combine(how, likely)
+	return e, up == yes && len(e.pods) > 0
 }
 
 // combine is whether the metrics together ask for more replicas, and for fewer.
@@ -83,7 +111,7 @@ func evaluateList(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 	switch {
 	case findings[0].serving == 0:
 		v.Reason = fmt.Sprintf("holding at %d: no replica serves yet, so there is no load to measure", fleet.Desired)
-	case allUnread(findings):
+	case allUnread(findings) && !likely(trigger.List, findings):
 		v.Answer, v.Value = Unknown, 0
 		v.Reason = "cannot tell the load: " + findings[0].nothing(findings[0].metric.Name)
 		return v
@@ -132,6 +160,12 @@ func gather(findings []finding, fleet Fleet) Verdict {
 	return v
 }
 
+// likely tells whether there is evidence enough to ask for more.
+func likely(l *policy.List, findings []finding) bool {
+	_, up := evident(l.Combine, findings)
+	return up
+}
+
 // allUnread tells whether nothing at all is known of a fleet that serves. One
 // that is warming up is only known too briefly.
 func allUnread(findings []finding) bool {
@@ -155,27 +189,39 @@ type direction struct {
 	// wait says in words what a step that the metrics ask for waits for, ""
 	// for none.
 	wait string
+	// evidence is what the step rests on, if not on readings alone.
+	evidence
+}
+
+// directUp is a step up, if it may be made now.
+func directUp(l *policy.List, findings []finding, fleet Fleet, now time.Time) direction {
+	var longest time.Duration
+	for i := range findings {
+		longest = max(longest, findings[i].window)
+	}
+	if text, coming := fleet.coming(longest, now); coming {
+		return direction{answer: Held, wait: text}
+	}
+	if text := fleet.fruitless(now); text != "" {
+		return direction{answer: Held, wait: text}
+	}
+	if left := l.UpCooldown - now.Sub(fleet.raised()); left > 0 {
+		return direction{answer: Held, wait: "next step up in " + duration(left)}
+	}
+	return direction{answer: Measured, step: 1}
 }
 
 // direct is the step that the metrics ask for, if it may be made now.
 func direct(l *policy.List, findings []finding, fleet Fleet, now time.Time) direction {
 	up, down := combine(l.Combine, findings)
+	e, evident := evident(l.Combine, findings)
 	switch {
 	case up == yes:
-		var longest time.Duration
-		for i := range findings {
-			longest = max(longest, findings[i].window)
-		}
-		if text, coming := fleet.coming(longest, now); coming {
-			return direction{answer: Held, wait: text}
-		}
-		if text := fleet.fruitless(now); text != "" {
-			return direction{answer: Held, wait: text}
-		}
-		if left := l.UpCooldown - now.Sub(fleet.raised()); left > 0 {
-			return direction{answer: Held, wait: "next step up in " + duration(left)}
-		}
-		return direction{answer: Measured, step: 1}
+		return directUp(l, findings, fleet, now)
+	case evident:
+		d := directUp(l, findings, fleet, now)
+		d.evidence = e
+		return d
 	case down == yes:
 		// Not within the cooldown of a step up either: the HPA counts steps up
 		// of the period against steps down, and might take two.
@@ -195,6 +241,9 @@ func direct(l *policy.List, findings []finding, fleet Fleet, now time.Time) dire
 
 func (d direction) reason(trigger policy.Trigger, fleet Fleet, findings []finding, replicas int32) string {
 	facts := d.facts(trigger.List, findings)
+	if len(d.pods) > 0 {
+		facts += "; " + d.words()
+	}
 	from := fleet.Desired
 	switch {
 	case d.wait != "":

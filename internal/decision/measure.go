@@ -41,7 +41,7 @@ func measure(m policy.Metric, fleet Fleet, now time.Time) survey {
 func observed(m policy.Metric, fleet Fleet, now time.Time) survey {
 	w := fleet.window(m.Window, now)
 	s := survey{missing: missing(m.Name, fleet, now), high: math.Inf(1), window: w.Length, observed: true}
-	var deltas []Delta
+	var deltas, loaded []Delta
 	quiet := still
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
@@ -55,7 +55,11 @@ func observed(m policy.Metric, fleet Fleet, now time.Time) survey {
 		}
 		switch {
 		case why != "":
-			s.skip(r, why, r.silent(m.Name, now) > fleet.Grace)
+			d, evident := observedLately(m, r, w, fleet, now)
+			if evident = evident && s.add(r, fleet, now); evident {
+				loaded = append(loaded, d)
+			}
+			s.skip(r, why, !evident && r.silent(m.Name, now) > fleet.Grace)
 		case !r.covers(family.Name, w):
 			s.warm(r.reach(family.Name, now))
 		default:
@@ -67,8 +71,39 @@ func observed(m policy.Metric, fleet Fleet, now time.Time) survey {
 		}
 	}
 	s.retain()
+	if len(loaded) > 0 && len(loaded) == s.open() {
+		if all, err := Merge(append(loaded, deltas...)); err == nil {
+			s.seems = statisticOf(m, all)
+		}
+	}
 	s.conclude(m, deltas, quiet, w)
 	return s
+}
+
+// observedLately is what a replica that times out observed in the window up to its
+// last reading, if that is above the upper threshold.
+func observedLately(m policy.Metric, r *Replica, w Window, fleet Fleet, now time.Time) (d Delta, loaded bool) {
+	if !r.timesOut(fleet.Freshness, now) {
+		return Delta{}, false
+	}
+	family, found := find(r.Last, m.Name)
+	if !found || family.Kind != Histogram {
+		return Delta{}, false
+	}
+	w.Now = r.Last.At
+	d, ok := r.History.Delta(family.Name, w)
+	return d, ok && statisticOf(m, d) > m.Up
+}
+
+// statisticOf is the mean or the quantile that is compared, NaN of no observations.
+func statisticOf(m policy.Metric, d Delta) float64 {
+	switch {
+	case d.Buckets == nil || d.Buckets.Count() == 0:
+		return math.NaN()
+	case m.Quantile > 0:
+		return d.Buckets.Quantile(m.Quantile)
+	}
+	return d.Buckets.Mean()
 }
 
 // activity is whether a replica had requests throughout a window.
@@ -114,10 +149,7 @@ func (s *survey) conclude(m policy.Metric, deltas []Delta, quiet activity, w Win
 	case err != nil:
 		s.unknown = err.Error()
 	case all.Buckets != nil && all.Buckets.Count() > 0:
-		value := all.Buckets.Mean()
-		if m.Quantile > 0 {
-			value = all.Buckets.Quantile(m.Quantile)
-		}
+		value := statisticOf(m, all)
 		// A sum that descended, or no finite bound at all.
 		if math.IsNaN(value) || math.IsInf(value, 0) || value < 0 {
 			s.unknown = fmt.Sprintf("what it observed in %s makes no sense: %v", duration(w.Length), value)

@@ -108,6 +108,10 @@ func (m *Mind) Judge(trigger policy.Trigger, fleet Fleet, now time.Time) {
 		least, _ := s.Judge(m.learned, unburdened(fleet, lost), now)
 		verdict = least.beside(verdict)
 	}
+	if least, e := underLoad(fleet, lost, s, now); len(e.pods) > 0 {
+		likely, _ := s.Judge(m.learned, least, now)
+		verdict = verdict.evidently(likely, e)
+	}
 	if verdict.Replicas < fleet.Desired {
 		verdict = m.patient(verdict, learned, s, now)
 	}

@@ -117,6 +117,8 @@ func (q *queue) publish(x float64) float64 {
 func (q *queue) answer() (Answer, float64) {
 	known := len(q.read) > 0 && q.unknown == ""
 	switch {
+	case q.evident() > 0:
+		return Bounded, q.evident()
 	case q.serving > 0 && len(q.read) == 0 && q.warming == 0:
 		return Unknown, 0
 	case known && q.whole():
@@ -133,6 +135,28 @@ func (q *queue) answer() (Answer, float64) {
 		return q.bounded()
 	}
 	return Held, q.hold()
+}
+
+// evident is what to publish on the evidence of replicas that time out under load, if
+// it asks for more than what was read does: 0 if not. What a formula or a gate makes
+// of it nobody knows.
+func (q *queue) evident() float64 {
+	if len(q.pods) == 0 || q.Use == policy.Formula || q.Queue.Aggregation == policy.Gate {
+		return 0
+	}
+	most := q.target * float64(q.limit)
+	if q.value {
+		most = math.Floor(thousandths*most/float64(max(1, q.ready))) / thousandths
+	}
+	if value, _ := q.past(1); q.makes(most) <= q.current {
+		most = value // the least that this HPA goes up on
+	}
+	value := min(q.publish(q.seems), most)
+	switch {
+	case math.IsNaN(value), q.makes(value) <= q.current, q.astray(value), value <= q.publish(q.low):
+		return 0
+	}
+	return value
 }
 
 // measured publishes what was read, or else what the HPA stays on where it would go
@@ -220,7 +244,7 @@ func (q *queue) facts() string {
 	case len(q.read) == 0 || q.unknown != "":
 		text = fmt.Sprintf("%s is unknown", metric)
 		if q.unknown != "" {
-			return text + ": " + q.unknown
+			text += ": " + q.unknown
 		}
 	case q.Queue.Aggregation == policy.Gate && q.high > 0:
 		text = fmt.Sprintf("%s is above %s over %s on %s", metric, target, duration(q.Queue.Window), on)
@@ -238,7 +262,14 @@ func (q *queue) facts() string {
 	default:
 		text = fmt.Sprintf("%s is %s in total on %s, %s wanted on each", metric, number(q.low), on, target)
 	}
-	for _, more := range []string{q.gaps(), q.fruitless} {
+	gaps, evident := q.gaps(), ""
+	if q.unknown != "" {
+		gaps = "" // they are what it is unknown for
+	}
+	if len(q.pods) > 0 {
+		evident = q.words()
+	}
+	for _, more := range []string{gaps, evident, q.fruitless} {
 		if more != "" {
 			text += "; " + more
 		}

@@ -58,8 +58,14 @@ type does func(s *story, p *pod)
 func pending(n float64) does { return func(_ *story, p *pod) { p.gauges[waitingMetric] = n } }
 func running(n float64) does { return func(_ *story, p *pod) { p.gauges[policy.FamilyRunning] = n } }
 func hangs(_ *story, p *pod) { p.silent, p.Failure = true, "no answer within 2s" }
+// turnsSlow takes connections and doesn't answer in time.
+func turnsSlow(s *story, p *pod) {
+	hangs(s, p)
+	p.TimedOut = s.now
+}
+
 func answers(_ *story, p *pod) {
-	p.silent, p.Failure = false, ""
+	p.silent, p.Failure, p.TimedOut = false, "", time.Time{}
 }
 
 func misses(family string) does { return func(_ *story, p *pod) { p.lacks = append(p.lacks, family) } }
@@ -138,6 +144,7 @@ func (s *story) without(name string) *story {
 func (s *story) scaled(to int32) *story {
 	if to > s.fleet.Desired {
 		s.fleet.Raised = s.now
+		s.fleet.Rises = append(s.fleet.Rises, Rise{At: s.now, From: s.fleet.Desired})
 	} else {
 		s.fleet.Lowered = s.now
 	}

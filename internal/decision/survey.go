@@ -36,6 +36,10 @@ type survey struct {
 	// idle is set when a histogram had no observations and nothing ran or
 	// waited: less than any threshold, even 0.
 	idle bool
+	// evidence is of those of the unreadable that time out under load, and seems the
+	// least that the metric is if they still have it.
+	evidence
+	seems float64
 	// unknown says in words why nothing can be told though pods were read, ""
 	// if low and high hold.
 	unknown string
@@ -65,6 +69,13 @@ func look(m measurement, fleet Fleet, now time.Time) survey {
 		s.serving++
 		switch r := m.of(replica, fleet.Freshness, now); {
 		case r.why != "":
+			if replica.timesOut(fleet.Freshness, now) {
+				if value, loaded := m.lately(replica, now); loaded && s.add(replica, fleet, now) {
+					s.seems += value
+					s.skip(replica, r.why, false)
+					continue
+				}
+			}
 			s.skip(replica, r.why, replica.silent(m.metric, now) > fleet.Grace)
 		case r.warming:
 			s.warm(r.reached)
@@ -75,6 +86,7 @@ func look(m measurement, fleet Fleet, now time.Time) survey {
 		}
 	}
 	s.retain()
+	s.seems += s.low
 	s.high = s.low + s.largest*float64(s.released)
 	// One that is unreadable and not released could be anything. 0 × Inf is no
 	// number, so it is left out where there is none.
@@ -120,6 +132,7 @@ func (s *survey) whole() bool { return s.warming == 0 && len(s.unreadable) == 0 
 func (s *survey) mean() {
 	if s.serving > 0 {
 		s.low /= float64(s.serving)
+		s.seems /= float64(s.serving)
 		s.high /= float64(s.serving)
 	}
 }

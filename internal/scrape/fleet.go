@@ -21,6 +21,8 @@ type fleet struct {
 	desired int32
 	// raised and lowered are when desired rose and fell before our eyes.
 	raised, lowered time.Time
+	// rises are the newest of the former. A snapshot of them is never written to.
+	rises []decision.Rise
 	replicas        []kaito.Replica
 	// pages are those that anybody asks for. Nearly always it is one.
 	pages []*pageSet
@@ -71,6 +73,7 @@ func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.R
 	switch {
 	case desired > f.desired:
 		f.raised = now
+		f.rises = append(recent(f.rises, now), decision.Rise{At: now, From: f.desired})
 	case desired < f.desired:
 		f.lowered = now
 	}
@@ -102,6 +105,11 @@ func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.R
 	if earlier {
 		r.wakeUp()
 	}
+}
+
+// recent is a copy of the rises that a Fleet still remembers.
+func recent(rises []decision.Rise, now time.Time) []decision.Rise {
+	return slices.DeleteFunc(slices.Clone(rises), func(r decision.Rise) bool { return now.Sub(r.At) > decision.RisesLast })
 }
 
 // setPage brings one page of a fleet up to date. It needs mu, and returns the
@@ -250,6 +258,7 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 		Raised:      f.raised,
 		Lowered:     f.lowered,
 		NoTolerance: r.cfg.NoTolerance,
+		Rises:       f.rises,
 		Grace:       r.cfg.Grace,
 	}
 	r.mu.Unlock()

@@ -168,6 +168,16 @@ func TestAFleetKnowsWhenItWasRaisedAndLowered(t *testing.T) {
 		if f.Interval != 10*time.Second || f.Freshness != 30*time.Second || !f.NoTolerance {
 			t.Errorf("interval %v, freshness %v, no tolerance %t", f.Interval, f.Freshness, f.NoTolerance)
 		}
+		if diff := cmp.Diff([]decision.Rise{{At: up, From: 3}}, f.Rises); diff != "" {
+			t.Errorf("rises (-want +got):\n%s", diff)
+		}
+		time.Sleep(decision.RisesLast)
+		late := time.Now()
+		r.Set(phi, 3, pods(2), wanting(waiting))
+		f, _ = r.Fleet(phi, policy.Page{})
+		if diff := cmp.Diff([]decision.Rise{{At: late, From: 2}}, f.Rises); diff != "" {
+			t.Errorf("those of long ago (-want +got):\n%s", diff)
+		}
 	})
 }
 

@@ -1,0 +1,158 @@
+package decision
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A pod that is short of CPU under load answers late, and its page times out. So a
+// time-out right after a loaded reading is evidence that the load goes on: for
+// evidenceLasts after that reading the pod stands for it at least, not for nothing.
+// Nobody knows how much of it was relieved meanwhile, so without a new reading it
+// brings evidenceSteps steps up at most, and nothing down.
+const (
+	evidenceLasts = time.Minute
+	evidenceSteps = 2
+)
+
+// Rise is a rise of the desired replicas: when it was seen, and from how many.
+type Rise struct {
+	At   time.Time
+	From int32
+}
+
+// RisesLast is how long a Fleet remembers its rises.
+const RisesLast = 2 * evidenceLasts
+
+// evidence is what is known of replicas that time out under load.
+type evidence struct {
+	// pods are they, the first of them last read so long ago.
+	pods []string
+	age  time.Duration
+	// limit is the most replicas that they may bring the fleet to.
+	limit int32
+}
+
+// timesOut tells of a replica that can't be read any more because it times out, since
+// a reading that is young enough to be evidence.
+func (r *Replica) timesOut(freshness time.Duration, now time.Time) bool {
+	if r.Last == nil || r.Phase != Serving {
+		return false
+	}
+	age := now.Sub(r.Last.At)
+	return age > freshness && age <= evidenceLasts && r.TimedOut.After(r.Last.At)
+}
+
+// room is how many replicas the fleet may have on a reading of that time: two steps
+// from where it stood then. It has no room if it made them already.
+func (f Fleet) room(read time.Time) (limit int32, ok bool) {
+	from, steps := f.Desired, 0
+	for _, rise := range slices.Backward(f.Rises) {
+		if rise.At.After(read) {
+			from, steps = rise.From, steps+1
+		}
+	}
+	limit = int32(min(int64(from)+evidenceSteps, 1<<31-1))
+	return limit, steps < evidenceSteps && f.Desired < limit
+}
+
+// add counts a replica whose last reading was loaded, if that leaves room for more.
+func (e *evidence) add(r *Replica, fleet Fleet, now time.Time) bool {
+	limit, ok := fleet.room(r.Last.At)
+	if !ok {
+		return false
+	}
+	if len(e.pods) == 0 {
+		e.age = now.Sub(r.Last.At)
+	}
+	e.pods = append(e.pods, r.Pod)
+	e.limit = max(e.limit, limit)
+	return true
+}
+
+// words say what was taken for load, and how far that goes.
+func (e *evidence) words() string {
+	who, stands := e.pods[0]+" times out", "it stands for that reading, which"
+	if more := len(e.pods) - 1; more > 0 {
+		who, stands = fmt.Sprintf("%s and %d more time out", e.pods[0], more), "they stand for those readings, which"
+	}
+	return fmt.Sprintf("%s since a loaded reading %s ago: %s brings two steps up at most", who, duration(e.age), stands)
+}
+
+// lately is the value of a replica that times out, if its last reading is above the
+// threshold. Over a window it goes on as it was read last.
+func (m measurement) lately(r *Replica, now time.Time) (value float64, loaded bool) {
+	read := r.Last.At
+	m.window.Now = read
+	was := m.of(r, 0, read)
+	if was.why != "" || was.warming {
+		return 0, false
+	}
+	if m.statistic != mean {
+		return was.value, was.value > m.threshold
+	}
+	family, _ := find(r.Last, m.metric)
+	last := family.value()
+	since := now.Sub(read)
+	before := m.window.Length - since
+	if before <= 0 {
+		return last, last > m.threshold
+	}
+	m.window.Length = before
+	sum := m.over(r, &family)*before.Seconds() + last*since.Seconds()
+	return sum / (before + since).Seconds(), last > m.threshold
+}
+
+// loaded tells whether an engine was full when it was read last: requests waited, or
+// more ran than do at the promised time between tokens.
+func (r *Replica) loaded(s Saturation) bool {
+	if value(r.Last, familyWaiting) > 0 {
+		return true
+	}
+	first, last := r.History.ends(r.Last.At.Add(-sight))
+	running := value(last, familyRunning)
+	d := stretch{first, last}
+	return running > 0 && d.seconds() > 0 && running >= d.gain(familyGenerated)/d.seconds()*s.ITL.Seconds()
+}
+
+// goesOn is the replica as if it had been read just now as it was read last.
+func (r Replica) goesOn(now time.Time) Replica {
+	by := now.Sub(r.Last.At)
+	moved := make([]*Sample, 0, len(r.History.samples))
+	for _, s := range r.History.samples {
+		if r.Last.At.Sub(s.At) <= 2*sight {
+			later := *s
+			later.At = s.At.Add(by)
+			moved = append(moved, &later)
+		}
+	}
+	r.History, r.Failure = History{samples: moved}, ""
+	r.Last = r.History.Newest()
+	return r
+}
+
+// underLoad is the least load that the fleet could have if those of the lost that time
+// out since a loaded reading still have it, and who they are.
+func underLoad(fleet Fleet, lost []Unread, s Saturation, now time.Time) (Fleet, evidence) {
+	var e evidence
+	least := unburdened(fleet, lost)
+	for i := range fleet.Replicas {
+		r := &fleet.Replicas[i]
+		if r.timesOut(fleet.Freshness, now) && r.mute(now.Sub(r.Last.At), now) == "" && r.loaded(s) && e.add(r, fleet, now) {
+			least.Replicas[i] = r.goesOn(now)
+		}
+	}
+	return least, e
+}
+
+// evidently is the verdict with that evidence, where it asks for more.
+func (v Verdict) evidently(likely Verdict, e evidence) Verdict {
+	to := min(likely.Replicas, e.limit)
+	if likely.Answer == Unknown || to <= max(v.Replicas, v.Desired) {
+		return v
+	}
+	v.Answer, v.Waiting, v.Replicas, v.Load = Bounded, false, to, likely.Load
+	v.Reason = fmt.Sprintf("%d → %d: %s; %s", v.Desired, to, facts(likely.Reason), e.words())
+	return v
+}
