@@ -37,7 +37,7 @@ func TestASaturatedFleetThatTimesOutGoesUp(t *testing.T) {
 				!strings.Contains(v.Reason, "phi-4-a-0 and 1 more time out since a loaded reading ") || !strings.Contains(v.Reason, "two steps up at most") {
 				t.Errorf("%s, %s: %s %s", what, ordered, v.Answer, v.Reason)
 			}
-			s.scaled(s.fleet.Desired + 1).pod(ordered, breaks) // it isn't waited for
+			s.scaled(s.fleet.Desired+1).pod(ordered, breaks) // it isn't waited for
 			s.at(s.now.Sub(s.began) + 15*time.Second)
 		}
 		if v := s.verdict(); v.Replicas != 4 || v.Answer == Bounded {
@@ -48,7 +48,7 @@ func TestASaturatedFleetThatTimesOutGoesUp(t *testing.T) {
 	s := tell(t, 2, tenEach).pod("a", pending(90)).at(time.Minute).pod("a", turnsSlow).at(80 * time.Second)
 	s.scaled(3).at(85 * time.Second).scaled(4)
 	s.at(90*time.Second).wants(0, Unknown, "cannot tell the load")
-	s.pod("a", answers).at(95 * time.Second).pod("a", turnsSlow)
+	s.pod("a", answers).at(95*time.Second).pod("a", turnsSlow)
 	s.at(120*time.Second).wants(60, Bounded, "4 → 6: vllm:num_requests_waiting is unknown; 1 of 1 can't be read")
 }
 

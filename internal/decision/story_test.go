@@ -58,6 +58,7 @@ type does func(s *story, p *pod)
 func pending(n float64) does { return func(_ *story, p *pod) { p.gauges[waitingMetric] = n } }
 func running(n float64) does { return func(_ *story, p *pod) { p.gauges[policy.FamilyRunning] = n } }
 func hangs(_ *story, p *pod) { p.silent, p.Failure = true, "no answer within 2s" }
+
 // turnsSlow takes connections and doesn't answer in time.
 func turnsSlow(s *story, p *pod) {
 	hangs(s, p)

@@ -116,9 +116,9 @@ func TestWhatIsNotedOfAList(t *testing.T) {
 		"name: vllm:kv_cache_usage_perc, upthreshold: 1, downthreshold: 0.2":    "",
 		"name: vllm:kv_cache_usage_perc, upthreshold: 80, downthreshold: 20":    "vllm:kv_cache_usage_perc goes from 0 to 1: it is never above 80",
 		"name: vllm:time_per_output_token_seconds, type: histogram":             "vllm:time_per_output_token_seconds is vllm:inter_token_latency_seconds since vLLM 0.11: whichever a page has is read",
-		"name: vllm:prompt_tokens_total": "vllm:prompt_tokens_total is a counter by its name: it only grows, so that it can't be compared with 10. Give aggregation: rate to compare what it gains a second",
-		"name: vllm:prompt_tokens_total, type: counter, aggregation: Rate": "",
-		"name: vllm:iteration_tokens_total, type: histogram":               "",
+		"name: vllm:prompt_tokens_total":                                        "vllm:prompt_tokens_total is a counter by its name: it only grows, so that it can't be compared with 10. Give aggregation: rate to compare what it gains a second",
+		"name: vllm:prompt_tokens_total, type: counter, aggregation: Rate":      "",
+		"name: vllm:iteration_tokens_total, type: histogram":                    "",
 		"downthreshold: 0": "vllm:num_requests_waiting is never below 0, so it never lets replicas go",
 		"name: vllm:e2e_x, type: histogram, downthreshold: 0": "", // idleness is below all
 		"name: vllm:num_requests_running, upthreshold: 1e3":   "",

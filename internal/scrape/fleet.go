@@ -22,8 +22,8 @@ type fleet struct {
 	// raised and lowered are when desired rose and fell before our eyes.
 	raised, lowered time.Time
 	// rises are the newest of the former. A snapshot of them is never written to.
-	rises []decision.Rise
-	replicas        []kaito.Replica
+	rises    []decision.Rise
+	replicas []kaito.Replica
 	// pages are those that anybody asks for. Nearly always it is one.
 	pages []*pageSet
 }
