@@ -115,6 +115,8 @@ type program struct {
 	config  *rest.Config
 	log     logr.Logger
 	source  *certs.Source
+	// watching tells whether the InferenceSets in the cache are the newest.
+	watching *watching
 	// watcher and judges are set by run.
 	watcher *kaito.Watcher
 	judges  *scaler.Judges
@@ -124,12 +126,17 @@ type program struct {
 }
 
 func newProgram(o *options, config *rest.Config, log logr.Logger) *program {
-	return &program{options: o, config: config, log: log, source: certs.NewSource()}
+	return &program{
+		options: o, config: config, log: log, source: certs.NewSource(),
+		watching: newWatching(len(o.watchNamespaces), log),
+	}
 }
 
 // run wires the parts together and runs them until the context ends.
 func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface, found apis, roots *x509.CertPool) error {
 	o, log := p.options, p.log
+	p.config = rest.CopyConfig(p.config)
+	p.config.Wrap(p.watching.wrap)
 	reader := scrape.New(scrape.Config{
 		Interval: o.scrapeInterval, Timeout: o.scrapeTimeout, MaxBytes: o.scrapeMaxBytes, Grace: o.unreadableGrace,
 		NoTolerance: found.noTolerance, Roots: roots, SkipVerify: o.scrapeSkipVerify,
@@ -162,6 +169,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		ScaledObjects: &p.cached,
 		Refused:       p.watcher.Refused,
 		Absent:        p.absent,
+		Blind:         p.watching.Blind,
 	}
 	answering, stopAnswering := lingering(ctx, drain)
 	defer stopAnswering()

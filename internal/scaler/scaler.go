@@ -75,6 +75,9 @@ type Service struct {
 	Absent func(ctx context.Context, key types.NamespacedName) string
 	// ScaledObjects may be nil: then every trigger's is an AverageValue.
 	ScaledObjects ScaledObjects
+	// Blind is since when nobody has seen how many replicas are desired, zero while
+	// that is known; it may be nil.
+	Blind func() time.Time
 	// Started tells whether the fleets have been looked at once: until then no
 	// answer about one would be worth much.
 	Started func() bool
@@ -113,6 +116,9 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 		judge = s.Verdicts.Answer
 	}
 	verdict := judge(trigger, fleet, time.Now())
+	if why := s.blind(trigger, verdict); why != "" {
+		return nil, status.Errorf(codes.Unavailable, "InferenceSet %s: %s", key, why)
+	}
 	subject := subjectOf(trigger)
 	s.Audience.Heard(subject, verdict)
 	s.Metrics.heard(subject, verdict)
@@ -124,6 +130,28 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 		MetricName:       req.GetMetricName(),
 		MetricValueFloat: verdict.Value,
 	}}}, nil
+}
+
+// blind says in words why a verdict can't be published, "" if it can: a number of
+// replicas, and a value to hold on, are relative to the replicas desired. From a
+// cache that stood still while the HPA went on, they would take back its last
+// step. A total of what was read is none of these. It is told to KEDA alone, for
+// it is no news of the fleet.
+func (s *Service) blind(trigger policy.Trigger, verdict decision.Verdict) string {
+	if s.Blind == nil || verdict.Answer == decision.Unknown {
+		return ""
+	}
+	since := s.Blind()
+	if since.IsZero() || isTotal(trigger, verdict) {
+		return ""
+	}
+	return fmt.Sprintf("how many replicas are desired has not been seen for %s, because the API server ended the watch: holding",
+		time.Since(since).Round(time.Second))
+}
+
+// isTotal tells whether a verdict is a total of what was read.
+func isTotal(trigger policy.Trigger, verdict decision.Verdict) bool {
+	return trigger.List == nil && trigger.Saturation == nil && trigger.Queue.Aggregation == policy.Sum && verdict.Answer == decision.Measured
 }
 
 // IsActive is true as long as replicas are desired, those that are starting

@@ -319,3 +319,43 @@ func TestActiveAsLongAsReplicasAreDesired(t *testing.T) {
 	wantError(t, err, codes.InvalidArgument,
 		`trigger of ScaledObject default/phi-4: inferenceSetNamespace "team-b": must be the ScaledObject's own namespace "default"`)
 }
+
+// The API server was away, and is back: the HPA has gone from 2 to 1, and nobody
+// here has seen it. To hold on 2, or to take a step from there, would be a step
+// of its own.
+func TestWithoutAWatchNothingIsSaidThatRestsOnTheReplicasDesired(t *testing.T) {
+	list := `[{"name":"` + waitingMetric + `","type":"gauge","upthreshold":10,"downthreshold":1}]`
+	for _, tt := range []struct {
+		name   string
+		fleets fleets
+		ref    *pb.ScaledObjectRef
+		told   bool
+	}{
+		{"a total of what was read", of(2, waiting("a", 3), waiting("b", 4)), trigger(), true},
+		{"a hold on a lost reading", of(2, waiting("a", 3), failing("b", "hangs")), trigger(), false},
+		{"a metric list", of(2, waiting("a", 3), waiting("b", 4)), trigger("metrics", list, "threshold", ""), false},
+		{"what was learned", of(2, decision.Replica{Pod: "a", Phase: decision.Starting}), trigger("saturation", "true", "threshold", ""), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, heard := service(tt.fleets)
+			var blind time.Time
+			s.Blind = func() time.Time { return blind }
+			if _, err := ask(t, s, tt.ref); err != nil {
+				t.Fatalf("while it is watched: %v", err)
+			}
+			blind = time.Now().Add(-12 * time.Second)
+			_, err := ask(t, s, tt.ref)
+			if tt.told {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			wantError(t, err, codes.Unavailable, "InferenceSet default/phi-4: how many replicas are desired has not been seen for 12s, "+
+				"because the API server ended the watch: holding")
+			if len(heard.heard) != 1 {
+				t.Errorf("heard %q, want nothing of what was not published", heard.heard)
+			}
+		})
+	}
+}

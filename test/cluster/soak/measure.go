@@ -17,6 +17,9 @@ type sample struct {
 	at time.Time
 	// resident and heap are bytes.
 	resident, heap, goroutines, descriptors float64
+	// leads tells whether it led then: who leads writes, which takes 100 goroutines
+	// and some memory more.
+	leads bool
 }
 
 // series are the metrics of Go's that a sample is made of.
@@ -48,6 +51,9 @@ func read(page io.Reader) (sample, error) {
 	lines := bufio.NewScanner(page)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
+		if strings.HasPrefix(name, "leader_election_master_status{") {
+			s.leads = value == "1"
+		}
 		field, wanted := series[name]
 		if !wanted {
 			continue
@@ -77,15 +83,26 @@ func median(values []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-// window are values of the samples from one time to another.
-func window(samples []sample, from, to time.Time, of func(sample) float64) []float64 {
-	var values []float64
+// window are the samples from one time to another.
+func window(samples []sample, from, to time.Time) []sample {
+	var within []sample
 	for _, s := range samples {
 		if !s.at.Before(from) && s.at.Before(to) {
-			values = append(values, of(s))
+			within = append(within, s)
 		}
 	}
-	return values
+	return within
+}
+
+// values are those of a window in one role, or in both if it had too few in it.
+func values(samples []sample, leads, both bool, of func(sample) float64) []float64 {
+	var all []float64
+	for _, s := range samples {
+		if both || s.leads == leads {
+			all = append(all, of(s))
+		}
+	}
+	return all
 }
 
 // growth is how much more is needed at the end of the last half than at its
@@ -96,11 +113,24 @@ func window(samples []sample, from, to time.Time, of func(sample) float64) []flo
 // back later still. A median over minutes shows the level and not the breath. The
 // first half is left out: caches fill, windows of an hour fill with what is kept
 // of the pods, and the fleets come to their sizes.
+//
+// If the scaler led at times, like is compared with like: what it needed in the
+// role that it was in more often, as long as each third has two minutes of it.
 func growth(samples []sample, start, end time.Time, of func(sample) float64) (before, after float64) {
 	half := end.Sub(start) / 2
 	third := half / 3
 	middle := start.Add(half)
-	return median(window(samples, middle, middle.Add(third), of)), median(window(samples, end.Add(-third), end, of))
+	one, two := window(samples, middle, middle.Add(third)), window(samples, end.Add(-third), end)
+	const enough = 12 // samples
+	best, both := false, true
+	most := 0
+	for _, leads := range []bool{false, true} {
+		n := min(len(values(one, leads, false, of)), len(values(two, leads, false, of)))
+		if n >= enough && n > most {
+			best, both, most = leads, false, n
+		}
+	}
+	return median(values(one, best, both, of)), median(values(two, best, both, of))
 }
 
 // percent is by how much after is more than before.

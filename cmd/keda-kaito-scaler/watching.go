@@ -1,0 +1,111 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// watching knows whether InferenceSets are being watched. After an outage of the
+// API server client-go waits up to a minute before it watches again, and says so
+// to nobody; meanwhile what is in the cache looks like news. So the streams
+// themselves are counted, as they pass.
+type watching struct {
+	// wanted is how many streams there are when all is well: one, or one for each
+	// watched namespace.
+	wanted int
+	log    logr.Logger
+
+	// mu guards what follows.
+	mu   sync.Mutex
+	open map[string]int // streams, by path
+	lost time.Time      // since when there are fewer than wanted; zero while there are enough
+}
+
+func newWatching(namespaces int, log logr.Logger) *watching {
+	return &watching{wanted: max(1, namespaces), log: log, open: map[string]int{}, lost: time.Now()}
+}
+
+// blindAfter is how long a stream may be away. The API server ends each after
+// some minutes, and the next one begins within milliseconds.
+const blindAfter = 3 * time.Second
+
+// Blind is since when InferenceSets have not been watched; zero while they are.
+func (w *watching) Blind() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lost.IsZero() || time.Since(w.lost) < blindAfter {
+		return time.Time{}
+	}
+	return w.lost
+}
+
+func (w *watching) add(path string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open[path] += n
+	if w.open[path] == 0 {
+		delete(w.open, path)
+	}
+	switch enough := len(w.open) >= w.wanted; {
+	case enough && !w.lost.IsZero():
+		if away := time.Since(w.lost); away > blindAfter {
+			w.log.Info("InferenceSets are watched", "after", away.Round(time.Millisecond).String())
+		}
+		w.lost = time.Time{}
+	case !enough && w.lost.IsZero():
+		w.lost = time.Now()
+	}
+}
+
+// wrap looks at what passes through a transport.
+func (w *watching) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(request *http.Request) (*http.Response, error) {
+		response, err := next.RoundTrip(request)
+		if err != nil || response.StatusCode != http.StatusOK || !watchesInferenceSets(request) {
+			return response, err
+		}
+		path := request.URL.Path
+		w.add(path, 1)
+		response.Body = &stream{ReadCloser: response.Body, ended: sync.OnceFunc(func() { w.add(path, -1) })}
+		return response, nil
+	})
+}
+
+func watchesInferenceSets(request *http.Request) bool {
+	if !strings.HasSuffix(request.URL.Path, "/inferencesets") {
+		return false
+	}
+	switch request.URL.Query().Get("watch") {
+	case "true", "1":
+		return true
+	}
+	return false
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
+// stream is a watch's body, which ends once: by an error, or closed.
+type stream struct {
+	io.ReadCloser
+	ended func()
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil {
+		s.ended()
+	}
+	return n, err
+}
+
+func (s *stream) Close() error {
+	s.ended()
+	return s.ReadCloser.Close()
+}
