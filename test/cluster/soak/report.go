@@ -141,7 +141,7 @@ func (s *soak) sayMemory(name string) {
 	for i := range columns {
 		part := samples[i*len(samples)/columns : (i+1)*len(samples)/columns]
 		of := func(get func(sample) float64) float64 {
-			return median(window(part, time.Time{}, s.end.Add(time.Hour), get))
+			return median(values(part, false, true, get))
 		}
 		cells = append(cells, fmt.Sprintf("%.0f/%.0f MB %.0f go %.0f fd",
 			of(func(x sample) float64 { return x.resident })/mb, of(func(x sample) float64 { return x.heap })/mb,
