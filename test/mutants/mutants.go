@@ -4,6 +4,8 @@ const (
 	survey = "decision/survey.go"
 	queue  = "decision/queue.go"
 	list   = "decision/list.go"
+	hpa    = "decision/hpa.go"
+	value  = "decision/value.go"
 )
 
 // mutants are thirty mistakes, one for each rule.
@@ -14,38 +16,34 @@ var mutants = []mutant{
 	},
 	{
 		"after the grace a pod that can't be read stands for the largest readable one at most", survey,
-		"s.skip(replica, r.why, replica.silent(metric, now) > fleet.Grace)", "s.skip(replica, r.why, replica.silent(metric, now) > 2*fleet.Grace)",
+		"replica.silent(m.metric, now) > fleet.Grace", "replica.silent(m.metric, now) > 2*fleet.Grace",
 	},
 	{
 		"a pod that can't be read could have any load", survey,
-		"s.high += limit * float64(open)", "s.high += s.largest * float64(open)",
-	},
-	{
-		"a pod that joins is no unknown, but only if this process saw it join", survey,
-		"now.Sub(r.ReadySince) <= freshness && now.Sub(r.Expected) <= freshness", "now.Sub(r.Expected) <= freshness",
+		"s.high += m.greatest(s.largest) * float64(open)", "s.high += s.largest * float64(open)",
 	},
 	{
 		"with readings missing, up only where the least total asks for it", queue,
-		"q.hpa(low) > q.fleet.Desired", "q.hpa(high) > q.fleet.Desired",
+		"q.makes(low) > q.current", "q.makes(high) > q.current",
 	},
 	{
 		"with readings missing, down only where the greatest total allows it", queue,
-		"q.hpa(high) < q.fleet.Desired", "q.hpa(low) < q.fleet.Desired",
+		"q.makes(high) < q.current", "q.makes(low) < q.current",
 	},
 	{
-		"the HPA holds on target × desired, and not on target × serving", queue,
-		"return q.target * float64(q.fleet.Desired)", "return q.target * float64(q.serving)",
+		"the HPA holds on target × desired, and not on target × ready", hpa,
+		"return h.target * float64(h.current)", "return h.target * float64(h.ready)",
 	},
 	{
-		"upwards the HPA tolerates what its behaviour says", "decision/hpa.go",
+		"upwards the HPA tolerates what its behaviour says", hpa,
 		"ratio <= 1+up", "ratio <= 1+2*up",
 	},
 	{
-		"downwards the HPA tolerates what its behaviour says", "decision/hpa.go",
+		"downwards the HPA tolerates what its behaviour says", hpa,
 		"ratio >= 1-down", "ratio >= 1-up",
 	},
 	{
-		"a part of a replica is a whole one", "decision/hpa.go",
+		"a part of a replica is a whole one", hpa,
 		"math.Ceil(total/target)", "math.Floor(total/target)",
 	},
 	{
@@ -77,8 +75,8 @@ var mutants = []mutant{
 		"case quiet == still:", "case quiet >= untold:",
 	},
 	{
-		"a pod's value of a ratio is the mean over its engines", "decision/measure.go",
-		"level.Sum = level.Mean", "level.Mean = level.Sum",
+		"a pod's value of a ratio is the mean over its engines", value,
+		"return f.Sum / float64(f.Engines)", "return f.Sum",
 	},
 	{
 		"what counted before a restart isn't compared with what counts after it", "decision/window.go",
@@ -101,12 +99,16 @@ var mutants = []mutant{
 		"now.Sub(r.Ordered) > StartBudget", "now.Sub(r.Ordered) > 2*StartBudget",
 	},
 	{
-		"a replica that starts in the place of another holds up no step", "decision/member.go",
-		"if serving >= f.Desired {", "if serving > f.Desired {",
-	},
-	{
 		"what was watched for less than a window releases nothing", "decision/mind.go",
 		"left := window - now.Sub(m.watched)", "left := window/2 - now.Sub(m.watched)",
+	},
+	{
+		"a Value is multiplied by the pods that are Ready", hpa,
+		"math.Ceil(ratio*float64(ready))", "math.Ceil(ratio*float64(current))",
+	},
+	{
+		"a rate is per second of the window, and of a pod that is younger too", value,
+		"gained.Value / max(gained.Spans, m.window.Length).Seconds()", "gained.Value / max(gained.Spans, time.Second).Seconds()",
 	},
 	{
 		"a metric that isn't given is the queue", "policy/parser.go",
@@ -115,10 +117,6 @@ var mutants = []mutant{
 	{
 		"a metric is found by the name that vLLM had for it before", "policy/names.go",
 		"return []string{r.now, r.old}", "return []string{r.now}",
-	},
-	{
-		"a quantile is above 0", "policy/list.go",
-		"q <= 0 || q > 1", "q < 0 || q > 1",
 	},
 	{
 		"an upper threshold may be the lower one", "policy/list.go",
