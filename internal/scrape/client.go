@@ -25,6 +25,8 @@ type client struct {
 	readers sync.Pool
 	// requests holds *[]byte, the request being written.
 	requests sync.Pool
+	// maxWire bounds a page as it comes, chunks and all; 0 doesn't.
+	maxWire int
 }
 
 // headLimit bounds status line and header: vLLM's are some 150 bytes.
@@ -141,11 +143,18 @@ func (c *client) get(ctx context.Context, l *link, query string, deadline time.T
 		}
 		if f != nil {
 			f.accepted = true
+			if f.Reason == Reset && !answered && l.secure == nil {
+				f.Words += meshWords
+			}
 			return f
 		}
 		return nil
 	}
 }
+
+// meshWords are for a pod that hangs up on a request without a word.
+const meshWords = ": it said nothing at all, as behind a service mesh that demands mTLS " +
+	"(look for a sidecar and a PeerAuthentication in STRICT mode, and exempt the metrics port)"
 
 func (c *client) connect(ctx context.Context, l *link, deadline time.Time) (net.Conn, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
@@ -200,7 +209,13 @@ func (c *client) exchange(conn net.Conn, br *bufio.Reader, l *link, query string
 		return false, true, networkFailure("reading the response's header", err)
 	}
 	limited.left = -1
+	if c.maxWire > 0 {
+		limited.left = c.maxWire
+	}
 	if err := read(resp, began); err != nil {
+		if limited.left == 0 {
+			err = failf(TooLarge, "the page takes over %s on the wire", size(int64(c.maxWire)))
+		}
 		return false, true, err
 	}
 	return !resp.Close && br.Buffered() == 0, true, nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -25,6 +26,9 @@ const (
 	Timeout Reason = "timeout"
 	// Refused is a pod without anything listening on its port.
 	Refused Reason = "refused"
+	// Local is the scaler's own lack of something, such as descriptors: it says
+	// nothing of the pod, and meets thousands at once.
+	Local Reason = "local"
 	// Unreachable is a pod that the network has no way to.
 	Unreachable Reason = "unreachable"
 	// Reset is a connection that ended before the page did.
@@ -60,7 +64,7 @@ const (
 // reasons are all that the failures metric can show, so that each has a zero
 // from the start and an alert has something to compare with.
 var reasons = []Reason{
-	NoAddress, Timeout, Refused, Unreachable, Reset, BadTLS, BadHTTP, Redirect, Status,
+	NoAddress, Local, Timeout, Refused, Unreachable, Reset, BadTLS, BadHTTP, Redirect, Status,
 	TooLarge, BadContent, ModelLoading, NotVLLM, Frozen, Unproven,
 }
 
@@ -110,8 +114,12 @@ func handshakeFailure(err error) *Failure {
 
 // networkFailure classes what the network said while doing something.
 func networkFailure(doing string, err error) *Failure {
-	f := &Failure{Reason: BadHTTP, Words: doing, Err: err}
+	f := &Failure{Reason: BadHTTP, Words: doing, Err: cut(err)}
 	var nerr net.Error
+	if lack, is := ownLack(err); is {
+		f.Reason, f.Words, f.Err = Local, lack, nil
+		return f
+	}
 	switch {
 	case errors.Is(err, net.ErrClosed), errors.Is(err, context.Canceled):
 		f.Reason = Stopped
@@ -120,12 +128,47 @@ func networkFailure(doing string, err error) *Failure {
 		f.Reason, f.Words, f.Err = Timeout, doing+" took too long", nil
 	case errors.Is(err, syscall.ECONNREFUSED):
 		f.Reason, f.Words, f.Err = Refused, "connection refused", nil
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH),
-		errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EAFNOSUPPORT):
 		f.Reason = Unreachable
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		f.Reason, f.Words, f.Err = Reset, "connection ended while "+doing, nil
 	}
 	return f
+}
+
+// lacks are what the scaler's own process or node may have too little of.
+var lacks = []struct {
+	errno syscall.Errno
+	words string
+}{
+	{syscall.EMFILE, "the scaler has no file descriptor left (its limit, such as ulimit -n)"},
+	{syscall.ENFILE, "the scaler's node has no file descriptor left"},
+	{syscall.EACCES, "the scaler isn't allowed to connect (by seccomp, a policy or the kernel of its node)"},
+	{syscall.EPERM, "the scaler isn't allowed to connect (by seccomp, a policy or the kernel of its node)"},
+	{syscall.EADDRNOTAVAIL, "the scaler has no port or address left to connect from"},
+	{syscall.ENOBUFS, "the scaler's node has no memory left for sockets"},
+	{syscall.ENOMEM, "the scaler's node has no memory left for sockets"},
+}
+
+// ownLack says what of its own the scaler lacked.
+func ownLack(err error) (words string, is bool) {
+	for _, l := range lacks {
+		if errors.Is(err, l.errno) {
+			return l.words, true
+		}
+	}
+	return "", false
+}
+
+// maxWords bounds what a pod can have said in a failure: its header or the names in
+// its certificate may be of 64 KiB.
+const maxWords = 300
+
+func cut(err error) error {
+	text := err.Error()
+	if len(text) <= maxWords {
+		return err
+	}
+	return errors.New(strings.ToValidUTF8(text[:maxWords], "") + " …")
 }

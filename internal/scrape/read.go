@@ -163,27 +163,36 @@ func (r *Reader) note(t *target, start time.Time, err error) {
 	if is != OK {
 		r.metrics.failures.WithLabelValues(string(is)).Inc()
 	}
-	was, news := t.ended(f, time.Now())
-	if !news {
-		return
+	now := time.Now()
+	end := t.ended(f, now)
+	if end.news {
+		if end.before != OK {
+			r.metrics.failing.WithLabelValues(string(end.before)).Dec()
+		}
+		if is != OK {
+			r.metrics.failing.WithLabelValues(string(is)).Inc()
+		}
 	}
-	if was != OK {
-		r.metrics.failing.WithLabelValues(string(was)).Dec()
+	if is == Local && r.lack.news(now) {
+		r.cfg.Log.Info("pods can't be read for want of something that the scaler needs itself", "reason", string(is), "words", f.Error())
 	}
-	if is != OK {
-		r.metrics.failing.WithLabelValues(string(is)).Inc()
+	if end.tell {
+		r.tell(t, is, f, end.leftOut)
 	}
-	r.tell(t, is, f)
 }
 
-// tell of a transition.
-func (r *Reader) tell(t *target, reason Reason, f *Failure) {
+// tell of a transition, and of how many weren't told before it.
+func (r *Reader) tell(t *target, reason Reason, f *Failure, leftOut int) {
 	words := "readable again"
 	if f != nil {
 		words = f.Error()
 	}
-	r.cfg.Log.Info("pod's metrics page", "namespace", t.set.key.Namespace, "inferenceSet", t.set.key.Name,
+	log := r.cfg.Log.WithValues("namespace", t.set.key.Namespace, "inferenceSet", t.set.key.Name,
 		"pod", t.pod, "reason", string(reason), "words", words)
+	if leftOut > 0 {
+		log = log.WithValues("changesLeftOut", leftOut)
+	}
+	log.Info("pod's metrics page")
 }
 
 func failureOf(err error) *Failure {

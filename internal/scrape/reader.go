@@ -23,6 +23,7 @@ type Reader struct {
 	metrics *metrics
 	// scrape is replaced in tests of the schedule.
 	scrape func(context.Context, *target)
+	lack   lack
 	// wake tells Run that the calendar has an earlier entry.
 	wake  chan struct{}
 	epoch time.Time
@@ -62,6 +63,8 @@ func New(cfg Config) *Reader {
 	}
 	r.scratch.New = func() any { return &scratch{small: make([]byte, smallChunk)} }
 	r.scrape = r.read
+	// A page in chunks of one byte is six times as long on the wire.
+	r.client.maxWire = int(2 * cfg.MaxBytes)
 	return r
 }
 

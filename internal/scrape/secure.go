@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -58,14 +59,25 @@ func (r *Reader) secure(service, ip string) *tls.Config {
 		ClientSessionCache: new(session),
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it, by two names
 	}
-	if r.cfg.SkipVerify {
-		return config
-	}
 	config.VerifyConnection = func(state tls.ConnectionState) error {
+		total := 0
+		for _, c := range state.PeerCertificates {
+			total += len(c.Raw)
+		}
+		if total > maxCertificates {
+			// They are kept with the connection.
+			return fmt.Errorf("its certificates have %d bytes, over the limit of %d", total, maxCertificates)
+		}
+		if r.cfg.SkipVerify {
+			return nil
+		}
 		return verify(state.PeerCertificates, r.cfg.Roots, time.Now(), service, ip)
 	}
 	return config
 }
+
+// maxCertificates is room for a chain of ten.
+const maxCertificates = 32 << 10
 
 // verify that the first of a server's certificates is good for one of the names
 // and signed, over the others, by one of the roots.

@@ -66,6 +66,7 @@ type target struct {
 	failure  *Failure
 	// failedAt is when the newest scrape ended, if it failed.
 	failedAt time.Time
+	voice    voice
 	// retired is set when the pod has gone: what is still in flight says
 	// nothing any more.
 	retired bool
@@ -175,18 +176,6 @@ func (t *target) frozen(p *reading) bool {
 	}
 	t.demand = p.waiting > 0 || p.rejected > t.rejected
 	return p.sample.At.Sub(t.moved) > frozenAfter
-}
-
-// ended notes how the newest scrape ended, OK or not. news is false if it
-// ended as the one before, or if the pod has gone.
-func (t *target) ended(f *Failure, now time.Time) (before Reason, news bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.retired {
-		return OK, false
-	}
-	before, t.failure, t.failedAt = t.failure.reason(), f, now
-	return before, before != f.reason()
 }
 
 // retire is the end of the target. It returns what its newest scrape failed
