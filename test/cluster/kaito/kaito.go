@@ -47,6 +47,8 @@ type Options struct {
 	NodesPerReplica int
 	// Model is the engines' model; phi-4-mini on A100 if its name is empty.
 	Model vllm.Model
+	// SlowPage is how the page of a loaded replica comes; prompt in the zero value.
+	SlowPage vllm.SlowPage
 	// EnginesPerPod is the data parallelism in each first pod, 1 if 0.
 	EnginesPerPod int
 	// Image is that of a simulated vLLM (test/cluster/node/vllm), where there is

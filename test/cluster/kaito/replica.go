@@ -282,7 +282,7 @@ func (k *KAITO) adjust(r *replica) error {
 func (r *replica) boot(o Options) error {
 	var err error
 	r.adjusted.mode = vllm.Refused
-	r.first, err = vllm.Start(vllm.Options{Model: o.Model, Engines: o.EnginesPerPod, Mode: vllm.Refused})
+	r.first, err = vllm.Start(vllm.Options{Model: o.Model, Engines: o.EnginesPerPod, Mode: vllm.Refused, SlowPage: o.SlowPage})
 	if err != nil {
 		return err
 	}

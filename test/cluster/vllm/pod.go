@@ -60,9 +60,21 @@ type Options struct {
 	Engines int
 	// Mode is how the pod answers at first.
 	Mode Mode
+	// SlowPage is how its page comes under load; prompt in the zero value.
+	SlowPage SlowPage
 	// Listen is the host:port to listen on, for a pod that is a real one; "" is
 	// Port of a free loopback address.
 	Listen string
+}
+
+// SlowPage makes the page of a loaded pod come late. vLLM's API server shares
+// its process with much of the work, so a saturated one answers after seconds.
+type SlowPage struct {
+	// From is the share of MaxNumSeqs, all engines together, that has to run for
+	// the page to be late.
+	From float64
+	// Delay is how much later it comes then. It shows what is true at its end.
+	Delay time.Duration
 }
 
 // Pod is a simulated vLLM pod with an address of its own.
@@ -78,6 +90,7 @@ type Pod struct {
 	started  time.Time // of the simulated process
 	mode     Mode
 	delay    time.Duration
+	slowPage SlowPage
 	modeOver chan struct{} // closed when mode changes; hung answers end then
 	closed   bool
 	server   *server // nil while refused
@@ -96,6 +109,7 @@ func Start(o Options) (*Pod, error) {
 		ip:       listener.Addr().(*net.TCPAddr).IP.String(),
 		model:    o.Model,
 		mode:     o.Mode,
+		slowPage: o.SlowPage,
 		modeOver: make(chan struct{}),
 	}
 	p.boot(max(o.Engines, 1), time.Now())
@@ -177,6 +191,27 @@ func (p *Pod) SetDelay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
+}
+
+// SetSlowPage changes how the page comes under load. A request for it that waits
+// already goes on to wait.
+func (p *Pod) SetSlowPage(s SlowPage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slowPage = s
+}
+
+// pageDelay is how much later a page that is asked for now comes.
+func (p *Pod) pageDelay() time.Duration {
+	running := 0
+	p.each(0, func(e *Engine, _ int) { running += e.Running() })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seats := p.model.MaxNumSeqs * len(p.engines)
+	if p.slowPage.Delay == 0 || p.mode != Serving || float64(running) < p.slowPage.From*float64(seats) {
+		return 0
+	}
+	return p.slowPage.Delay
 }
 
 // Restart ends the process and starts another: requests are lost, counters

@@ -75,6 +75,38 @@ func TestPodAnswersInEveryMode(t *testing.T) {
 	}
 }
 
+func TestALoadedPodShowsItsPageLate(t *testing.T) {
+	const late = 200 * time.Millisecond
+	m := Phi4MiniA100()
+	m.MaxNumSeqs = 10
+	p := startPod(t, Options{Model: m, SlowPage: SlowPage{From: .8, Delay: late}})
+	page := func() time.Duration {
+		t.Helper()
+		began := time.Now()
+		status, body := ask(t, http.MethodGet, "http://"+p.Addr()+"/metrics", "")
+		if status != http.StatusOK || !strings.Contains(body, "vllm:num_requests_running") {
+			t.Fatalf("%d %.100s", status, body)
+		}
+		return time.Since(began)
+	}
+	p.SetRunning(7)
+	if took := page(); took >= late {
+		t.Errorf("with 7 of 10 running it took %s", took)
+	}
+	p.SetRunning(8)
+	if took := page(); took < late {
+		t.Errorf("with 8 of 10 running it took %s, want %s", took, late)
+	}
+	began := time.Now()
+	if status, body := ask(t, http.MethodGet, "http://"+p.Addr()+"/health", ""); status != http.StatusOK || time.Since(began) >= late {
+		t.Errorf("its health: %d %s after %s, want it at once", status, body, time.Since(began))
+	}
+	p.SetSlowPage(SlowPage{})
+	if took := page(); took >= late {
+		t.Errorf("prompt again it took %s", took)
+	}
+}
+
 func TestPodShowsPinnedGauges(t *testing.T) {
 	p := startPod(t, Options{Engines: 2})
 	p.SetWaiting(25)

@@ -95,12 +95,8 @@ func (p *Pod) misbehave(next http.Handler) http.Handler {
 		p.mu.Lock()
 		mode, over, delay := p.mode, p.modeOver, p.delay
 		p.mu.Unlock()
-		if delay > 0 {
-			select {
-			case <-time.After(delay):
-			case <-r.Context().Done():
-				return
-			}
+		if !pause(r.Context(), delay) {
+			return
 		}
 		switch mode {
 		case Hung:
@@ -118,6 +114,19 @@ func (p *Pod) misbehave(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// pause waits so long; false if the client went away first.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // render writes the pod's page into memory, so that no lock is held while the
@@ -138,7 +147,10 @@ func (p *Pod) render() []byte {
 	return b.Bytes()
 }
 
-func (p *Pod) metrics(w http.ResponseWriter, _ *http.Request) {
+func (p *Pod) metrics(w http.ResponseWriter, r *http.Request) {
+	if !pause(r.Context(), p.pageDelay()) {
+		return
+	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write(p.render())
 }
