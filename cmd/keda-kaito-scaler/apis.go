@@ -75,11 +75,15 @@ func lacksTolerance(cluster discovery.DiscoveryInterface) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ask for the version of Kubernetes: %w", err)
 	}
-	order, err := utilversion.MustParseGeneric("1.35.0").Compare(info.GitVersion)
+	version, err := utilversion.ParseGeneric(info.GitVersion)
 	if err != nil {
 		return true, nil //nolint:nilerr // a version that says nothing
 	}
-	return order > 0, nil
+	// An API server in the middle of an upgrade may do as an older version does.
+	if emulated, err := utilversion.ParseMajorMinor(info.EmulationMajor + "." + info.EmulationMinor); err == nil {
+		version = emulated
+	}
+	return version.LessThan(utilversion.MustParseGeneric("1.35.0")), nil
 }
 
 // lookEvery is how often it is looked for another version of KAITO's API. An
