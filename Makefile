@@ -85,6 +85,12 @@ test-follow: control-plane ## See a fleet with nothing but a bound follow a load
 	@# Eight simulated engines under load leave no room for the race detector or other tests.
 	cd test/cluster && go test -tags follow -count 1 -timeout 60m $(TESTFLAGS) -run TestABoundAloneFollowsTheLoad ./e2e
 
+.PHONY: test-oldest
+test-oldest: ## See the three modes scale on the oldest KEDA that is promised and an HPA without tolerances (first run: half an hour, then under 20 min)
+	@cd test/cluster && go build -trimpath -o ../../$(BIN)/programs ./controlplane/programs
+	@$(BIN)/programs -oldest
+	cd test/cluster && go test -tags oldest -count 1 -timeout 60m $(TESTFLAGS) -run Oldest ./e2e
+
 .PHONY: test-node
 test-node: node-parts ## Install the chart on a real node with KEDA in pods, as root (first run: 30 min, then under 10)
 	cd test/cluster && go test -tags node -count 1 -timeout 30m $(TESTFLAGS) -exec '$(CURDIR)/hack/node.sh run' ./node

@@ -59,18 +59,9 @@ var (
 		},
 		takes: "4 to 6 minutes", stamp: kubernetesStamp,
 	}
-	kedaModule = pinned{
-		folder: "keda", title: "KEDA", module: "github.com/kedacore/keda/v2",
-		commands: map[string]string{
-			"operator": "github.com/kedacore/keda/v2/cmd/operator",
-			"adapter":  "github.com/kedacore/keda/v2/cmd/adapter",
-			"webhooks": "github.com/kedacore/keda/v2/cmd/webhooks",
-		},
-		takes: "5 to 9 minutes", keeps: "config",
-		stamp: func(version, _ string) []string {
-			return []string{"github.com/kedacore/keda/v2/version.Version=" + strings.TrimPrefix(version, "v")}
-		},
-	}
+	kedaModule = kedaPinnedIn("keda")
+	// oldestKEDAModule is the oldest that README.md promises.
+	oldestKEDAModule = kedaPinnedIn("keda218")
 	// cert-manager's own program can't be had by name: its module is called
 	// otherwise than its folder. So the folder has a program of ours, made of
 	// cert-manager's controllers.
@@ -81,6 +72,22 @@ var (
 		stamp: func(_, _ string) []string { return nil },
 	}
 )
+
+// kedaPinnedIn is KEDA in the version that a folder pins.
+func kedaPinnedIn(folder string) pinned {
+	return pinned{
+		folder: folder, title: "KEDA", module: "github.com/kedacore/keda/v2",
+		commands: map[string]string{
+			"operator": "github.com/kedacore/keda/v2/cmd/operator",
+			"adapter":  "github.com/kedacore/keda/v2/cmd/adapter",
+			"webhooks": "github.com/kedacore/keda/v2/cmd/webhooks",
+		},
+		takes: "5 to 9 minutes", keeps: "config",
+		stamp: func(version, _ string) []string {
+			return []string{"github.com/kedacore/keda/v2/version.Version=" + strings.TrimPrefix(version, "v")}
+		},
+	}
+}
 
 // kubernetesStamp does what hack/lib/version.sh does. Without it the API server
 // says v0.0.0-master, and whoever looks at the version takes a wrong turn.
@@ -108,6 +115,12 @@ func kubernetesStamp(version, date string) []string {
 // taken too.
 func Build(ctx context.Context, out io.Writer) (Programs, error) {
 	return buildAll(ctx, out, etcdModule, kubernetesModule, kedaModule)
+}
+
+// BuildOldest does the same with the oldest KEDA that is promised to work, which
+// only the test of that wants. Options.EmulatedVersion makes an older Kubernetes.
+func BuildOldest(ctx context.Context, out io.Writer) (Programs, error) {
+	return buildAll(ctx, out, etcdModule, kubernetesModule, oldestKEDAModule)
 }
 
 // BuildBare does the same for a control plane that runs nothing of KEDA's: its

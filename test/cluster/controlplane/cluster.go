@@ -25,6 +25,9 @@ type Options struct {
 	Programs Programs
 	// HPASync is how often the HPA controller looks; 0 is Kubernetes' 15 s.
 	HPASync time.Duration
+	// EmulatedVersion, such as "1.34", has the API server and the controller
+	// manager do what that version of Kubernetes does; "" is their own.
+	EmulatedVersion string
 	// The parts of KEDA run unless they are switched off. Its CRDs and its RBAC
 	// are always there.
 	NoKEDAOperator, NoKEDAAdapter, NoKEDAWebhooks bool

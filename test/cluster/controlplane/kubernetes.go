@@ -107,7 +107,7 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 		}
 		args = append(args, "--audit-policy-file="+c.file("audit-policy.yaml"), "--audit-log-path="+c.options.AuditLog)
 	}
-	p, err := c.run("kube-apiserver", c.options.Programs.APIServer, nil, args...)
+	p, err := c.run("kube-apiserver", c.options.Programs.APIServer, nil, append(args, c.emulation()...)...)
 	if err != nil {
 		return err
 	}
@@ -137,6 +137,14 @@ func (c *Cluster) apiServerReach() (port string, args []string, err error) {
 		"--kubelet-certificate-authority=" + c.ca.file("ca.crt"),
 		"--kubelet-preferred-address-types=InternalIP",
 	}, nil
+}
+
+// emulation is the flag for Options.EmulatedVersion.
+func (c *Cluster) emulation() []string {
+	if c.options.EmulatedVersion == "" {
+		return nil
+	}
+	return []string{"--emulated-version=" + c.options.EmulatedVersion}
 }
 
 // nodePort is the API server's usual one.
@@ -187,7 +195,7 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.run("kube-controller-manager", c.options.Programs.ControllerManager, nil,
+	p, err := c.run("kube-controller-manager", c.options.Programs.ControllerManager, nil, append(c.emulation(),
 		"--kubeconfig="+kubeconfig,
 		"--authentication-kubeconfig="+kubeconfig,
 		"--authorization-kubeconfig="+kubeconfig,
@@ -203,7 +211,7 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 		"--kube-api-qps=1000", "--kube-api-burst=1000",
 		"--horizontal-pod-autoscaler-sync-period="+c.options.HPASync.String(),
 		"--controllers="+c.controllers(),
-	)
+	)...)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,7 @@ func run(m *testing.M) int {
 		},
 		ScalerArgs: []string{"--scrape-interval=1s", "--scrape-timeout=900ms", "--v=1"},
 		Race:       raceDetector,
+		Oldest:     oldest,
 		Out:        os.Stderr,
 	})
 	if err != nil {

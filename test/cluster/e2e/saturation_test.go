@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -88,9 +87,6 @@ func (s *set) replay(ctx context.Context, load *simulate.Load) {
 		}
 	}
 }
-
-// curve is how many replicas are desired over time, one number each second.
-type curve []int64
 
 // within is the least and the greatest of a curve, so long before a time or
 // after it.
@@ -220,13 +216,4 @@ func (s *set) watch(d time.Duration) (desired, serving curve) {
 		}
 	}
 	return desired, serving
-}
-
-// every is a curve in words, one number each so many seconds.
-func (c curve) every(seconds int) string {
-	var b strings.Builder
-	for i := 0; i < len(c); i += seconds {
-		fmt.Fprintf(&b, "%d ", c[i])
-	}
-	return strings.TrimSpace(b.String())
 }

@@ -133,13 +133,19 @@ func (s *set) object() *unstructured.Unstructured {
 // lacks.
 func (s *set) eventually(what string, condition func() error) {
 	s.Helper()
+	s.within(patience, what, condition)
+}
+
+// within does so for another time.
+func (s *set) within(d time.Duration, what string, condition func() error) {
+	s.Helper()
 	last := errors.New("not looked at")
-	err := wait.PollUntilContextTimeout(s.ctx, 100*time.Millisecond, patience, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(s.ctx, 100*time.Millisecond, d, true, func(context.Context) (bool, error) {
 		last = condition()
 		return last == nil, nil
 	})
 	if err != nil {
-		s.Fatalf("%s: not within %s: %v\nevents:\n%s", what, patience, last, s.events())
+		s.Fatalf("%s: not within %s: %v\nevents:\n%s", what, d, last, s.events())
 	}
 }
 

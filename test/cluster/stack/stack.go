@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,6 +45,9 @@ type Options struct {
 	ScalerArgs []string
 	// Race builds the scaler with the race detector, which needs a C compiler.
 	Race bool
+	// Oldest runs the oldest KEDA that is promised to work, and Kubernetes as
+	// 1.34, whose HPA has no tolerance in its behaviour.
+	Oldest bool
 	// NoScaler leaves the scaler to StartScaler.
 	NoScaler bool
 	// NoKAITO installs neither KAITO's CRDs nor the stand-in.
@@ -91,9 +95,12 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	// The stand-in for KAITO runs in this process on controller-runtime, which
 	// complains if nobody has said where to log. The components have files.
 	ctrllog.SetLogger(logr.Discard())
-	build := controlplane.Build
-	if o.Bare {
+	build, emulated := controlplane.Build, ""
+	switch {
+	case o.Bare:
 		build = controlplane.BuildBare
+	case o.Oldest:
+		build, emulated = controlplane.BuildOldest, "1.34"
 	}
 	programs, err := build(ctx, o.Out)
 	if err != nil {
@@ -112,7 +119,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	noKEDA := o.NoKEDAProcesses || o.Bare
 	cluster, err := controlplane.Start(ctx, controlplane.Options{
 		Programs: programs, HPASync: o.HPASync, Manifests: manifests, Out: o.Out,
-		AuditLog: o.AuditLog, AuditPolicy: o.AuditPolicy,
+		AuditLog: o.AuditLog, AuditPolicy: o.AuditPolicy, EmulatedVersion: emulated,
 		NoControllers:  o.Bare,
 		NoKEDAOperator: noKEDA, NoKEDAAdapter: noKEDA, NoKEDAWebhooks: noKEDA,
 	})
@@ -169,6 +176,16 @@ func (s *Stack) StartScaler(ctx context.Context, name string, args ...string) (*
 
 // StartScalerOf does so with another build of the program; "" is the usual one.
 func (s *Stack) StartScalerOf(ctx context.Context, binary, name string, args ...string) (*Scaler, error) {
+	return s.startScaler(ctx, binary, name, append(slices.Clone(s.args), args...))
+}
+
+// StartOwnScaler does so with these flags alone, without Options.ScalerArgs: with
+// the timing that users have.
+func (s *Stack) StartOwnScaler(ctx context.Context, name string, args ...string) (*Scaler, error) {
+	return s.startScaler(ctx, "", name, args)
+}
+
+func (s *Stack) startScaler(ctx context.Context, binary, name string, args []string) (*Scaler, error) {
 	kubeconfig, err := s.ServiceAccountKubeconfig(ctx, Namespace, account)
 	if err != nil {
 		return nil, err
@@ -188,7 +205,7 @@ func (s *Stack) StartScalerOf(ctx context.Context, binary, name string, args ...
 		"--scaler-address=" + scaler.GRPC,
 		"--allow-host-network", // simulated pods have loopback addresses
 	}
-	all = append(append(all, s.args...), args...)
+	all = append(all, args...)
 	scaler.Process, err = s.Cluster.StartScaler(ctx, controlplane.ScalerOptions{
 		Name: name, Binary: cmp.Or(binary, s.binary), Kubeconfig: kubeconfig, Args: all,
 	})

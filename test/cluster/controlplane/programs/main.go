@@ -1,6 +1,7 @@
-// Command programs builds what a test control plane is made of, with -node what
-// a node is made of too, and with -bare etcd and the API server alone, so that the
-// minutes this takes the first time are spent in view, and not inside go test,
+// Command programs builds what a test control plane is made of: with -node what a
+// node is made of too, with -oldest a control plane with an older KEDA, and with
+// -bare etcd and the API server alone. So the minutes that this takes the first time
+// are spent in view, and not inside go test,
 // which shows no progress and has a timeout.
 package main
 
@@ -17,17 +18,21 @@ import (
 
 func main() {
 	node := flag.Bool("node", false, "a node's programs too")
+	oldest := flag.Bool("oldest", false, "with the oldest KEDA that is promised to work")
 	bare := flag.Bool("bare", false, "nothing but etcd and Kubernetes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	build := controlplane.Build
-	if *bare {
+	switch {
+	case *bare:
 		build = controlplane.BuildBare
+	case *oldest:
+		build = controlplane.BuildOldest
 	}
 	_, err := build(ctx, os.Stderr)
 	switch {
-	case err != nil, *bare:
+	case err != nil, *bare, *oldest:
 	case *node:
 		_, err = controlplane.BuildNode(ctx, os.Stderr)
 	default:
