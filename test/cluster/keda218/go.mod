@@ -229,7 +229,7 @@ require (
 	github.com/signalfx/signalflow-client-go/v2 v2.3.0 // indirect
 	github.com/signalfx/signalfx-go v1.34.0 // indirect
 	github.com/sirupsen/logrus v1.9.3 // indirect
-	github.com/solarwinds/swo-sdk-go/swov1 v0.15.3 // indirect
+	github.com/solarwinds/swo-sdk-go/swov1 v0.13.1 // indirect
 	github.com/spf13/cast v1.10.0 // indirect
 	github.com/spf13/cobra v1.9.1 // indirect
 	github.com/spf13/pflag v1.0.10 // indirect
