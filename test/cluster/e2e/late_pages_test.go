@@ -163,13 +163,13 @@ func TestFleetsWithLatePagesServeAsThoseWithPromptOnes(t *testing.T) {
 		f.generator.SetRate(easyLoad * fullRate())
 	}
 	// Automatic mode learns meanwhile what a replica can do.
-	playFor(t, fleets, 75*time.Second)
+	playFor(t, fleets, time.Minute)
 	before := make([]uint64, len(fleets))
 	for i, f := range fleets {
 		before[i] = f.served()
 		f.generator.SetRate(heavyLoad * fullRate())
 	}
-	playFor(t, fleets, 100*time.Second)
+	playFor(t, fleets, 130*time.Second)
 
 	var late, prompt uint64
 	for i := 0; i < len(fleets); i += 2 {

@@ -143,7 +143,7 @@ func TestOnTheOldestAutomaticModeGoesUpAndDownBeyondTen(t *testing.T) {
 	generator.SetRate(.6 * fullRate())
 	began = time.Now()
 	at := int64(most)
-	s.within(25*time.Minute, "half of them after the load fell", func() error {
+	s.within(25*time.Minute, "fewer than ten after the load fell", func() error {
 		n := s.desired()
 		if n != at && n != at-1 {
 			s.Fatalf("from %d to %d replicas in one step", at, n)
@@ -151,7 +151,7 @@ func TestOnTheOldestAutomaticModeGoesUpAndDownBeyondTen(t *testing.T) {
 		if n < at {
 			t.Logf("%d replicas %s after the load fell", n, time.Since(began).Round(time.Second))
 		}
-		if at = n; n > most/2 {
+		if at = n; n >= 10 {
 			return fmt.Errorf("%d are desired", n)
 		}
 		return nil
