@@ -159,9 +159,11 @@ func (p *parser) unknownKeys() {
 		if !ours || slices.Contains(known, key) {
 			continue
 		}
-		problem := Problem{Key: full, Value: p.values[full], Rule: "no such annotation"}
-		if near, ok := Nearest(key, known); ok {
-			problem.Nearest = Prefix + near
+		problem := Problem{Key: shorten(full), Value: p.values[full], Rule: "no such annotation"}
+		if len(p.problems) < maxTold { // nobody is told of more
+			if near, ok := Nearest(key, known); ok {
+				problem.Nearest = Prefix + near
+			}
 		}
 		p.problems = append(p.problems, problem)
 	}

@@ -112,12 +112,19 @@ func finite(value string) (float64, error) {
 	return x, nil
 }
 
+// maxTarget is far beyond what any replica has of anything.
+const maxTarget = 1e12
+
 // ParseTarget reads the amount that one replica should have.
 func ParseTarget(value string) (float64, error) {
 	target, err := finite(value)
-	// KEDA hands thousandths to the HPA, which refuses a target of zero.
-	if err != nil || target < 0.001 {
+	// KEDA hands thousandths to the HPA, which refuses a target of zero. As an int64
+	// they end at 9e15, which a target times its replicas must not reach.
+	switch {
+	case err != nil || target < 0.001:
 		return 0, errors.New("must be a number of at least 0.001, such as 10")
+	case target > maxTarget:
+		return 0, fmt.Errorf("must be at most %g", float64(maxTarget))
 	}
 	return target, nil
 }

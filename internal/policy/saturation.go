@@ -121,6 +121,10 @@ func (p *parser) within(key string, low, high, usual time.Duration) time.Duratio
 		p.refuse(key, value, fmt.Sprintf("must be from %s to %s, such as %s", told(low), told(high), told(usual)))
 		return usual
 	}
+	// What is learned is of one SLO: nobody means another by a microsecond.
+	if d%time.Millisecond != 0 {
+		p.refuse(key, value, "must be whole milliseconds, such as "+told(usual))
+	}
 	return d
 }
 

@@ -115,11 +115,22 @@ func (q Queue) write(metadata map[string]string) {
 	}
 }
 
+// What else a trigger's metadata may have at most, beside MaxMetadata: more keys than
+// there are, and the longest names of Kubernetes' objects and namespaces.
+const (
+	maxMetadataKeys = 64
+	maxObjectName   = 253
+	maxNamespace    = 63
+)
+
 // ParseTrigger reads the metadata of a trigger, of ours or written by hand, in
 // a ScaledObject of the given namespace. The error is a RefusalError.
 func ParseTrigger(namespace string, metadata map[string]string) (Trigger, error) {
 	if MetadataSize(metadata) > MaxMetadata {
 		return Trigger{}, refuse("metadata", "", fmt.Sprintf("must have at most %d bytes in all", MaxMetadata))
+	}
+	if len(metadata) > maxMetadataKeys {
+		return Trigger{}, refuse("metadata", "", fmt.Sprintf("must have at most %d keys; this has %d", maxMetadataKeys, len(metadata)))
 	}
 	p := parser{values: map[string]string{}}
 	for key, value := range metadata {
@@ -138,6 +149,10 @@ func ParseTrigger(namespace string, metadata map[string]string) (Trigger, error)
 	}
 	if t.Namespace != namespace {
 		p.refuse(metaNamespace, t.Namespace, fmt.Sprintf("must be the ScaledObject's own namespace %q", namespace))
+	}
+	if len(t.InferenceSet) > maxObjectName || len(t.Namespace) > maxNamespace {
+		return Trigger{}, refuse(metaInferenceSet, t.InferenceSet, fmt.Sprintf(
+			"must have at most %d characters, and its namespace %d", maxObjectName, maxNamespace))
 	}
 	switch {
 	case p.any(metaMetrics):

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -41,8 +42,8 @@ func queues() *rapid.Generator[Queue] {
 func promises() *rapid.Generator[*Saturation] {
 	return rapid.Custom(func(t *rapid.T) *Saturation {
 		return &Saturation{
-			TTFT: time.Duration(rapid.Int64Range(int64(minTTFT), int64(maxTTFT)).Draw(t, "ttft")),
-			ITL:  time.Duration(rapid.Int64Range(int64(minITL), int64(maxITL)).Draw(t, "itl")),
+			TTFT: time.Duration(rapid.Int64Range(minTTFT.Milliseconds(), maxTTFT.Milliseconds()).Draw(t, "ttft")) * time.Millisecond,
+			ITL:  time.Duration(rapid.Int64Range(minITL.Milliseconds(), maxITL.Milliseconds()).Draw(t, "itl")) * time.Millisecond,
 		}
 	})
 }
@@ -211,6 +212,10 @@ func TestATriggerIsRefusedInWords(t *testing.T) {
 		{"another namespace", "inferenceSetNamespace", "theirs", `inferenceSetNamespace "theirs": must be the ScaledObject's own namespace "default"`},
 		{"no threshold", "threshold", "", "threshold: required"},
 		{"a threshold of no meaning", "threshold", "many", `threshold "many": must be a number of at least 0.001`},
+		{"a threshold beyond what the HPA counts to", "threshold", "1e300", `threshold "1e300": must be at most 1e+12`},
+		{"an SLO to the microsecond", "downGuard", "true\x00itlSLO\x0060.001ms", `itlSLO "60.001ms": must be whole milliseconds, such as 60ms`},
+		{"a book", "notes", strings.Repeat("n", 33<<10), `metadata: must have at most 20480 bytes in all`},
+		{"a name that no object has", "inferenceSetName", strings.Repeat("n", 254), `inferenceSetName "nnn`},
 		{"a path for a metric", "metricName", "../../secrets", `metricName "../../secrets": must be the name`},
 		{"another host in the port", "metricPort", "80@169.254.169.254", `metricPort "80@169.254.169.254": must be a port from 1 to 65535`},
 		{"no port", "metricPort", "0", `metricPort "0": must be a port`},
@@ -242,12 +247,26 @@ func TestATriggerIsRefusedInWords(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			metadata := maps.Clone(good)
-			metadata[tt.key] = tt.value
+			// Further keys and values follow after a NUL.
+			more := strings.Split(tt.key+"\x00"+tt.value, "\x00")
+			for i := 0; i < len(more); i += 2 {
+				metadata[more[i]] = more[i+1]
+			}
 			_, err := ParseTrigger("default", metadata)
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 				t.Errorf("got %v, want %s…", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestATriggerHasAtMostSoManyKeys(t *testing.T) {
+	metadata := map[string]string{"inferenceSetName": "phi-4", "threshold": "10"}
+	for i := range 1000 {
+		metadata[fmt.Sprint("k", i)] = ""
+	}
+	if _, err := ParseTrigger("default", metadata); err == nil || err.Error() != "metadata: must have at most 64 keys; this has 1002" {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -69,6 +69,14 @@ func TestReadTrace(t *testing.T) {
 	if !slices.Equal(load.Requests, want) || load.Length != 2500*time.Millisecond {
 		t.Errorf("got %v over %v", load.Requests, load.Length)
 	}
+	// Those of 2024 have a zone, and no fraction where that would be zero.
+	load, err = ReadTrace("t", strings.NewReader(head+"2024-05-10 00:00:00.009930+00:00,2162,5\n2024-05-10 00:00:01+00:00,2399,6\n2024-05-10 02:00:01.5+02:00,76,15\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Request{{0, 2162, 5}, {.99007, 2399, 6}, {1.49007, 76, 15}}; !slices.Equal(load.Requests, want) {
+		t.Errorf("of 2024: %v, want %v", load.Requests, want)
+	}
 	for text, why := range map[string]string{
 		"":                                  "at least 2",
 		head:                                "at least 2",

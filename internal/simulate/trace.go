@@ -14,7 +14,8 @@ const maxTokens = 10_000_000
 
 // ReadTrace reads a trace in the format of Azure's public ones: a header
 // TIMESTAMP,ContextTokens,GeneratedTokens, then a request a line with a
-// timestamp as 2023-11-16 18:17:03.9799600. It ends with its last request.
+// timestamp as 2023-11-16 18:17:03.9799600 or, as those of 2024 have it, as
+// 2024-05-10 00:00:00.009930+00:00. It ends with its last request.
 func ReadTrace(name string, from io.Reader) (*Load, error) {
 	lines := bufio.NewScanner(from)
 	load := &Load{Name: name}
@@ -58,13 +59,13 @@ func traceLine(line string) (at time.Time, in, out int32, err error) {
 	if len(fields) != 3 {
 		return at, 0, 0, fmt.Errorf("%d fields: must be 3", len(fields))
 	}
-	for _, layout := range []string{"2006-01-02 15:04:05.9999999", time.RFC3339Nano} {
+	for _, layout := range []string{"2006-01-02 15:04:05.9999999", "2006-01-02 15:04:05.9999999Z07:00", time.RFC3339Nano} {
 		if at, err = time.Parse(layout, fields[0]); err == nil {
 			break
 		}
 	}
 	if err != nil {
-		return at, 0, 0, fmt.Errorf("time %q: must be as 2023-11-16 18:17:03.9799600", fields[0])
+		return at, 0, 0, fmt.Errorf("time %q: must be as 2023-11-16 18:17:03.9799600, which may have a zone: +00:00", fields[0])
 	}
 	if in, err = tokens(fields[1]); err != nil {
 		return at, 0, 0, err
