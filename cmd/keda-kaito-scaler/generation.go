@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/archive"
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/leader"
 	"github.com/kaito-project/keda-kaito-scaler/internal/provision"
 )
 
@@ -37,6 +39,8 @@ func (p *program) generations(ctx context.Context, cluster discovery.DiscoveryIn
 	for {
 		next, err := p.generation(ctx, cluster, version)
 		switch {
+		case ctx.Err() != nil && errors.Is(err, context.Canceled):
+			return nil // told to stop while it began
 		case ctx.Err() != nil || (err == nil && next == ""):
 			return err
 		case err == nil:
@@ -66,26 +70,37 @@ func (p *program) awaken(ctx context.Context, cluster discovery.DiscoveryInterfa
 	return awaitAPIs(ctx, cluster, p.log).kaito
 }
 
-// generation is one manager's life. It ends with the context, or when KAITO's
-// API is to be used in another version, which is then next.
+// handover is how long a manager's last writes may take: before its Lease is given
+// back, and, if that was lost, before the next manager begins.
+const handover = 10 * time.Second
+
+// generation is one manager's life. It ends with the context, when another replica
+// has taken over the Lease, or when KAITO's API is to be used in another version,
+// which is then next.
 func (p *program) generation(ctx context.Context, cluster discovery.DiscoveryInterface, version string) (next string, err error) {
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	mgr, err := p.newManager(version)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	mgr, leads, err := p.newManager(version, end)
 	if err != nil {
 		return "", err
 	}
-	if err := p.populate(ctx, mgr, version); err != nil {
+	if err := p.populate(ctx, mgr, version, leads); err != nil {
 		return "", err
 	}
 	var looking sync.WaitGroup
 	looking.Go(func() {
 		next = awaitChange(ctx, cluster, version, p.log)
-		end()
+		end(nil)
 	})
 	err = mgr.Start(ctx)
-	end()
+	end(nil)
 	looking.Wait()
+	if left := mgr.Wait(handover); left != nil {
+		p.log.Info("warning: some of what a manager ran hasn't ended, going on without waiting for it", "after", handover, "running", left)
+	}
+	if err == nil && errors.Is(context.Cause(ctx), leader.ErrLost) {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return "", fmt.Errorf("run: %w", err)
 	}
@@ -93,7 +108,7 @@ func (p *program) generation(ctx context.Context, cluster discovery.DiscoveryInt
 }
 
 // populate gives a manager all that watches.
-func (p *program) populate(ctx context.Context, mgr manager.Manager, version string) error {
+func (p *program) populate(ctx context.Context, mgr manager.Manager, version string, leads func() bool) error {
 	// Known anew to each manager: another replica may have led in between.
 	credentials := provision.NewCredentials()
 	_, err := certs.AddToManager(mgr, certs.Options{
@@ -118,7 +133,7 @@ func (p *program) populate(ctx context.Context, mgr manager.Manager, version str
 		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: p.options.workingNamespace,
 	}
 	err = mgr.Add(everywhere(func(ctx context.Context) error {
-		return p.judges.Keep(ctx, learned, func() bool { return closed(mgr.Elected()) })
+		return p.judges.Keep(ctx, learned, leads)
 	}))
 	if err != nil {
 		return fmt.Errorf("add what was learned to the manager: %w", err)
@@ -143,13 +158,15 @@ func closed(done <-chan struct{}) bool {
 	}
 }
 
-func (p *program) newManager(version string) (manager.Manager, error) {
+// newManager also returns whether this replica leads now. Lost is told when another
+// one does.
+func (p *program) newManager(version string, lost func(error)) (_ *leader.Manager, leads func() bool, _ error) {
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("register Kubernetes' types: %w", err)
+		return nil, nil, fmt.Errorf("register Kubernetes' types: %w", err)
 	}
 	if err := kedav1alpha1.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("register KEDA's types: %w", err)
+		return nil, nil, fmt.Errorf("register KEDA's types: %w", err)
 	}
 	objects := kaito.CacheObjects(version)
 	maps.Copy(objects, provision.CacheObjects())
@@ -160,12 +177,11 @@ func (p *program) newManager(version string) (manager.Manager, error) {
 		}
 		namespaces[namespace] = cache.Config{}
 	}
-	mgr, err := ctrl.NewManager(p.config, ctrl.Options{
+	grace := handover
+	settings := ctrl.Options{
 		Scheme:                        scheme,
 		Logger:                        p.log,
-		LeaderElection:                p.options.leaderElect,
-		LeaderElectionID:              leaseName,
-		LeaderElectionNamespace:       p.options.workingNamespace,
+		GracefulShutdownTimeout:       &grace,
 		LeaderElectionReleaseOnCancel: true,
 		Metrics:                       metricsserver.Options{BindAddress: "0"}, // served beside all managers
 		HealthProbeBindAddress:        "0",                                     // gRPC health probes instead
@@ -178,11 +194,26 @@ func (p *program) newManager(version string) (manager.Manager, error) {
 		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 		// A controller has its name from manager to manager: its metrics go on.
 		Controller: config.Controller{SkipNameValidation: new(true)},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make the manager: %w", err)
 	}
-	return mgr, nil
+	var lease *leader.Lease
+	if p.options.leaderElect {
+		var err error
+		name := types.NamespacedName{Namespace: p.options.workingNamespace, Name: leaseName}
+		if lease, err = leader.NewLease(p.config, name, lost); err != nil {
+			return nil, nil, fmt.Errorf("set up the election of a leader: %w", err)
+		}
+		settings.LeaderElection, settings.LeaderElectionID = true, leaseName
+		settings.LeaderElectionNamespace, settings.LeaderElectionResourceLockInterface = p.options.workingNamespace, lease
+	}
+	mgr, err := ctrl.NewManager(p.config, settings)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the manager: %w", err)
+	}
+	if lease == nil {
+		return leader.Track(mgr), func() bool { return closed(mgr.Elected()) }, nil
+	}
+	lease.RecordEvents(mgr.GetEventRecorderFor(lease.Identity())) //nolint:staticcheck // electors record events of the old API
+	return leader.Track(mgr), lease.Held, nil
 }
 
 // everywhere runs on every replica, leader or not. The manager's caches have

@@ -151,7 +151,10 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	p.set(func() bool { return started() && p.source.Ready() == nil })
 
 	group, ctx := errgroup.WithContext(ctx)
-	recorder, stop, err := p.recorder(ctx)
+	answering, stopAnswering := lingering(ctx, drain)
+	defer stopAnswering()
+	// An event is written in full, although the program was told to stop.
+	recorder, stop, err := p.recorder(answering)
 	if err != nil {
 		return err
 	}
@@ -171,8 +174,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		Absent:        p.absent,
 		Blind:         p.watching.Blind,
 	}
-	answering, stopAnswering := lingering(ctx, drain)
-	defer stopAnswering()
+	p.watchdog.Add("scrape loop", func() bool { return reader.OnTime(time.Now()) })
 	p.watchdog.Add("evaluation loop", p.judges.OnTime)
 	group.Go(func() error { return reader.Run(answering) })
 	group.Go(func() error { return p.judges.Run(answering) })
