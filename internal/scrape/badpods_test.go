@@ -113,7 +113,7 @@ func TestBadPods(t *testing.T) {
 					return
 				}
 			}
-		}, BadHTTP, "header is over 64 KiB"},
+		}, BadHTTP, "header is over 16 KiB"},
 		{"gzip, which nobody asked for", func(c net.Conn) {
 			_, _ = io.WriteString(c, okHead+"Content-Encoding: gzip\r\nContent-Length: 20\r\n\r\nvllm:something 1.0\n\n")
 			untilGone(c)

@@ -29,8 +29,9 @@ type client struct {
 	maxWire int
 }
 
-// headLimit bounds status line and header: vLLM's are some 150 bytes.
-const headLimit = 64 << 10
+// headLimit bounds status line and header: vLLM's are some 150 bytes, and 64 KiB of
+// them could be 16 000 fields.
+const headLimit = 16 << 10
 
 // readBuffer holds a header and is by-passed by larger reads of a body. It is
 // small because a hung pod holds one for all of its timeout.

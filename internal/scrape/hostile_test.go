@@ -54,9 +54,11 @@ var hostilePages = map[string]func() string{
 	"look-alike": func() string {
 		return strings.Repeat("vllm:num_requests_waitinh 1\nvllm:num_requests_runninh 1\n", 29000)
 	},
-	"types":      func() string { return strings.Repeat("# TYPE vllm:num_requests_waitinh gauge\n", 59000) },
-	"histograms": func() string { return strings.Repeat("# TYPE a histogram\n", 59000) },
-	"leaps":      func() string { return strings.Repeat("# TYPE a histogram\n"+strings.Repeat("x", 60<<10)+"\n", 130) },
+	"one letter":  func() string { return strings.Repeat("gh 1\n", 59999) },
+	"other types": func() string { return strings.Repeat("# TYPE h gauge\n# TYPE h histogram\n", 29999) },
+	"types":       func() string { return strings.Repeat("# TYPE vllm:num_requests_waitinh gauge\n", 59000) },
+	"histograms":  func() string { return strings.Repeat("# TYPE a histogram\n", 59000) },
+	"leaps":       func() string { return strings.Repeat("# TYPE a histogram\n"+strings.Repeat("x", 60<<10)+"\n", 130) },
 	"escapes": func() string {
 		return lines(500, `vllm:num_requests_waiting{engine="0",n="%d`+strings.Repeat(`\"`, 1900)+`"} 1`)
 	},
@@ -81,7 +83,7 @@ var hostilePages = map[string]func() string{
 func everything() policy.Reading {
 	reading := policy.Trigger{Saturation: &policy.Saturation{}}.Reading()
 	reading.Limits = nil
-	reading.Families = append(reading.Families, waiting, "vllm:kv_cache_usage_perc", "vllm:e2e_request_latency_seconds", "vllm:request_queue_time_seconds")
+	reading.Families = append(reading.Families, waiting, "vllm:kv_cache_usage_perc", "vllm:e2e_request_latency_seconds", "vllm:request_queue_time_seconds", "g", "h")
 	reading.Window = time.Hour
 	return reading
 }
@@ -243,6 +245,18 @@ func TestASeriesThatIsThereTwiceCountsOnce(t *testing.T) {
 	}
 	got = families(t, strings.Repeat("vllm:num_requests_waiting 3\n", 3), waiting)
 	if diff := cmp.Diff([]decision.Family{{Name: waiting, Sum: 3, Engines: 1}}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestShortNamesAreRead(t *testing.T) {
+	const text = "# TYPE g gauge\ng 1\ng_longer_than_any 7\ngh 1\n# TYPE hist histogram\nhist_bucket{le=\"+Inf\"} 2\nhist_sum 3\n# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting 4\n"
+	want := []decision.Family{
+		gauge("g", 1, 1),
+		{Name: "hist", Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{Le: []float64{math.Inf(1)}, Cumulative: []float64{2}, Sum: 3}},
+		gauge(waiting, 4, 1),
+	}
+	if diff := cmp.Diff(want, families(t, text, "g", "hist", waiting)); diff != "" {
 		t.Error(diff)
 	}
 }

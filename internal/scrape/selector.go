@@ -29,7 +29,7 @@ var alwaysRead = []string{
 //
 // A page has some 650 lines, of which ten are wanted, so what counts is how
 // fast a line is seen to be unwanted: four bytes of it look up, in a table
-// each, the set of names that have that byte there; only a line that is in all
+// each, the set of names that may have that byte there; only a line that is in all
 // four sets is compared with a name.
 type selector struct {
 	// asked is how many of names were asked for; the rest are alwaysRead's.
@@ -48,10 +48,10 @@ type selector struct {
 	// hint asks for these families alone, in the way that prometheus_client's
 	// own server understands and vLLM's ignores.
 	hint string
-	// at are the bytes of a line that are looked at; at[3] is the greatest.
-	at [4]int
-	// has[i][c] has bit n%64 set for each names[n] that has byte c at at[i].
-	has [4][256]uint64
+	// has[i][c] has bit n%64 set for each names[n] that may have byte c at places[i],
+	// and first[c] for each that begins with it.
+	has   [4][256]uint64
+	first [256]uint64
 }
 
 // newSelector wants the families of these exact names, each once, and of those
@@ -85,20 +85,52 @@ func newSelector(want []string, limits map[string]float64) *selector {
 		}
 	}
 	s.hint = hintFor(s.names, s.asked)
-	shortest := len(s.names[0])
-	for _, name := range s.names {
-		shortest = min(shortest, len(name))
-	}
-	// vLLM's names share "vllm:" and differ soon after it.
-	for i, at := range [4]int{5, 8, 13, 17} {
-		s.at[i] = min(at, shortest-1)
-	}
 	for n, name := range s.names {
-		for i, at := range s.at {
-			s.has[i][name[at]] |= 1 << (n % 64)
-		}
+		s.notice(n, name)
 	}
 	return s
+}
+
+// places are the bytes of a line that are looked at: vLLM's names share "vllm:" and
+// differ soon after it.
+var places = [4]int{5, 8, 13, 17}
+
+// notice enters the nth name into the tables. Where a name is over before a place,
+// the byte that follows it stands there, or any.
+func (s *selector) notice(n int, name string) {
+	bit := uint64(1) << (n % 64)
+	s.first[name[0]] |= bit
+	for i, at := range places {
+		switch {
+		case at < len(name):
+			s.has[i][name[at]] |= bit
+		case at == len(name):
+			for _, c := range []byte("{ \t_") {
+				s.has[i][c] |= bit
+			}
+		default:
+			for c := range s.has[i] {
+				s.has[i][c] |= bit
+			}
+		}
+	}
+}
+
+// maybe has a bit for each name that a line might begin with.
+func (s *selector) maybe(line []byte) uint64 {
+	if len(line) > places[3] {
+		return s.has[0][line[places[0]]] & s.has[1][line[places[1]]] & s.has[2][line[places[2]]] & s.has[3][line[places[3]]]
+	}
+	if len(line) == 0 {
+		return 0
+	}
+	bits := s.first[line[0]]
+	for i, at := range places {
+		if at < len(line) {
+			bits &= s.has[i][line[at]]
+		}
+	}
+	return bits
 }
 
 // indexes are where those of these names stand that were asked for.
@@ -166,6 +198,9 @@ func partOf(line []byte, name string) (part, bool) {
 // suffixOf tells which part of a histogram a line is, from what follows the
 // family's name in it.
 func suffixOf(rest []byte) (part, bool) {
+	if len(rest) == 0 || rest[0] != '_' {
+		return 0, false
+	}
 	for p := bucket; p <= count; p++ {
 		if suffix := suffixes[p]; len(rest) >= len(suffix) && string(rest[:len(suffix)]) == suffix && endsName(rest[len(suffix):]) {
 			return p, true
@@ -208,6 +243,7 @@ type selection struct {
 	// each with a newline.
 	gather   bool
 	gathered []byte
+	names    int
 	// pass is the name of an unwanted histogram whose TYPE line was the last
 	// line, nil if that was any other.
 	pass []byte
@@ -228,7 +264,7 @@ func (p *selection) reset(sel *selector) {
 	clear(p.flaws)
 	clear(p.count)
 	p.openMetrics, p.vllm, p.stub, p.head = false, false, false, 0
-	p.gather, p.gathered = false, p.gathered[:0]
+	p.gather, p.gathered, p.names = false, p.gathered[:0], 0
 	p.passed, p.types = 0, 0
 }
 
@@ -294,15 +330,16 @@ func (p *selection) cut(start []byte, is flaw) {
 
 // line is hot: it runs for each of a page's lines.
 func (p *selection) line(line []byte) {
-	s := p.sel
-	if len(line) <= s.at[3] {
-		p.short(line)
+	switch {
+	case len(line) == 0:
 		return
-	}
-	if line[0] == '#' {
+	case line[0] == '#':
 		if len(line) > 7 && line[2] == 'T' {
 			p.typeLine(line)
 		}
+		return
+	case line[0] <= ' ':
+		p.short(line)
 		return
 	}
 	if !p.vllm {
@@ -311,13 +348,20 @@ func (p *selection) line(line []byte) {
 	if p.head == 0 {
 		p.head = line[0]
 	}
-	maybe := s.has[0][line[s.at[0]]] & s.has[1][line[s.at[1]]] & s.has[2][line[s.at[2]]] & s.has[3][line[s.at[3]]]
-	if maybe != 0 {
+	if len(line) <= places[3] {
+		if maybe := p.sel.maybe(line); maybe != 0 {
+			p.keep(line, maybe)
+		}
+		return
+	}
+	// As maybe has it, which is too large to be inlined.
+	has := &p.sel.has
+	if maybe := has[0][line[places[0]]] & has[1][line[places[1]]] & has[2][line[places[2]]] & has[3][line[places[3]]]; maybe != 0 {
 		p.keep(line, maybe)
 	}
 }
 
-// short is a line shorter than any wanted name, or a piece of one.
+// short is a line that begins with white space, or a piece of one.
 func (p *selection) short(line []byte) {
 	if p.gather {
 		if rest, ok := bytes.CutPrefix(line, []byte("# TYPE ")); ok {
@@ -340,11 +384,11 @@ func (p *selection) short(line []byte) {
 
 // look learns from a line what kind of page it stands on.
 func (p *selection) look(line []byte) {
-	switch {
-	case bytes.HasPrefix(line, []byte("vllm:")):
-		p.vllm = true
-	case bytes.HasPrefix(line, []byte("kaito_model_download_")):
-		p.stub = true
+	switch line[0] {
+	case 'v':
+		p.vllm = bytes.HasPrefix(line, []byte("vllm:"))
+	case 'k':
+		p.stub = p.stub || bytes.HasPrefix(line, []byte("kaito_model_download_"))
 	}
 }
 
@@ -397,16 +441,16 @@ func (p *selection) keepAs(n int, which part, line []byte) {
 // evict drops the family that has most of what was kept, one that is flawed already
 // before all others, so that one with very many series costs no other its place.
 func (p *selection) evict(current int) {
-	bytes := make([]int, len(p.sel.names))
+	size := make([]int, len(p.sel.names))
 	for _, line := range p.lines {
-		bytes[line.name] += int(line.end - line.start)
+		size[line.name] += int(line.end - line.start)
 		if p.flaws[line.name] != sound {
-			bytes[line.name] += maxText
+			size[line.name] += maxText
 		}
 	}
 	largest := current
-	for n := range bytes {
-		if bytes[n] > bytes[largest] {
+	for n := range size {
+		if size[n] > size[largest] {
 			largest = n
 		}
 	}
@@ -436,7 +480,7 @@ func (p *selection) typeLine(line []byte) {
 		p.gatherName(rest)
 	}
 	// The name is looked up like a sample's, seven bytes further on.
-	if s := p.sel; !p.openMetrics && (len(rest) <= s.at[3] || s.has[0][rest[s.at[0]]]&s.has[1][rest[s.at[1]]]&s.has[2][rest[s.at[2]]]&s.has[3][rest[s.at[3]]] == 0) {
+	if !p.openMetrics && p.sel.maybe(rest) == 0 {
 		if name, ok := bytes.CutSuffix(rest, []byte(" histogram")); ok && !p.sel.wantsPartOf(name) {
 			p.pass = name
 		}
@@ -454,9 +498,10 @@ func (p *selection) typeLine(line []byte) {
 // counts is a family of its own, which nobody asks for.
 func (p *selection) gatherName(text []byte) {
 	name, kind, _ := bytes.Cut(text, []byte(" "))
-	if bytes.HasSuffix(name, []byte("_created")) || len(name) > maxName || len(p.gathered)+len(name) > maxGathered {
+	if bytes.HasSuffix(name, []byte("_created")) || len(name) > maxName || len(p.gathered)+len(name) > maxGathered || p.names == maxNames {
 		return
 	}
+	p.names++
 	p.gathered = append(p.gathered, name...)
 	if p.openMetrics && string(bytes.TrimSpace(kind)) == "counter" {
 		p.gathered = append(p.gathered, "_total"...)
@@ -474,11 +519,8 @@ const (
 
 // onPage are the names that were gathered.
 func (p *selection) onPage() []string {
-	var names []string
+	names := make([]string, 0, p.names)
 	for name := range strings.Lines(string(p.gathered)) {
-		if len(names) == maxNames {
-			break
-		}
 		names = append(names, strings.TrimSuffix(name, "\n"))
 	}
 	return names

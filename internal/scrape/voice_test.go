@@ -122,7 +122,7 @@ func TestAMeshInStrictModeIsNamed(t *testing.T) {
 func TestAFailuresWordsAreShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := piped(t, atOnce, func(_ int, c net.Conn) {
-			_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", strings.Repeat("x", 60000))
+			_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", strings.Repeat("x", 16000))
 		})
 		if f := failureOf(scraping(r)()); f.reason() != BadHTTP || len(f.Error()) > 400 {
 			t.Errorf("%s: %d bytes: %.500s", f.reason(), len(f.Error()), f.Error())

@@ -17,7 +17,7 @@ const (
 	// keptMetrics is as many as a list may have.
 	keptMetrics = 16
 	// keptBuckets is as many buckets as a family may have (see docs/security.md).
-	keptBuckets = 1000
+	keptBuckets = 200
 	// keptVariants are pages that differ in what could be shared between two of
 	// them: the bounds of the buckets, and the process that they are of.
 	keptVariants = 8
