@@ -10,6 +10,7 @@ import (
 	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
@@ -210,10 +211,34 @@ func (p *program) newManager(version string, lost func(error)) (_ *leader.Manage
 		return nil, nil, fmt.Errorf("make the manager: %w", err)
 	}
 	if lease == nil {
-		return leader.Track(mgr), func() bool { return closed(mgr.Elected()) }, nil
+		leads = func() bool { return closed(mgr.Elected()) }
+		p.elected.Store(&election{leads: leads, ledUntil: func() time.Time { return time.Time{} }})
+		return leader.Track(mgr), leads, nil
 	}
+	p.elected.Store(&election{leads: lease.Held, ledUntil: lease.LedUntil})
 	lease.RecordEvents(mgr.GetEventRecorderFor(lease.Identity())) //nolint:staticcheck // electors record events of the old API
 	return leader.Track(mgr), lease.Held, nil
+}
+
+// election is what the newest manager knows of who leads.
+type election struct {
+	leads    func() bool
+	ledUntil func() time.Time
+}
+
+// leads tells whether this replica leads now.
+func (p *program) leads() bool {
+	e := p.elected.Load()
+	return e != nil && e.leads()
+}
+
+// ledUntil is until when another replica is known to have led.
+func (p *program) ledUntil() time.Time {
+	e := p.elected.Load()
+	if e == nil {
+		return time.Time{}
+	}
+	return e.ledUntil()
 }
 
 // everywhere runs on every replica, leader or not. The manager's caches have
@@ -257,6 +282,17 @@ func (c *cached) ScaledObject(ctx context.Context, key types.NamespacedName) (*k
 		return nil, false
 	}
 	object := &kedav1alpha1.ScaledObject{}
+	err := v.Get(ctx, key, object)
+	return object, err == nil
+}
+
+// HPA finds one in memory.
+func (c *cached) HPA(ctx context.Context, key types.NamespacedName) (*autoscalingv2.HorizontalPodAutoscaler, bool) {
+	v := c.newest.Load()
+	if v == nil {
+		return nil, false
+	}
+	object := &autoscalingv2.HorizontalPodAutoscaler{}
 	err := v.Get(ctx, key, object)
 	return object, err == nil
 }

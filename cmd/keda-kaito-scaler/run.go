@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -121,6 +122,8 @@ type program struct {
 	watcher *kaito.Watcher
 	judges  *scaler.Judges
 	cached  cached
+	// elected is set by each manager.
+	elected atomic.Pointer[election]
 	readiness
 	watchdog scaler.Watchdog
 }
@@ -146,10 +149,6 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	p.judges = scaler.NewJudges(reader, started, log.WithName("judges"))
 	measured := scaler.NewMetrics(metrics.Registry, reader)
 	p.judges.Metrics = measured
-	p.watcher = kaito.NewWatcher(reader, asked{p.judges, measured})
-	p.watcher.AllowHostNetwork = o.allowHostNetwork
-	p.set(func() bool { return started() && p.source.Ready() == nil })
-
 	group, ctx := errgroup.WithContext(ctx)
 	answering, stopAnswering := lingering(ctx, drain)
 	defer stopAnswering()
@@ -159,15 +158,22 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		return err
 	}
 	defer stop()
-	service := &scaler.Service{
-		Fleets: reader, Started: started, Verdicts: p.judges,
-		Audience: &scaler.Teller{
-			Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
-				return p.cached.inferenceSet(ctx, key)
-			},
-			Recorder: recorder,
-			Log:      log.WithName("scaler"),
+	teller := &scaler.Teller{
+		Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
+			return p.cached.inferenceSet(ctx, key)
 		},
+		Recorder: recorder, Log: log.WithName("scaler"), Metrics: measured,
+		Leads: p.leads, LedUntil: p.ledUntil,
+	}
+	// What isn't watched may have been scaled, and no event could be written.
+	observer := scaler.NewObserver(reader, p.judges, &p.cached, teller, measured, func() bool {
+		return started() && p.watching.Blind().IsZero()
+	})
+	p.watcher = kaito.NewWatcher(reader, asked{p.judges, observer, measured})
+	p.watcher.AllowHostNetwork = o.allowHostNetwork
+	p.set(func() bool { return started() && p.source.Ready() == nil })
+	service := &scaler.Service{
+		Fleets: reader, Started: started, Verdicts: p.judges, Audience: observer,
 		Metrics:       measured,
 		ScaledObjects: &p.cached,
 		Refused:       p.watcher.Refused,
@@ -176,8 +182,10 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	}
 	p.watchdog.Add("scrape loop", func() bool { return reader.OnTime(time.Now()) })
 	p.watchdog.Add("evaluation loop", p.judges.OnTime)
+	p.watchdog.Add("event loop", observer.OnTime)
 	group.Go(func() error { return reader.Run(answering) })
 	group.Go(func() error { return p.judges.Run(answering) })
+	group.Go(func() error { return observer.Run(answering) })
 	group.Go(func() error {
 		return scaler.Serve(answering, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service, &p.watchdog)
 	})

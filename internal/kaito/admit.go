@@ -222,6 +222,7 @@ func triggerOf(so *kedav1alpha1.ScaledObject, i int) (policy.Trigger, bool) {
 	if trigger.Bounds == (policy.Bounds{}) {
 		trigger.Bounds = policy.Bounds{Min: *so.GetHPAMinReplicas(), Max: so.GetHPAMaxReplicas()}
 	}
+	trigger.ScaledObject = so.Name
 	return trigger, true
 }
 

@@ -257,3 +257,49 @@ func TestATrackedRunnableNeedsTheLeaseIfItSaidSo(t *testing.T) {
 		}
 	}
 }
+
+// A replica that waits for the Lease knows until when the other has led.
+func TestUntilWhenAnotherLedIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clients := fake.NewClientset()
+		of := func(name string) *Lease {
+			return &Lease{lost: func(error) {}, LeaseLock: &resourcelock.LeaseLock{
+				LeaseMeta: metav1.ObjectMeta{Namespace: "keda", Name: "scaler"}, Client: clients.CoordinationV1(),
+				LockConfig: resourcelock.ResourceLockConfig{Identity: name},
+			}}
+		}
+		one, other := of("one"), of("other")
+		look := func(want time.Time) {
+			t.Helper()
+			time.Sleep(time.Second)
+			if _, _, err := other.Get(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := other.LedUntil(); !got.Equal(want) {
+				t.Errorf("led until %v, want %v", got, want)
+			}
+		}
+		began := metav1.Now()
+		record := resourcelock.LeaderElectionRecord{HolderIdentity: "one", LeaseDurationSeconds: 15, AcquireTime: began, RenewTime: began}
+		if err := one.Create(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+		look(began.Time)
+		look(began.Time) // it doesn't go on by itself
+		record.RenewTime = metav1.Now()
+		if err := one.Update(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+		look(record.RenewTime.Time)
+		// Given back by one whose clock is an hour ahead.
+		record.HolderIdentity, record.RenewTime = "", metav1.NewTime(time.Now().Add(time.Hour))
+		if err := one.Update(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+		look(time.Now().Add(time.Second))
+		look(time.Now())
+		if !one.LedUntil().IsZero() {
+			t.Error("what a replica wrote itself is no other's")
+		}
+	})
+}

@@ -41,6 +41,10 @@ type Lease struct {
 	// if it doesn't.
 	mu      sync.Mutex
 	renewed time.Time
+	// other is the newest record of another replica, which is known to have led
+	// until led.
+	other string
+	led   time.Time
 }
 
 // NewLease makes a Lease. Lost is told when another replica has taken it over.
@@ -81,6 +85,9 @@ func (l *Lease) Held() bool {
 // Get implements resourcelock.Interface.
 func (l *Lease) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	record, raw, err := l.LeaseLock.Get(ctx)
+	if err == nil && record.HolderIdentity != l.Identity() {
+		l.saw(string(raw), record.RenewTime.Time)
+	}
 	if err == nil && record.HolderIdentity != l.Identity() && l.wrote(time.Time{}) && record.HolderIdentity != "" {
 		l.lost(fmt.Errorf("%w: %s", ErrLost, record.HolderIdentity))
 	}
@@ -119,4 +126,27 @@ func (l *Lease) wrote(at time.Time) (was bool) {
 	was = !l.renewed.IsZero()
 	l.renewed = at
 	return was
+}
+
+// LedUntil is until when another replica is known to have led: when it renewed the
+// Lease last, or gave it back.
+func (l *Lease) LedUntil() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.led
+}
+
+// saw notes what another replica has written into the Lease. By a clock that is
+// ahead it was no later than it was read first.
+func (l *Lease) saw(record string, renewal time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if record == l.other {
+		return
+	}
+	now := time.Now()
+	if renewal.After(now) {
+		renewal = now
+	}
+	l.other, l.led = record, renewal
 }

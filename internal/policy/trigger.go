@@ -55,9 +55,10 @@ type Trigger struct {
 	// Bounds are the ScaledObject's, so that a verdict can be explained: KEDA
 	// doesn't tell them to a scaler.
 	Bounds Bounds
-	// Use and Tolerances aren't in the metadata: whoever knows the ScaledObject
-	// fills them in.
-	Use Use
+	// Use, Tolerances and ScaledObject aren't in the metadata: whoever knows the
+	// ScaledObject fills them in. ScaledObject is its name.
+	ScaledObject string
+	Use          Use
 	// Tolerances are the HPA's, nil for those that ScaledObjects of ours have.
 	Tolerances *Tolerances
 }

@@ -64,6 +64,12 @@ func stripAutoscaler(obj any) (any, error) {
 		},
 	}
 	kept.Spec.ScaleTargetRef = hpa.Spec.ScaleTargetRef
+	// Whether it gets metrics: scaler.Observer tells only what it follows.
+	for _, c := range hpa.Status.Conditions {
+		if c.Type == autoscalingv2.ScalingActive {
+			kept.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: c.Type, Status: c.Status}}
+		}
+	}
 	return kept, nil
 }
 

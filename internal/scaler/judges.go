@@ -2,7 +2,6 @@ package scaler
 
 import (
 	"context"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"sync"
@@ -209,12 +208,13 @@ func turnAt(now time.Time) int64 { return now.UnixNano() / int64(turn) }
 
 // in tells whether a fleet's turn is after last and not after this: at the same
 // time by the clock of every replica of the scaler.
-func (c charge) in(last, this int64) bool {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(c.key.String()))
-	its := int64(h.Sum32() % turns)
+func (c charge) in(last, this int64) bool { return inTurn(turnOf(c.key), turns, last, this) }
+
+// inTurn tells whether one of its turns, of which it has each of so many, is after
+// last and not after this.
+func inTurn(its uint32, of, last, this int64) bool {
 	// The newest turn of its own that isn't after this.
-	newest := this - (this-its)%turns
+	newest := this - (this-int64(its)%of)%of
 	return newest > last
 }
 

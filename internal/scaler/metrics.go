@@ -40,7 +40,7 @@ type Metrics struct {
 	pruned time.Time
 }
 
-// answered is a verdict and when it was given.
+// answered is the newest verdict, and when one was last given to KEDA.
 type answered struct {
 	at      time.Time
 	verdict decision.Verdict
@@ -57,6 +57,9 @@ const (
 	// are asked for: the metric or the threshold was changed. KEDA asks every
 	// 15 s.
 	superseded = 2 * time.Minute
+	// forgetAfter is when a subject is dropped that nobody asks about any more: its
+	// InferenceSet or its ScaledObject is gone.
+	forgetAfter = time.Hour
 )
 
 // NewMetrics makes the metrics and registers them.
@@ -120,6 +123,20 @@ func (m *Metrics) heard(subject Subject, verdict decision.Verdict) {
 		m.size++
 	}
 	set[subject] = answered{now, verdict}
+}
+
+// refresh keeps what KEDA has been told up to date once it asks another replica of
+// the scaler: else the last answer of this one would stand for an hour.
+func (m *Metrics) refresh(subject Subject, verdict decision.Verdict) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	set := m.last[subject.InferenceSet]
+	if a, known := set[subject]; known {
+		set[subject] = answered{a.at, verdict}
+	}
 }
 
 // room tells whether there is any for another trigger of an InferenceSet.
@@ -210,7 +227,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // The metrics of a verdict.
 var (
 	publishedValue = describe("keda_kaito_scaler_published_value",
-		"What KEDA was told last; absent when it was told an error.")
+		"What KEDA is told; absent while it is told an error.")
 	targetValue = describe("keda_kaito_scaler_target_value",
 		"What the HPA compares the published value with, for each replica.")
 	desiredReplicas = describe("keda_kaito_scaler_desired_replicas",

@@ -52,9 +52,10 @@ func keyOf(trigger policy.Trigger) types.NamespacedName {
 	return types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet}
 }
 
-// Audience hears each verdict that KEDA is given. It must not block.
+// Audience hears each verdict that KEDA is given on a ScaledObject's trigger. It
+// must not block.
 type Audience interface {
-	Heard(subject Subject, verdict decision.Verdict)
+	Heard(ctx context.Context, scaledObject string, trigger policy.Trigger, verdict decision.Verdict)
 }
 
 // Service answers KEDA's calls. It implements pb.ExternalScalerServer for
@@ -119,9 +120,8 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 	if why := s.blind(trigger, verdict); why != "" {
 		return nil, status.Errorf(codes.Unavailable, "InferenceSet %s: %s", key, why)
 	}
-	subject := subjectOf(trigger)
-	s.Audience.Heard(subject, verdict)
-	s.Metrics.heard(subject, verdict)
+	s.Audience.Heard(ctx, ref.GetName(), trigger, verdict)
+	s.Metrics.heard(subjectOf(trigger), verdict)
 	if verdict.Answer == decision.Unknown {
 		return nil, status.Errorf(codes.Unavailable, "InferenceSet %s: %s", key, verdict.Reason)
 	}

@@ -34,8 +34,9 @@ type audience struct {
 	last  decision.Verdict
 }
 
-func (a *audience) Heard(subject Subject, v decision.Verdict) {
-	a.heard = append(a.heard, subject.InferenceSet.String()+" "+subject.Metric+" "+v.Answer.String())
+func (a *audience) Heard(_ context.Context, _ string, trigger policy.Trigger, v decision.Verdict) {
+	metric, _ := trigger.Published()
+	a.heard = append(a.heard, keyOf(trigger).String()+" "+metric+" "+v.Answer.String())
 	a.last = v
 }
 

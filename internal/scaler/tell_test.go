@@ -2,6 +2,7 @@ package scaler
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -22,6 +24,11 @@ func aboutIt(name string) Subject {
 }
 
 var about4 = aboutIt("phi-4")
+
+// scaled is an InferenceSet as the ScaledObject of its name has it.
+func scaled(name string) Scaled {
+	return Scaled{types.NamespacedName{Namespace: "default", Name: name}, name}
+}
 
 // recorder keeps events as "Normal ScalingUp ScaleTo3: note", with " (v1 Pod
 // default/a)" for one that is related to a pod.
@@ -65,8 +72,16 @@ func newTale(t *testing.T) *tale {
 // hears is a verdict and what is told of it: nothing for "".
 func (t *tale) hears(v decision.Verdict, want ...string) {
 	t.Helper()
-	t.teller.Heard(about4, v)
+	t.tell("phi-4", v)
 	t.wantEvents(want...)
+}
+
+// tell is a verdict on an InferenceSet that is asked for.
+func (t *tale) tell(name string, v decision.Verdict) {
+	t.Helper()
+	of := scaled(name)
+	t.teller.keep(of.InferenceSet, map[string][]uint64{name: {1}})
+	t.teller.tell(of, v, hpaState{asked: true})
 }
 
 func (t *tale) wantEvents(want ...string) {
@@ -165,7 +180,7 @@ func TestAMetricThatNoPageHasIsToldOnce(t *testing.T) {
 	)
 	long := verdict(decision.Measured, 1, 1, "1 is right")
 	long.Missing = []decision.Missing{{Metric: strings.Repeat("x", 255)}}
-	s.teller.Heard(about4, long)
+	s.tell("phi-4", long)
 	_, action, _ := strings.Cut(s.recorder.events[0], "MetricMissing ")
 	if action, _, _ = strings.Cut(action, ":"); len(action) != 128 { // the API server's limit
 		t.Errorf("an action of %d bytes", len(action))
@@ -227,19 +242,15 @@ func TestSubjectsAreToldApart(t *testing.T) {
 	s := newTale(t)
 	up := verdict(decision.Measured, 1, 3, "1 → 3")
 	s.hears(up, "Normal ScalingUp ScaleTo3: 1 → 3")
-	s.teller.Heard(aboutIt("llama"), up)
+	s.tell("llama", up)
 	s.wantEvents("llama: Normal ScalingUp ScaleTo3: 1 → 3")
-	running := about4
-	running.Metric = "vllm:num_requests_running"
-	s.teller.Heard(running, up)
-	s.wantEvents("Normal ScalingUp ScaleTo3: 1 → 3")
 	s.hears(up)
 }
 
 func TestAnInferenceSetThatIsGoneHasNoEventsButALogLine(t *testing.T) {
 	s := newTale(t)
 	s.gone = true
-	s.teller.Heard(about4, verdict(decision.Measured, 1, 3, "1 → 3"))
+	s.tell("phi-4", verdict(decision.Measured, 1, 3, "1 → 3"))
 	if len(s.recorder.events) > 0 {
 		t.Errorf("events %q on an object that isn't there", s.recorder.events)
 	}
@@ -250,34 +261,104 @@ func TestAnInferenceSetThatIsGoneHasNoEventsButALogLine(t *testing.T) {
 
 func TestALongReasonFitsAnEvent(t *testing.T) {
 	s := newTale(t)
-	s.teller.Heard(about4, verdict(decision.Measured, 1, 3, strings.Repeat("é→", 600)))
+	s.tell("phi-4", verdict(decision.Measured, 1, 3, strings.Repeat("é→", 600)))
 	_, note, _ := strings.Cut(s.recorder.events[0], ": ")
 	if len(note) > 1024 || len(note) < 1000 || !strings.HasSuffix(note, "…") {
 		t.Errorf("a note of %d bytes: %s", len(note), note)
 	}
 }
 
-// What nobody has asked about for an hour is dropped when something new comes:
-// InferenceSets come and go, and memory must not grow with them.
-func TestSubjectsThatNobodyAsksAboutAreForgotten(t *testing.T) {
+// What is not scaled any more is forgotten: InferenceSets come and go, and memory
+// must not grow with them.
+func TestWhatIsNotScaledAnyMoreIsForgotten(t *testing.T) {
+	s := newTale(t)
+	up := verdict(decision.Measured, 1, 3, "1 → 3")
+	for n := range 10 {
+		s.tell(fmt.Sprintf("gone-%d", n), up)
+	}
+	s.recorder.events, s.lines = nil, nil
+	for n := range 10 {
+		s.teller.keep(scaled(fmt.Sprintf("gone-%d", n)).InferenceSet, nil)
+	}
+	if n := len(s.teller.records); n != 0 {
+		t.Errorf("%d are remembered", n)
+	}
+	s.teller.tell(scaled("gone-1"), up, hpaState{asked: true})
+	s.wantEvents()
+	s.tell("gone-1", up) // it is made again
+	s.wantEvents("gone-1: Normal ScalingUp ScaleTo3: 1 → 3")
+}
+
+// A flood is spread over time: nobody's events keep another's back, those on pods
+// keep none on scaling back, and what is over by the time is not told at all.
+func TestAFloodOfEventsIsSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		registry := prometheus.NewRegistry()
 		s := newTale(t)
-		up := verdict(decision.Measured, 1, 3, "1 → 3")
+		s.teller.Metrics = NewMetrics(registry, fleets{})
+		dark := verdict(decision.Unknown, 100, 100, "cannot tell the load")
 		for n := range 100 {
-			s.teller.Heard(aboutIt(fmt.Sprintf("gone-%d", n)), up)
+			dark.Unreadable = append(dark.Unreadable, decision.Unread{Pod: fmt.Sprintf("p-%d", n), Why: "no answer"})
 		}
-		s.recorder.events, s.lines = nil, nil
-		for range 5 { // KEDA goes on to ask for this one
-			s.teller.Heard(about4, up)
-			time.Sleep(15 * time.Minute)
+		count := func() (pods, moves int) {
+			for _, event := range s.recorder.events {
+				if strings.Contains(event, " ScaleTo100: ") {
+					moves++
+				} else {
+					pods++
+				}
+			}
+			s.recorder.events = nil
+			return pods, moves
 		}
-		s.wantEvents("Normal ScalingUp ScaleTo3: 1 → 3")
-		s.teller.Heard(aboutIt("new"), up)
-		s.wantEvents("new: Normal ScalingUp ScaleTo3: 1 → 3")
-		if n := len(s.teller.last); n != 2 {
-			t.Errorf("%d subjects in memory, want phi-4 and the new one", n)
+		s.tell("phi-4", dark)
+		if pods, moves := count(); pods != ownBurst || moves != 1 {
+			t.Errorf("%d events on pods and %d on scaling at once", pods, moves)
 		}
-		s.hears(up) // still known
+		if got := gather(t, registry); !slices.Equal(got, []string{"over_limit_total{limit=events} 80"}) || !strings.Contains(strings.Join(s.lines, ""), "told later") {
+			t.Errorf("counted %q, said %q", got, s.lines)
+		}
+		for range 12 * 10 { // ten minutes
+			time.Sleep(observeEvery)
+			s.tell("phi-4", dark)
+		}
+		if pods, moves := count(); pods != 20 || moves != 0 {
+			t.Errorf("%d events on pods and %d on scaling in ten minutes", pods, moves)
+		}
+		light := verdict(decision.Measured, 100, 100, "100 are right")
+		for n := range 100 {
+			light.Read = append(light.Read, fmt.Sprintf("p-%d", n))
+		}
+		for range 12 * 60 {
+			time.Sleep(observeEvery)
+			s.tell("phi-4", light)
+		}
+		if pods, moves := count(); pods != 40 || moves != 1 {
+			t.Errorf("%d events on pods that are back, of the 40 that were told, and %d on scaling", pods, moves)
+		}
+
+		// A thousand InferenceSets at once: the recorder's queue is of a thousand.
+		dark.Unreadable = dark.Unreadable[:5]
+		for n := range 1000 {
+			s.tell(fmt.Sprintf("is-%d", n), dark)
+		}
+		if pods, moves := count(); pods != allBurst || moves != allBurst {
+			t.Errorf("%d events on pods and %d on scaling at once", pods, moves)
+		}
+		told := 0
+		for range 12 * 3 {
+			time.Sleep(observeEvery)
+			for n := range 1000 {
+				s.tell(fmt.Sprintf("is-%d", n), dark)
+			}
+			pods, moves := count()
+			if told += moves; pods+moves > 60 {
+				t.Fatalf("%d events in five seconds", pods+moves)
+			}
+		}
+		if told != 1000-allBurst {
+			t.Errorf("%d more owners of 1000 were told within three minutes", told)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package scaler
 import (
 	"context"
 	"maps"
+	"slices"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -11,9 +12,11 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
-// ScaledObjects knows the ScaledObjects of the cluster, from memory.
+// ScaledObjects knows the ScaledObjects of the cluster and KEDA's HPAs, from
+// memory.
 type ScaledObjects interface {
 	ScaledObject(ctx context.Context, key types.NamespacedName) (*kedav1alpha1.ScaledObject, bool)
+	HPA(ctx context.Context, key types.NamespacedName) (*autoscalingv2.HorizontalPodAutoscaler, bool)
 }
 
 // complete adds to a trigger what its ScaledObject says of it: KEDA tells a
@@ -26,7 +29,11 @@ func (s *Service) complete(ctx context.Context, trigger *policy.Trigger, key typ
 	if !found {
 		return
 	}
-	trigger.Use = use(object, metadata)
+	fill(trigger, object, use(object, metadata))
+}
+
+func fill(trigger *policy.Trigger, object *kedav1alpha1.ScaledObject, use policy.Use) {
+	trigger.Use = use
 	trigger.Tolerances = tolerances(object)
 	if trigger.Bounds == (policy.Bounds{}) {
 		trigger.Bounds = policy.Bounds{Min: *object.GetHPAMinReplicas(), Max: object.GetHPAMaxReplicas()}
@@ -59,17 +66,38 @@ func tolerances(object *kedav1alpha1.ScaledObject) *policy.Tolerances {
 // ours are and which is KEDA's default.
 func use(object *kedav1alpha1.ScaledObject, metadata map[string]string) policy.Use {
 	for i := range object.Spec.Triggers {
-		trigger := &object.Spec.Triggers[i]
-		if !maps.Equal(trigger.Metadata, metadata) {
-			continue
+		if maps.Equal(object.Spec.Triggers[i].Metadata, metadata) {
+			return useOf(object, i)
 		}
-		switch {
-		case object.IsUsingModifiers():
-			return policy.Formula
-		case trigger.MetricType == autoscalingv2.ValueMetricType:
-			return policy.Value
-		}
-		return policy.AverageValue
 	}
 	return policy.AverageValue
+}
+
+func useOf(object *kedav1alpha1.ScaledObject, i int) policy.Use {
+	switch {
+	case object.IsUsingModifiers():
+		return policy.Formula
+	case object.Spec.Triggers[i].MetricType == autoscalingv2.ValueMetricType:
+		return policy.Value
+	}
+	return policy.AverageValue
+}
+
+// triggersIn are those of a ScaledObject that are on an InferenceSet and have one of
+// these digests, each once and filled in.
+func triggersIn(object *kedav1alpha1.ScaledObject, key types.NamespacedName, digests []uint64) []policy.Trigger {
+	var triggers []policy.Trigger
+	left := slices.Clone(digests)
+	for i := range object.Spec.Triggers {
+		trigger, err := policy.ParseTrigger(object.Namespace, object.Spec.Triggers[i].Metadata)
+		if err != nil || keyOf(trigger) != key {
+			continue
+		}
+		if at := slices.Index(left, trigger.Digest()); at >= 0 {
+			left = slices.Delete(left, at, at+1)
+			fill(&trigger, object, useOf(object, i))
+			triggers = append(triggers, trigger)
+		}
+	}
+	return triggers
 }

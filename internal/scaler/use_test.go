@@ -23,6 +23,11 @@ func (s scaledObjects) ScaledObject(_ context.Context, key types.NamespacedName)
 	return object, found
 }
 
+// HPA implements ScaledObjects: there is none.
+func (s scaledObjects) HPA(context.Context, types.NamespacedName) (*autoscalingv2.HorizontalPodAutoscaler, bool) {
+	return nil, false
+}
+
 // holding is the ScaledObject default/phi-4 with a decoy and the trigger.
 func holding(ref *pb.ScaledObjectRef, kind autoscalingv2.MetricTargetType, formula string) scaledObjects {
 	decoy := maps.Clone(ref.GetScalerMetadata())

@@ -97,7 +97,7 @@ func (s *scalerProcess) cpuWithin(length time.Duration) (time.Duration, error) {
 // silent hears what the scaler says and tells nobody.
 type silent struct{}
 
-func (silent) Heard(scaler.Subject, decision.Verdict) {}
+func (silent) Heard(context.Context, string, policy.Trigger, decision.Verdict) {}
 
 // beScaler is the scaler's process: what the product has, with fleets that no
 // API server told of.

@@ -1,0 +1,247 @@
+package scaler
+
+import (
+	"context"
+	"hash/fnv"
+	"slices"
+	"sync"
+	"time"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// observeEvery is how often each InferenceSet is evaluated to tell its owner: as
+// often as its pods are read.
+const observeEvery = 5 * time.Second
+
+// Observer evaluates every InferenceSet that a ScaledObject scales, whether or not
+// KEDA asks this replica of the scaler about it, and hands what comes of it to the
+// Teller. KEDA keeps to one replica for minutes and then to another, so that what
+// a replica is asked says little about what was told before; the triggers and the
+// pods are known to all of them alike.
+type Observer struct {
+	fleets   Fleets
+	verdicts Verdicts
+	objects  ScaledObjects
+	teller   *Teller
+	metrics  *Metrics
+	// started tells whether the fleets have been looked at once.
+	started func() bool
+
+	// mu guards sets.
+	mu   sync.Mutex
+	sets map[types.NamespacedName]*observed
+	// beat is the end of the newest turn.
+	beat heartbeat
+}
+
+// observed is an InferenceSet with the digests of the triggers in force, by
+// ScaledObject.
+type observed struct {
+	turn    uint32
+	digests map[string][]uint64
+}
+
+// NewObserver makes an Observer, which begins with Run. Metrics may be nil.
+func NewObserver(fleets Fleets, verdicts Verdicts, objects ScaledObjects, teller *Teller, metrics *Metrics, started func() bool) *Observer {
+	return &Observer{
+		fleets: fleets, verdicts: verdicts, objects: objects, teller: teller, metrics: metrics, started: started,
+		sets: map[types.NamespacedName]*observed{},
+	}
+}
+
+// Ask implements kaito.Asked. A trigger of no ScaledObject is one that KEDA doesn't
+// ask for yet.
+func (o *Observer) Ask(key types.NamespacedName, triggers []policy.Trigger) {
+	set := &observed{turn: turnOf(key), digests: map[string][]uint64{}}
+	n := 0
+	for _, trigger := range triggers {
+		digest := trigger.Digest()
+		if trigger.ScaledObject == "" || n == maxTriggers || slices.Contains(set.digests[trigger.ScaledObject], digest) {
+			continue
+		}
+		n++
+		set.digests[trigger.ScaledObject] = append(set.digests[trigger.ScaledObject], digest)
+	}
+	for _, digests := range set.digests {
+		slices.Sort(digests)
+	}
+	o.mu.Lock()
+	if n == 0 {
+		delete(o.sets, key)
+	} else {
+		o.sets[key] = set
+	}
+	o.mu.Unlock()
+	o.teller.keep(key, set.digests)
+}
+
+// turnOf spreads InferenceSets over the turns of an interval, by their names: each
+// has the same one on every replica of the scaler.
+func turnOf(key types.NamespacedName) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key.String()))
+	return h.Sum32()
+}
+
+// Run observes until ctx is done.
+func (o *Observer) Run(ctx context.Context) error {
+	everyTurn(ctx, &o.beat, func(now time.Time, last, this int64) {
+		if !o.started() {
+			return
+		}
+		for key, set := range o.due(last, this) {
+			for name, digests := range set.digests {
+				o.observe(ctx, Scaled{key, name}, digests, now)
+			}
+		}
+	})
+	return nil
+}
+
+// OnTime tells whether the loop keeps its pace, as Judges.OnTime does.
+func (o *Observer) OnTime() bool { return o.beat.within(lateAfter) }
+
+// due are the InferenceSets whose turn is after last and not after this.
+func (o *Observer) due(last, this int64) map[types.NamespacedName]*observed {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	due := map[types.NamespacedName]*observed{}
+	for key, set := range o.sets {
+		if inTurn(set.turn, int64(observeEvery/turn), last, this) {
+			due[key] = set
+		}
+	}
+	return due
+}
+
+// observe evaluates the triggers of a ScaledObject, and tells what comes of it as
+// far as its HPA goes by that.
+func (o *Observer) observe(ctx context.Context, of Scaled, digests []uint64, now time.Time) {
+	object, found := o.objects.ScaledObject(ctx, types.NamespacedName{Namespace: of.InferenceSet.Namespace, Name: of.ScaledObject})
+	if !found {
+		return
+	}
+	state := hpaStateOf(ctx, o.objects, object)
+	if !state.asked {
+		return
+	}
+	if verdicts := o.evaluate(object, of.InferenceSet, digests, now); len(verdicts) > 0 {
+		o.teller.tell(of, together(verdicts), state)
+	}
+}
+
+// evaluate is the verdicts on a ScaledObject's triggers with these digests; none
+// while a page of theirs isn't read yet.
+func (o *Observer) evaluate(object *kedav1alpha1.ScaledObject, key types.NamespacedName, digests []uint64, now time.Time) []decision.Verdict {
+	triggers := triggersIn(object, key, digests)
+	verdicts := make([]decision.Verdict, 0, len(triggers))
+	for _, trigger := range triggers {
+		fleet, known := o.fleets.Fleet(key, trigger.Page)
+		if !known {
+			return nil
+		}
+		verdict := o.verdicts.Answer(trigger, fleet, now)
+		o.metrics.refresh(subjectOf(trigger), verdict)
+		verdicts = append(verdicts, verdict)
+	}
+	return verdicts
+}
+
+// Heard implements Audience: what KEDA is told just now is told its owner at once,
+// by the replica that leads, whatever stands in the HPA's status.
+func (o *Observer) Heard(ctx context.Context, scaledObject string, trigger policy.Trigger, verdict decision.Verdict) {
+	key := keyOf(trigger)
+	metric, _ := trigger.Published()
+	o.teller.Log.V(1).Info("answered", "inferenceSet", key, "metric", metric, "answer", verdict.Answer.String(),
+		"value", verdict.Value, "reason", verdict.Reason)
+	if !o.teller.leads() {
+		// The leader tells it within its interval: what it has told by now is known
+		// of evaluations at the same times alone.
+		return
+	}
+	o.mu.Lock()
+	var digests []uint64
+	if set := o.sets[key]; set != nil {
+		digests = set.digests[scaledObject]
+	}
+	o.mu.Unlock()
+	others := slices.DeleteFunc(slices.Clone(digests), func(d uint64) bool { return d == trigger.Digest() })
+	if len(others) == len(digests) {
+		return // it isn't known yet, or not answered for
+	}
+	verdicts := []decision.Verdict{verdict}
+	if len(others) > 0 {
+		object, found := o.objects.ScaledObject(ctx, types.NamespacedName{Namespace: key.Namespace, Name: scaledObject})
+		if !found {
+			return
+		}
+		verdicts = append(verdicts, o.evaluate(object, key, others, time.Now())...)
+	}
+	o.teller.tell(Scaled{key, scaledObject}, together(verdicts), hpaState{asked: true})
+}
+
+// together is what the verdicts on the triggers of one ScaledObject come to. The
+// HPA takes the greatest number of replicas, and goes down only if it knows what
+// each of them asks for.
+func together(verdicts []decision.Verdict) decision.Verdict {
+	if len(verdicts) == 1 {
+		return verdicts[0]
+	}
+	var all decision.Verdict
+	for i, v := range verdicts {
+		if i == 0 || weight(v) > weight(all) || weight(v) == weight(all) && v.Replicas > all.Replicas {
+			all = v
+		}
+	}
+	all.Read, all.Unreadable, all.Missing, all.Advice = nil, nil, nil, ""
+	read, unread, missing := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, v := range verdicts {
+		for _, u := range v.Unreadable {
+			if !unread[u.Pod] {
+				unread[u.Pod] = true
+				all.Unreadable = append(all.Unreadable, u)
+			}
+		}
+		for _, m := range v.Missing {
+			if !missing[m.Metric] {
+				missing[m.Metric] = true
+				all.Missing = append(all.Missing, m)
+			}
+		}
+		if all.Advice == "" {
+			all.Advice = v.Advice
+		}
+		if all.Load == nil {
+			all.Load = v.Load
+		}
+	}
+	for _, v := range verdicts {
+		for _, pod := range v.Read {
+			if !unread[pod] && !read[pod] {
+				read[pod] = true
+				all.Read = append(all.Read, pod)
+			}
+		}
+	}
+	return all
+}
+
+// weight orders verdicts by which of them the HPA goes by.
+func weight(v decision.Verdict) int {
+	switch {
+	case v.Answer == decision.Unknown:
+		return 3
+	case v.Replicas > v.Desired:
+		return 4
+	case v.Answer == decision.Held && !v.Waiting:
+		return 2
+	case v.Answer == decision.Held:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,74 @@
+package scaler
+
+import (
+	"context"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+)
+
+// hpaState is how far an HPA goes by the verdicts on a ScaledObject's triggers, from
+// what stands in both: a replica of the scaler sees no more than its own calls.
+type hpaState struct {
+	// asked is set while there is an HPA that asks, and nobody has paused it.
+	asked bool
+	// blind is set while the HPA says that it gets no metrics: KEDA is away, or
+	// has been told an error.
+	blind bool
+	// noUp and noDown are set while that way is barred.
+	noUp, noDown bool
+}
+
+// hpaStateOf reads it from memory.
+func hpaStateOf(ctx context.Context, objects ScaledObjects, so *kedav1alpha1.ScaledObject) hpaState {
+	if so.DeletionTimestamp != nil || so.NeedToBePausedByAnnotation() {
+		return hpaState{}
+	}
+	hpa, found := objects.HPA(ctx, types.NamespacedName{Namespace: so.Namespace, Name: hpaName(so)})
+	if !found {
+		return hpaState{}
+	}
+	s := hpaState{asked: true, noUp: so.NeedToPauseScaleOut(), noDown: so.NeedToPauseScaleIn()}
+	if advanced := so.Spec.Advanced; advanced != nil && advanced.HorizontalPodAutoscalerConfig != nil {
+		if b := advanced.HorizontalPodAutoscalerConfig.Behavior; b != nil {
+			s.noUp, s.noDown = s.noUp || barred(b.ScaleUp), s.noDown || barred(b.ScaleDown)
+		}
+	}
+	for _, c := range hpa.Status.Conditions {
+		if c.Type == autoscalingv2.ScalingActive {
+			s.blind = c.Status == corev1.ConditionFalse
+		}
+	}
+	return s
+}
+
+func barred(rules *autoscalingv2.HPAScalingRules) bool {
+	return rules != nil && rules.SelectPolicy != nil && *rules.SelectPolicy == autoscalingv2.DisabledPolicySelect
+}
+
+// hpaName is that of the HPA which KEDA made, or will make, of a ScaledObject.
+func hpaName(so *kedav1alpha1.ScaledObject) string {
+	if so.Status.HpaName != "" {
+		return so.Status.HpaName
+	}
+	if a := so.Spec.Advanced; a != nil && a.HorizontalPodAutoscalerConfig != nil && a.HorizontalPodAutoscalerConfig.Name != "" {
+		return a.HorizontalPodAutoscalerConfig.Name
+	}
+	return "keda-hpa-" + so.Name
+}
+
+// follows tells whether the HPA goes by a verdict. That nothing can be told is so
+// whatever the HPA says; it is what makes it blind.
+func (s hpaState) follows(v decision.Verdict) bool {
+	switch {
+	case v.Answer == decision.Unknown:
+		return true
+	case s.blind, s.noUp && v.Replicas > v.Desired, s.noDown && v.Replicas < v.Desired:
+		return false
+	}
+	return true
+}
