@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -53,7 +54,7 @@ func (f Fleet) room(read time.Time) (limit int32, ok bool) {
 			from, steps = rise.From, steps+1
 		}
 	}
-	limit = int32(min(int64(from)+evidenceSteps, 1<<31-1))
+	limit = min(from, math.MaxInt32-evidenceSteps) + evidenceSteps
 	return limit, steps < evidenceSteps && f.Desired < limit
 }
 

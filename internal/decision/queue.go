@@ -3,6 +3,7 @@ package decision
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
@@ -262,17 +263,21 @@ func (q *queue) facts() string {
 	default:
 		text = fmt.Sprintf("%s is %s in total on %s, %s wanted on each", metric, number(q.low), on, target)
 	}
-	gaps, evident := q.gaps(), ""
-	if q.unknown != "" {
-		gaps = "" // they are what it is unknown for
+	return strings.Join(append([]string{text}, q.besides()...), "; ")
+}
+
+// besides is what a verdict does without, and what it does about it.
+func (q *queue) besides() []string {
+	var all []string
+	// What a metric is unknown for is told already.
+	if gaps := q.gaps(); gaps != "" && q.unknown == "" {
+		all = append(all, gaps)
 	}
 	if len(q.pods) > 0 {
-		evident = q.words()
+		all = append(all, q.words())
 	}
-	for _, more := range []string{gaps, evident, q.fruitless} {
-		if more != "" {
-			text += "; " + more
-		}
+	if q.fruitless != "" {
+		all = append(all, q.fruitless)
 	}
-	return text
+	return all
 }

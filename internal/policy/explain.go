@@ -53,18 +53,16 @@ func (q Queue) explain(p Policy) []string {
 		fmt.Sprintf("Down: %s, when the total %s %s for each replica by more than %s%s.",
 			p.Down.step(), p.Down.verb("below"), number(q.Target), percent(p.Down.Tolerance), p.Down.seen()),
 	}
-	// The least sizes and the greatest. As int64: beyond an int32's greatest there
-	// is no next one.
-	low, high := int64(p.Bounds.Min), int64(p.Bounds.Max)
-	for n := low; n <= min(high, low+maxRows-2); n++ {
-		lines = append(lines, q.at(int32(n), p))
+	// The least sizes and the greatest. They are counted from the least one: beyond
+	// an int32's greatest there is no next one.
+	more := p.Bounds.Max - p.Bounds.Min
+	for n := range min(more, maxRows-1) {
+		lines = append(lines, q.at(p.Bounds.Min+n, p))
 	}
-	if high > low+maxRows-1 {
+	if more > maxRows-1 {
 		lines = append(lines, "…")
 	}
-	if high > low+maxRows-2 {
-		lines = append(lines, q.at(p.Bounds.Max, p))
-	}
+	lines = append(lines, q.at(p.Bounds.Max, p))
 	return append(lines, "Between these it stays, and also while a replica that can't be read could make the difference.")
 }
 
