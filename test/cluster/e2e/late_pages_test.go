@@ -196,6 +196,51 @@ func TestFleetsWithLatePagesServeAsThoseWithPromptOnes(t *testing.T) {
 	}
 }
 
+// Pages that come later than a scrape waits are no reason to freeze either: right
+// after readings that ask for eight replicas they are evidence of load, and bring two
+// steps up. What the pages show at last brings the rest.
+func TestPodsThatTimeOutUnderLoadBringTwoSteps(t *testing.T) {
+	t.Parallel()
+	for mode, annotations := range dialects() {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			annotations["max-replicas"] = "8"
+			s := apply(t, annotations, replicas(2))
+			s.awaitReady(2)
+			pods := shared.KAITO.Serving(s.namespace, s.name)
+			s.queueEach(40)
+			// A step shows that the queues were read.
+			s.wantDesired(3)
+			for _, pod := range pods {
+				pod.SetSlowPage(vllm.SlowPage{From: .5, Delay: 8 * time.Second})
+			}
+			s.told("ScalingUp", " since a loaded reading ")
+			s.eventually("two steps", func() error {
+				if n := s.desired(); n < 4 {
+					return fmt.Errorf("%d replicas are desired", n)
+				}
+				return nil
+			})
+			s.always("two steps are all that it brings", 15*time.Second, func() error {
+				// It counts from the newest reading, which may be of after the first step or two.
+				if n := s.desired(); n < 4 || n > 6 {
+					return fmt.Errorf("%d replicas are desired", n)
+				}
+				return nil
+			})
+			for _, pod := range pods {
+				pod.SetSlowPage(vllm.SlowPage{})
+			}
+			s.eventually("the rest, once the pages come", func() error {
+				if n := s.desired(); n < 7 {
+					return fmt.Errorf("%d replicas are desired", n)
+				}
+				return nil
+			})
+		})
+	}
+}
+
 // curve is how many replicas are desired over time, one number each second.
 type curve []int64
 
