@@ -360,14 +360,14 @@ func (k *keda) applyEdited(ctx context.Context, manifest string, edit func(map[s
 func (k *keda) caBundle() string { return base64.StdEncoding.EncodeToString(k.ca.pem) }
 
 // refusesBadScaledObject tries, without storing anything, what only KEDA's
-// admission refuses: as many replicas when idle as when busy. (Min above max
+// admission refuses, in every version: two triggers of one name. (Min above max
 // is already refused by a rule in the CRD.)
 func (k *keda) refusesBadScaledObject(ctx context.Context) error {
+	trigger := map[string]any{"type": "cron", "name": "same", "metadata": map[string]any{}}
 	bad := &unstructured.Unstructured{Object: map[string]any{
 		"spec": map[string]any{
-			"scaleTargetRef":   map[string]any{"name": "nobody"},
-			"idleReplicaCount": int64(1), "minReplicaCount": int64(1),
-			"triggers": []any{map[string]any{"type": "cron", "metadata": map[string]any{}}},
+			"scaleTargetRef": map[string]any{"name": "nobody"},
+			"triggers":       []any{trigger, trigger},
 		},
 	}}
 	bad.SetGroupVersionKind(schema.GroupVersionKind{Group: "keda.sh", Version: "v1alpha1", Kind: "ScaledObject"})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func startLoadedFleet(t *testing.T, scaler *stack.Scaler, mode string, page vllm
 
 // scalingModes are the annotations of the three modes, with cooldowns of seconds.
 func scalingModes() map[string]map[string]string {
-	bounds := map[string]string{"min-replicas": fmt.Sprint(fewReplicas), "max-replicas": fmt.Sprint(manyReplicas)}
+	bounds := map[string]string{"min-replicas": strconv.Itoa(fewReplicas), "max-replicas": strconv.Itoa(manyReplicas)}
 	with := func(more map[string]string) map[string]string {
 		all := maps.Clone(bounds)
 		maps.Copy(all, more)

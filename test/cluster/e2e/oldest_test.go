@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -113,7 +114,7 @@ func TestOnTheOldestAListGoesUpAndDownByOneBeyondTen(t *testing.T) {
 func TestOnTheOldestAutomaticModeGoesUpAndDownBeyondTen(t *testing.T) {
 	t.Parallel()
 	const most = 12
-	s := apply(t, map[string]string{"auto-provision": "true", "max-replicas": fmt.Sprint(most), "itl-slo": "150ms"},
+	s := apply(t, map[string]string{"auto-provision": "true", "max-replicas": strconv.Itoa(most), "itl-slo": "150ms"},
 		adapted(func(o *kaito.Options) { o.Model = smallEngine }))
 	s.awaitReady(1)
 	generator := load.Start(func() []*vllm.Pod { return shared.KAITO.Serving(s.namespace, s.name) }, load.Options{
