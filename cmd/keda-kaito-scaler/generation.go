@@ -40,10 +40,13 @@ func (p *program) generations(ctx context.Context, cluster discovery.DiscoveryIn
 	for {
 		next, err := p.generation(ctx, cluster, version)
 		switch {
-		case ctx.Err() != nil && errors.Is(err, context.Canceled):
-			return nil // told to stop while it began
-		case ctx.Err() != nil || (err == nil && next == ""):
-			return err
+		case ctx.Err() != nil:
+			if err != nil { // whatever it was at, it was told to stop
+				p.log.V(1).Info("stopped", "with", err.Error())
+			}
+			return nil
+		case err == nil && next == "":
+			return nil
 		case err == nil:
 			p.log.Info("KAITO's API is to be used in another version", "from", version, "to", next)
 			said = ""
