@@ -20,22 +20,27 @@ const fixedTolerance = 0.1
 func HPA(total, target float64, current int32, up, down float64) int32 {
 	// With no replica there is no ratio: the HPA has 0 ÷ 0 or x ÷ 0, and both
 	// fall outside of every tolerance.
-	if current != 0 && within(total/(target*float64(current)), up, down) {
+	usage, each := milli(total), milli(target)
+	if current != 0 && within(usage/(each*float64(current)), up, down) {
 		return current
 	}
 	// ceil: target 10, total 11 → 2 replicas; floor would stay at 1.
-	return int32(min(math.Ceil(total/target), math.MaxInt32))
+	return int32(min(math.Ceil(usage/each), math.MaxInt32))
 }
 
 // hpaOfValue is the same for the type Value: the ratio is multiplied by the Ready
 // pods. Source: getUsageRatioReplicaCount.
 func hpaOfValue(value, target float64, current, ready int32, up, down float64) int32 {
-	ratio := value / target
+	ratio := milli(value) / milli(target)
 	if current == 0 || within(ratio, up, down) {
 		return current
 	}
 	return int32(min(math.Ceil(ratio*float64(ready)), math.MaxInt32))
 }
+
+// milli is a number as KEDA hands it on and the HPA counts: in thousandths. 11.7
+// for 13 replicas is a ratio of 0.9 there, and 0.8999999999999999 of the floats.
+func milli(x float64) float64 { return math.Round(x * thousandths) }
 
 // within tells whether a ratio is so near to 1 that the HPA stays.
 func within(ratio, up, down float64) bool { return ratio >= 1-down && ratio <= 1+up }

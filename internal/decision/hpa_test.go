@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"testing"
 
@@ -82,6 +83,30 @@ func TestAStepIsOneWhateverTheType(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// The HPA counts in thousandths: of 11.7 for 13 replicas it makes exactly 0.9, which
+// its tolerance of 10 % holds, and not 0.8999999999999999. What is published for a
+// step has to be beyond that.
+func TestAStepMovesTheHPAInItsOwnArithmetic(t *testing.T) {
+	// As in GetExternalPerPodMetricReplicas and GetUsageRatioReplicaCount.
+	moves := func(value float64, current int32) int32 {
+		usage, target := int64(math.Round(1000*value)), int64(1000)
+		ratio := float64(usage) / (float64(target) * float64(current))
+		if 1.0-fixedTolerance <= ratio && ratio <= 1.0+fixedTolerance {
+			return current
+		}
+		return int32(math.Ceil(float64(usage) / float64(target)))
+	}
+	for current := int32(2); current <= 1000; current++ {
+		h := hpaOf(listOf(policy.And, waitingList), Fleet{Desired: current, NoTolerance: true})
+		if value := h.step(-1); moves(value, current) >= current {
+			t.Errorf("a step down from %d: %v moves nothing", current, value)
+		}
+		if value := h.step(1); moves(value, current) <= current {
+			t.Errorf("a step up from %d: %v moves nothing", current, value)
 		}
 	}
 }
