@@ -52,6 +52,22 @@ func TestASaturatedFleetThatTimesOutGoesUp(t *testing.T) {
 	s.at(120*time.Second).wants(60, Bounded, "4 → 6: vllm:num_requests_waiting is unknown; 1 of 1 can't be read")
 }
 
+// A large fleet goes up by the least that its HPA moves on, and one on a target that
+// has no thousandths any more holds.
+func TestALargeFleetThatTimesOutGoesUp(t *testing.T) {
+	for target, want := range map[float64]int32{10: 34, .7: 34, 1e12: 30} {
+		trigger := policy.Trigger{Queue: policy.Queue{Metric: waitingMetric, Target: target}}
+		members := make([]Replica, 30)
+		for i := range members {
+			members[i] = aged(reads(2*target, .5), 20*time.Second)
+			members[i].TimedOut = t0
+		}
+		if v := Evaluate(trigger, fleet(30, members...), t0); v.Replicas != want {
+			t.Errorf("%v for each: %s", target, v.Reason)
+		}
+	}
+}
+
 // What is no evidence moves nothing, and what is reverses nothing.
 func TestWhatIsNoEvidenceOfLoad(t *testing.T) {
 	for what, trigger := range tenWaiting() {

@@ -161,11 +161,12 @@ func (h hpa) past(direction int32) (value float64, replicas int32) {
 	if direction < 0 {
 		edge = h.hold() * (1 - h.down)
 	}
+	// The edge itself is tolerated, or not, as the fraction is rounded. Beyond 2^53 a
+	// thousandth more is the same number, and there is none past the edge.
 	n := math.Floor(edge * thousandths)
-	for {
+	for range 3 {
 		value = max(n/thousandths, 0)
-		replicas = h.makes(value)
-		if n <= 0 || replicas != h.current {
+		if replicas = h.makes(value); replicas != h.current {
 			break
 		}
 		n += float64(direction)
