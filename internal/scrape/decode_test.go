@@ -369,11 +369,12 @@ func excerpt(text string) string {
 func FuzzDecode(f *testing.F) {
 	two := page.Busy()
 	two.Engines = 2
-	for _, text := range []string{excerpt(page.Busy().Text()), excerpt(two.Text()), page.Stub(), "<html>", "{}", "vllm:num_requests_waiting{engine=\"0} 3\n"} {
+	for _, text := range []string{excerpt(page.Busy().Text()), excerpt(two.Text()), page.Stub(), "<html>", "{}", "vllm:num_requests_waiting{engine=\"0} 3\n",
+		"# TYPE g gauge\ng{a=\"1\"} 1\ng{a=\"1\"} 2\n# TYPE hist histogram\nhist_bucket{le=\"+Inf\"} 1\nhist_sum 1\n", strings.Repeat("g{engine=\"0\"} 1\n", 100)} {
 		f.Add([]byte(text), false, uint16(4096))
 		f.Add([]byte(text), true, uint16(77))
 	}
-	want := []string{waiting, "vllm:time_to_first_token_seconds", "vllm:prompt_tokens_total"}
+	want := []string{waiting, "vllm:time_to_first_token_seconds", "vllm:prompt_tokens_total", "g", "hist"}
 	sel, large := newSelector(want, nil), newChunks(1)
 	f.Fuzz(func(t *testing.T, text []byte, openMetrics bool, n uint16) {
 		d := &decoder{}
@@ -395,6 +396,12 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		for _, family := range p.sample.Families() {
+			if why, unusable := p.sample.Unusable(family.Name); unusable {
+				t.Errorf("%+v is usable, and %s", family, why)
+			}
+			if family.Engines > maxEngines || len(family.Buckets.Le) > maxBounds {
+				t.Errorf("%d engines, %d buckets", family.Engines, len(family.Buckets.Le))
+			}
 			if math.IsNaN(family.Sum) || math.IsInf(family.Sum, 0) || family.Engines < 1 || !slices.Contains(want, family.Name) {
 				t.Errorf("got %+v", family)
 			}

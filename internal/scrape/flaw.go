@@ -12,9 +12,10 @@ const (
 	// maxLine is of a line of a wanted family, in bytes.
 	maxLine = 4 << 10
 	// maxKept and maxText are the wanted lines of a page in all, and their bytes.
-	// Beyond them the largest family goes.
+	// Beyond them the largest family goes. Sixteen engines that are read for everything
+	// have 2 300 lines of 240 KB, and up to four pages of a pod are read at once.
 	maxKept = 4000
-	maxText = 512 << 10
+	maxText = 384 << 10
 	// maxLines and maxTypes are lines of a page, wanted or not, and those of them
 	// that begin a family. A page of vLLM's has 650 lines with 100 families.
 	maxLines = 60000

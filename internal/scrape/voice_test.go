@@ -152,7 +152,7 @@ func TestAHungScrapeIsSmall(t *testing.T) {
 	for i := range targets {
 		targets[i] = &target{link: link{addr: addr, path: "/metrics"}}
 		go func() {
-			_, err := r.fetch(context.Background(), targets[i], sel, "", time.Now().Add(time.Minute))
+			_, err := r.fetch(t.Context(), targets[i], sel, "", time.Now().Add(time.Minute))
 			ended <- err
 		}()
 	}
