@@ -1,6 +1,7 @@
 package scaler
 
 import (
+	"cmp"
 	"context"
 	"hash/fnv"
 	"slices"
@@ -192,40 +193,34 @@ func together(verdicts []decision.Verdict) decision.Verdict {
 	if len(verdicts) == 1 {
 		return verdicts[0]
 	}
-	var all decision.Verdict
-	for i, v := range verdicts {
-		if i == 0 || weight(v) > weight(all) || weight(v) == weight(all) && v.Replicas > all.Replicas {
-			all = v
-		}
-	}
-	all.Read, all.Unreadable, all.Missing, all.Advice = nil, nil, nil, ""
-	read, unread, missing := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	all := slices.MaxFunc(verdicts, func(a, b decision.Verdict) int {
+		return cmp.Or(cmp.Compare(weight(a), weight(b)), cmp.Compare(a.Replicas, b.Replicas))
+	})
+	all.Read, all.Unreadable, all.Missing = nil, nil, nil
 	for _, v := range verdicts {
-		for _, u := range v.Unreadable {
-			if !unread[u.Pod] {
-				unread[u.Pod] = true
-				all.Unreadable = append(all.Unreadable, u)
-			}
-		}
-		for _, m := range v.Missing {
-			if !missing[m.Metric] {
-				missing[m.Metric] = true
-				all.Missing = append(all.Missing, m)
-			}
-		}
-		if all.Advice == "" {
-			all.Advice = v.Advice
-		}
-		if all.Load == nil {
-			all.Load = v.Load
-		}
+		all.Read = union(all.Read, v.Read, func(pod string) string { return pod })
+		all.Unreadable = union(all.Unreadable, v.Unreadable, func(u decision.Unread) string { return u.Pod })
+		all.Missing = union(all.Missing, v.Missing, func(m decision.Missing) string { return m.Metric })
+		all.Advice = cmp.Or(all.Advice, v.Advice)
+		all.Load = cmp.Or(all.Load, v.Load)
 	}
-	for _, v := range verdicts {
-		for _, pod := range v.Read {
-			if !unread[pod] && !read[pod] {
-				read[pod] = true
-				all.Read = append(all.Read, pod)
-			}
+	// What one trigger can't read isn't readable for another's page being so.
+	all.Read = slices.DeleteFunc(all.Read, func(pod string) bool {
+		return slices.ContainsFunc(all.Unreadable, func(u decision.Unread) bool { return u.Pod == pod })
+	})
+	return all
+}
+
+// union adds what isn't there yet, by key.
+func union[T any](all, more []T, key func(T) string) []T {
+	there := make(map[string]bool, len(all)+len(more))
+	for _, one := range all {
+		there[key(one)] = true
+	}
+	for _, one := range more {
+		if !there[key(one)] {
+			there[key(one)] = true
+			all = append(all, one)
 		}
 	}
 	return all
