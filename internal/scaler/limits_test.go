@@ -101,15 +101,18 @@ func open(stream uint32, method string) []byte {
 // empty is a message without fields.
 func empty(stream uint32) []byte { return frame(0, 1, stream, make([]byte, 5)) }
 
+// patience is a kubelet's at the liveness probe.
+const patience = 5 * time.Second
+
 // throughout asks again and again while something goes on, and wants each answer
-// within a second.
+// in time.
 func throughout(t *testing.T, ask func(context.Context) error, goesOn func()) {
 	t.Helper()
 	ended := make(chan struct{})
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		for {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			err := ask(ctx)
 			cancel()
 			if err != nil {
