@@ -34,7 +34,9 @@ func TestWhyNothingIsReadOfAnInferenceSet(t *testing.T) {
 				"if the ScaledObject was made or changed just now, they are in a moment",
 		},
 		{
-			"in a namespace that isn't watched", []string{"team-a", "team-b"}, true, "phi-4",
+			"in a namespace that isn't watched",
+			[]string{"team-a", "team-b"},
+			true, "phi-4",
 			"nothing is read in namespace default: --watch-namespaces names team-a, team-b",
 		},
 		{"in one that is", []string{"team-a", "default"}, true, "phi-5", "InferenceSet default/phi-5 does not exist, or was made just now"},

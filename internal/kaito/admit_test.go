@@ -2,7 +2,8 @@ package kaito
 
 import (
 	"encoding/json"
-	"fmt"
+	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,22 +24,20 @@ func asks(name string, after time.Duration, triggers ...map[string]string) *keda
 	for i, more := range triggers {
 		metadata := so.Spec.Triggers[i].Metadata
 		metadata["inferenceSetName"] = "phi-4"
-		for key, value := range more {
-			metadata[key] = value
-		}
+		maps.Copy(metadata, more)
 	}
 	return so
 }
 
 // onPort reads another page.
-func onPort(port int) map[string]string { return map[string]string{"metricPort": fmt.Sprint(port)} }
+func onPort(port int) map[string]string { return map[string]string{"metricPort": strconv.Itoa(port)} }
 
 func promising(ttft string) map[string]string {
 	return map[string]string{"saturation": "true", "ttftSLO": ttft, "threshold": "", "metricName": ""}
 }
 
 func wanting(threshold int) map[string]string {
-	return map[string]string{"threshold": fmt.Sprint(threshold)}
+	return map[string]string{"threshold": strconv.Itoa(threshold)}
 }
 
 // refused is what KEDA is told of a trigger of that ScaledObject, "" if it is

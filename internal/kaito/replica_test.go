@@ -326,20 +326,26 @@ func TestAReplicaThatDoesNotEndSaysWhy(t *testing.T) {
 	}{
 		{
 			"its pod, evicted from a node that doesn't answer",
-			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, deleted, on("gpu-3"), tainted)}}, podEndBudget,
+			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, deleted, on("gpu-3"), tainted)}},
+			podEndBudget,
 			"pod ws-0 is still terminating: node gpu-3 may be lost (DeletionByTaintManager)",
 		},
 		{
 			"the node's controller says more",
-			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, deleted, on("gpu-3"), lost)}}, podEndBudget,
+			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, deleted, on("gpu-3"), lost)}},
+			podEndBudget,
 			"pod ws-0 is still terminating: node gpu-3 may be lost (NodeLost: Node gpu-3 which was running pod ws-0 is unresponsive)",
 		},
 		{
-			"nobody says anything", fleet{workspaces{workspace("ws", deleted)}, pods{pod("ws", 0, deleted)}}, podEndBudget,
+			"nobody says anything",
+			fleet{workspaces{workspace("ws", deleted)}, pods{pod("ws", 0, deleted)}},
+			podEndBudget,
 			"pod ws-0 is still terminating: its node may be lost",
 		},
 		{
-			"its Workspace alone", fleet{workspaces{workspace("ws", deleted)}, pods{pod("ws", 0, ready)}}, workspaceEndBudget,
+			"its Workspace alone",
+			fleet{workspaces{workspace("ws", deleted)}, pods{pod("ws", 0, ready)}},
+			workspaceEndBudget,
 			"KAITO has not taken the Workspace down",
 		},
 	} {

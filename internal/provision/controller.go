@@ -141,7 +141,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	did, err := c.look(ctx, req.NamespacedName)
 	if err != nil && ctx.Err() != nil {
-		return reconcile.Result{}, nil // we were told to stop: the next leader looks
+		return reconcile.Result{}, nil //nolint:nilerr // we were told to stop: the next leader looks
 	}
 	if err != nil {
 		did = failed
