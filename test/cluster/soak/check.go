@@ -65,8 +65,9 @@ func (m mode) behind() time.Duration {
 		return behindThreshold
 	case byList, byLatency:
 		return behindList
+	default:
+		return behindLearned
 	}
-	return behindLearned
 }
 
 // wrong says why a move should not have been, or "".

@@ -198,7 +198,7 @@ func (s *soak) leaveAndJoin(ctx context.Context, f *fleet, away time.Duration) e
 	if err := client.IgnoreNotFound(s.stack.Client.Delete(ctx, f.key())); err != nil {
 		return err
 	}
-	for !apierrors.IsNotFound(s.stack.Client.Get(ctx, client.ObjectKey(f.NamespacedName), f.key())) {
+	for !apierrors.IsNotFound(s.stack.Client.Get(ctx, f.NamespacedName, f.key())) {
 		if !pause(ctx, time.Second) {
 			return ctx.Err()
 		}

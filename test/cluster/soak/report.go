@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -77,7 +78,9 @@ func (s *soak) report() (broken []string) {
 		{name: "moves", value: float64(s.moves), none: true},
 		{name: "wrong_moves", value: float64(len(s.wrong))},
 		{name: "answers", value: float64(asked), none: true},
-		{name: "answers_in_words", value: float64(inWords), none: true},
+		// Pods that can't be read make fleets of which nothing can be told. If these
+		// are many, nothing was shown of the others.
+		{name: "answers_in_words_pct", value: percent(float64(asked), float64(asked+inWords)), most: 10},
 		{name: "unanswered", value: float64(len(unanswered)), most: killed},
 		{name: "keda_unanswered", value: float64(len(s.lost)), most: killed},
 		{name: "certificates_reissued", value: float64(s.reissued()), none: true},
@@ -89,6 +92,9 @@ func (s *soak) report() (broken []string) {
 		if !f.none && f.value > f.most {
 			broken = append(broken, fmt.Sprintf("soak_%s is %s, want %s at most", f.name, number(f.value), number(f.most)))
 		}
+	}
+	if s.moves == 0 {
+		broken = append(broken, "nothing moved, so nothing was shown of moves")
 	}
 	if err := s.site.err(); err != nil {
 		broken = append(broken, err.Error())
@@ -166,7 +172,7 @@ func (s *soak) sayFew(what string, lines []string) {
 // number has no more digits than it needs.
 func number(v float64) string {
 	if v == float64(int64(v)) {
-		return fmt.Sprintf("%d", int64(v))
+		return strconv.FormatInt(int64(v), 10)
 	}
 	return fmt.Sprintf("%.2f", v)
 }
