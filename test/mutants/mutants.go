@@ -87,6 +87,10 @@ var mutants = []mutant{
 		"if s := h.samples[i]; !s.At.After(start) {", "if s := h.samples[i]; s.At.After(start) {",
 	},
 	{
+		"a time-out is evidence of load for a minute after a loaded reading", "decision/evidence.go",
+		"age <= evidenceLasts", "age <= 2*evidenceLasts",
+	},
+	{
 		"replicas stay within the bounds", "policy/policy.go",
 		"return min(max(n, b.Min), b.Max)", "return max(n, b.Min)",
 	},

@@ -80,7 +80,7 @@ func (s *soak) report() (broken []string) {
 		{name: "answers", value: float64(asked), none: true},
 		// Pods that can't be read make fleets of which nothing can be told. If these
 		// are many, nothing was shown of the others.
-		{name: "answers_in_words_pct", value: percent(float64(asked), float64(asked+inWords)), most: 10},
+		{name: "answers_in_words_pct", value: 100 * float64(inWords) / max(1, float64(asked)), most: 20},
 		{name: "unanswered", value: float64(len(unanswered)), most: killed},
 		{name: "keda_unanswered", value: float64(len(s.lost)), most: killed},
 		{name: "certificates_reissued", value: float64(s.reissued()), none: true},
