@@ -34,7 +34,7 @@ func TestWhoWatchesNoInferenceSetsKnowsIt(t *testing.T) {
 		client := &http.Client{Transport: w.wrap(server)}
 		watch := func(path string) {
 			t.Helper()
-			response, err := client.Get("http://api/apis/kaito.sh/v1beta1/" + path)
+			response, err := client.Get("http://api/apis/kaito.sh/v1beta1/" + path) //nolint:bodyclose // closed below, at its end
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -215,7 +215,8 @@ func (k *KAITO) manager(cfg *rest.Config, scheme *runtime.Scheme) (ctrl.Manager,
 		Watches(&Workspace{}, byLabel).
 		Watches(&corev1.Pod{}, byLabel).
 		WatchesRawSource(source.TypedChannel(k.changed, asked)).
-		WithOptions(controller.Options{SkipNameValidation: &unchecked}).
+		// Hundreds of InferenceSets at once would wait for a minute for one.
+		WithOptions(controller.Options{SkipNameValidation: &unchecked, MaxConcurrentReconciles: 8}).
 		Complete(k)
 }
 

@@ -38,8 +38,9 @@ func (k deedKind) String() string {
 // hides tells whether a pod in that state surely can't be read.
 func (k deedKind) hides() bool { return k == hang || k == refuse || k == garbage }
 
-// breaks tells whether a pod in that state has nothing to do.
-func (k deedKind) breaks() bool { return k == crash }
+// idles tells whether a pod in that state has nothing to do: its users go to the
+// others at once.
+func (k deedKind) idles() bool { return k == crash || k == deletePod || k == deleteReplica }
 
 // deed is one of them. pick chooses whom it befalls among those that are there.
 type deed struct {

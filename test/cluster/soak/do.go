@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,12 +142,8 @@ var failures = map[deedKind]kaito.Failure{
 // befall does something to one replica, and undoes it.
 func (s *soak) befall(ctx context.Context, f *fleet, r kaito.Replica, d deed) error {
 	switch d.kind {
-	case deletePod:
-		pod := &corev1.Pod{}
-		pod.Namespace, pod.Name = f.Namespace, r.Pod
-		return s.stack.Client.Delete(ctx, pod)
-	case deleteReplica:
-		return s.stack.Client.Delete(ctx, workspace(f, r))
+	case deletePod, deleteReplica:
+		return s.remove(ctx, f, r, d.kind)
 	case restart:
 		return r.Fail(kaito.Restart)
 	default:
@@ -179,6 +176,34 @@ func (s *soak) befall(ctx context.Context, f *fleet, r kaito.Replica, d deed) er
 	pause(ctx, d.lasts)
 	_ = r.Recover() // unless it is gone
 	return nil
+}
+
+// remove deletes a replica or its pod, and waits until that is begun anew or gone.
+func (s *soak) remove(ctx context.Context, f *fleet, r kaito.Replica, kind deedKind) error {
+	f.ail(r.Workspace, kind)
+	defer f.heal(r.Workspace)
+	var object client.Object = workspace(f, r)
+	if kind == deletePod {
+		pod := &corev1.Pod{}
+		pod.Namespace, pod.Name = f.Namespace, r.Pod
+		object = pod
+	}
+	if err := s.stack.Client.Delete(ctx, object); err != nil {
+		return err
+	}
+	for s.ready(f, r.Workspace) {
+		if !pause(ctx, time.Second) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// ready tells whether a replica serves.
+func (s *soak) ready(f *fleet, workspace string) bool {
+	return slices.ContainsFunc(s.stack.KAITO.Replicas(f.Namespace, f.Name), func(r kaito.Replica) bool {
+		return r.Workspace == workspace && r.Stage == kaito.Ready
+	})
 }
 
 func workspace(f *fleet, r kaito.Replica) *unstructured.Unstructured {

@@ -223,18 +223,20 @@ func (f *fleet) tick(k *kaito.KAITO, now time.Time) {
 	defer f.mu.Unlock()
 	f.turn(now)
 	s := second{at: now}
-	var serving []kaito.Replica
+	var serving, idle []kaito.Replica
 	for _, r := range replicas {
 		ail, ails := f.ails[r.Workspace]
 		switch {
-		case ails && ail.deed.breaks():
-			s.broken = true
+		case ails && ail.deed.idles():
+			s.broken = s.broken || ail.deed == crash
+			idle = append(idle, r)
 		case r.Stage == kaito.Ready:
 			serving = append(serving, r)
 			s.lost = s.lost || (ails && ail.deed.hides() && now.Sub(ail.since) > readingsCount)
 		}
 	}
 	f.show(serving, &s)
+	f.hush(idle)
 	f.history = append(f.history, s)
 	if n := len(f.history) - keptSeconds; n > keptSeconds {
 		f.history = append(f.history[:0:0], f.history[n:]...)
@@ -269,6 +271,15 @@ func (f *fleet) show(serving []kaito.Replica, s *second) {
 		s.most = max(s.most, float64(share))
 		if i == 0 || float64(share) < s.least {
 			s.least = float64(share)
+		}
+	}
+}
+
+// hush takes the load from pods that have none any more.
+func (f *fleet) hush(idle []kaito.Replica) {
+	for _, r := range idle {
+		if !f.limits.mode.real() {
+			r.VLLM.SetWaiting(0)
 		}
 	}
 }
