@@ -10,10 +10,12 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// watching knows whether InferenceSets are being watched. After an outage of the
-// API server client-go waits up to a minute before it watches again, and says so
-// to nobody; meanwhile what is in the cache looks like news. So the streams
-// themselves are counted, as they pass.
+// watching keeps the watches of KAITO's objects and their pods alive, and knows
+// whether InferenceSets are being watched. When the API server goes away, client-go
+// tries again after growing pauses of up to a minute, in which it neither notices
+// that the API server is back nor that the program is to stop, and meanwhile what
+// is in the cache looks like news. So a request that can't be made waits here, and
+// the streams are counted as they pass.
 type watching struct {
 	// wanted is how many streams there are when all is well: one, or one for each
 	// watched namespace.
@@ -65,7 +67,10 @@ func (w *watching) add(path string, n int) {
 // wrap looks at what passes through a transport.
 func (w *watching) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		response, err := next.RoundTrip(request)
+		if !watchesFleets(request) {
+			return next.RoundTrip(request)
+		}
+		response, err := patiently(request, next)
 		if err != nil || response.StatusCode != http.StatusOK || !watchesInferenceSets(request) {
 			return response, err
 		}
@@ -74,6 +79,54 @@ func (w *watching) wrap(next http.RoundTripper) http.RoundTripper {
 		response.Body = &stream{ReadCloser: response.Body, ended: sync.OnceFunc(func() { w.add(path, -1) })}
 		return response, nil
 	})
+}
+
+// again is how long a request waits before it is made once more.
+const again = time.Second
+
+// refusals is how long an API server may refuse: one that has just begun knows no
+// rights for a moment. Beyond that it is meant.
+const refusals = 10 * time.Second
+
+// patiently makes a request until the API server answers it.
+func patiently(request *http.Request, next http.RoundTripper) (*http.Response, error) {
+	var refused time.Time // first
+	for {
+		response, err := next.RoundTrip(request)
+		switch {
+		case err != nil:
+		case response.StatusCode < http.StatusInternalServerError && response.StatusCode != http.StatusForbidden:
+			return response, nil
+		case refused.IsZero():
+			refused = time.Now()
+		case time.Since(refused) > refusals:
+			return response, nil
+		}
+		timer := time.NewTimer(again)
+		select {
+		case <-request.Context().Done():
+			timer.Stop()
+			return response, err
+		case <-timer.C:
+		}
+		if err == nil {
+			_ = response.Body.Close()
+		}
+	}
+}
+
+// watchesFleets tells a list or a watch of what fleets are made of. Nobody but the
+// cache asks for these.
+func watchesFleets(request *http.Request) bool {
+	if request.Method != http.MethodGet {
+		return false
+	}
+	for _, resource := range []string{"/inferencesets", "/workspaces", "/pods"} {
+		if strings.HasSuffix(request.URL.Path, resource) {
+			return true
+		}
+	}
+	return false
 }
 
 func watchesInferenceSets(request *http.Request) bool {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -10,6 +11,60 @@ import (
 
 	"github.com/go-logr/logr"
 )
+
+// refusing is an API server that is away, then knows no rights, then answers.
+type refusing struct {
+	back, ready time.Time
+	asked       int
+}
+
+func (r *refusing) RoundTrip(*http.Request) (*http.Response, error) {
+	r.asked++
+	switch now := time.Now(); {
+	case now.Before(r.back):
+		return nil, errors.New("connect: connection refused")
+	case now.Before(r.ready):
+		return &http.Response{StatusCode: http.StatusForbidden, Body: http.NoBody}, nil
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+}
+
+func TestAWatchBeginsAsSoonAsTheAPIServerIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		server := &refusing{back: began.Add(10 * time.Minute), ready: began.Add(10*time.Minute + 2*time.Second)}
+		client := &http.Client{Transport: newWatching(0, logr.Discard()).wrap(server)}
+		get := func(ctx context.Context, path string) (int, time.Duration) {
+			t.Helper()
+			since := time.Now()
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://api/"+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := client.Do(request)
+			if err != nil {
+				return 0, time.Since(since)
+			}
+			_ = response.Body.Close()
+			return response.StatusCode, time.Since(since)
+		}
+		if status, took := get(t.Context(), "api/v1/namespaces/keda/secrets/mine"); status != 0 || took > 0 {
+			t.Errorf("a Secret: status %d after %s, want the error at once", status, took)
+		}
+		stopping, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer stop()
+		if _, took := get(stopping, "api/v1/pods?watch=true"); took > time.Second {
+			t.Errorf("told to stop, a watch of pods ended after %s", took)
+		}
+		if status, took := get(t.Context(), "api/v1/pods?watch=true"); status != http.StatusOK || took > 10*time.Minute+3*time.Second {
+			t.Errorf("pods: status %d after %s, want 200 within a second of the API server's return", status, took)
+		}
+		server.ready = time.Now().Add(time.Hour) // no rights, and that is meant
+		if status, took := get(t.Context(), "apis/kaito.sh/v1beta1/workspaces"); status != http.StatusForbidden || took > refusals+2*again {
+			t.Errorf("without rights: status %d after %s, want 403 soon", status, took)
+		}
+	})
+}
 
 // streaming is an API server whose watches end when it is told so.
 type streaming struct{ ends []*io.PipeWriter }

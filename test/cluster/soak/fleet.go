@@ -135,7 +135,7 @@ func (f *fleet) annotations() map[string]string {
 		}
 	case byList:
 		a["metrics"] = fmt.Sprintf(`[{"name":"vllm:num_requests_waiting","type":"gauge","upthreshold":%d,"downthreshold":%d,"metriccachewindow":30},`+
-			`{"name":"vllm:kv_cache_usage_perc","type":"gauge","upthreshold":0.8,"downthreshold":0.16,"metriccachewindow":30}]`, listUp, listDown)
+			`{"name":"vllm:kv_cache_usage_perc","type":"gauge","upthreshold":0.85,"downthreshold":0.12,"metriccachewindow":30}]`, listUp, listDown)
 		if f.index%4 == 1 {
 			a["combinepolicy"] = "OR"
 		}
@@ -150,8 +150,9 @@ func (f *fleet) annotations() map[string]string {
 	return prefixed
 }
 
-// kvUsage goes with what waits, so that both metrics of a list say the same: it
-// is at its thresholds where the queue is.
+// kvUsage goes with what waits, so that both metrics of a list say the same: its
+// thresholds lie between those numbers of requests that are just beyond the
+// queue's and those that aren't.
 func kvUsage(waiting int) float64 { return min(0.08*float64(waiting), 1) }
 
 func (f *fleet) key() *unstructured.Unstructured {
