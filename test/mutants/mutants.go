@@ -44,7 +44,7 @@ var mutants = []mutant{
 	},
 	{
 		"a part of a replica is a whole one", hpa,
-		"math.Ceil(total/target)", "math.Floor(total/target)",
+		"math.Ceil(usage/each)", "math.Floor(usage/each)",
 	},
 	{
 		"a list's step up waits for its cooldown", list,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,12 +33,12 @@ type asker struct {
 	old        []*grpc.ClientConn // calls may be under way on them
 	leaf       string
 	asked      int
-	inWords    int
+	inWords    map[string]int // errors in words, how often each, without names and numbers
 	unanswered []string
 }
 
 func newAsker(ctx context.Context, s *stack.Stack, address string) (*asker, error) {
-	a := &asker{stack: s, address: address}
+	a := &asker{stack: s, address: address, inWords: map[string]int{}}
 	return a, a.renew(ctx)
 }
 
@@ -89,7 +91,7 @@ func (a *asker) ask(ctx context.Context, ref *pb.ScaledObjectRef) {
 	case lost(err):
 		a.unanswered = append(a.unanswered, fmt.Sprintf("%s %s/%s: %v", time.Now().Format(time.TimeOnly), ref.GetNamespace(), ref.GetName(), err))
 	default:
-		a.inWords++
+		a.inWords[gist(err)]++
 	}
 }
 
@@ -110,10 +112,30 @@ func lost(err error) bool {
 	return status.Code(err) == codes.NotFound || !stack.InWords(err.Error())
 }
 
+// gist is an error in words without what differs from fleet to fleet.
+func gist(err error) string {
+	_, words, _ := strings.Cut(status.Convert(err).Message(), "InferenceSet ")
+	_, words, _ = strings.Cut(words, ": ")
+	words, _, _ = strings.Cut(words, " (")
+	return numbers.ReplaceAllString(words, "N")
+}
+
+var numbers = regexp.MustCompile(`[0-9]+`)
+
 func (a *asker) so() (asked, inWords int, unanswered []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.asked, a.inWords, append([]string(nil), a.unanswered...)
+	for _, n := range a.inWords {
+		inWords += n
+	}
+	return a.asked, inWords, append([]string(nil), a.unanswered...)
+}
+
+// words are the errors in words, the most frequent first.
+func (a *asker) words() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return ranked(a.inWords)
 }
 
 func (a *asker) close() {

@@ -214,14 +214,14 @@ func (s *soak) heed(log string) {
 	}
 }
 
-// complaints are those errors, the most frequent first.
-func (s *soak) complaints() []string {
-	words := slices.Collect(maps.Keys(s.errors))
+// ranked are what was counted, the most frequent first.
+func ranked(counts map[string]int) []string {
+	words := slices.Collect(maps.Keys(counts))
 	slices.SortFunc(words, func(a, b string) int {
-		return cmp.Or(cmp.Compare(s.errors[b], s.errors[a]), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})
 	for i, w := range words {
-		words[i] = fmt.Sprintf("%d × %s", s.errors[w], w)
+		words[i] = fmt.Sprintf("%d × %s", counts[w], w)
 	}
 	return words
 }

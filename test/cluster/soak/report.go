@@ -64,7 +64,8 @@ func (s *soak) report() (broken []string) {
 	s.sayFew("wrong move", s.wrong)
 	s.sayFew("no answer to the soak", unanswered)
 	s.sayFew("no answer to KEDA", s.lost)
-	s.sayFew("a scaler's log", s.complaints())
+	s.sayFew("in words", s.asker.words())
+	s.sayFew("a scaler's log", ranked(s.errors))
 	for _, name := range slices.Sorted(maps.Keys(s.samples)) {
 		s.sayMemory(name)
 	}
