@@ -211,6 +211,15 @@ func (s *stage) wants(want ...string) {
 	s.told, s.lines = nil, nil
 }
 
+// heard is what was told since the last time.
+func (s *stage) heard() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	told := s.told
+	s.told, s.lines = nil, nil
+	return told
+}
+
 const (
 	up3    = "ScalingUp: 1 → 3: vllm:num_requests_waiting is 25 in total on 1 replica, 10 wanted on each"
 	steady = "ScalingSteady: 3 is right: vllm:num_requests_waiting is 24 in total on 3 replicas, 10 wanted on each"
@@ -371,12 +380,13 @@ func TestOnlyWhatTheHPAFollowsIsTold(t *testing.T) {
 func TestWhyTheHPAIsBlindIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
-		s.scaler("a")
-		defer s.ends()
 		s.hung[0] = true
 		s.hpa.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: autoscalingv2.ScalingActive, Status: corev1.ConditionFalse}}
+		s.scaler("a")
+		defer s.ends()
 		time.Sleep(10 * time.Second)
-		if told := strings.Join(s.told, "\n"); len(s.told) != 2 || !strings.Contains(told, "a: PodUnreadable: p-0: no answer") || !strings.Contains(told, "a: LoadUnknown: ") {
+		heard := s.heard()
+		if told := strings.Join(heard, "\n"); len(heard) != 2 || !strings.Contains(told, "a: PodUnreadable: p-0: no answer") || !strings.Contains(told, "a: LoadUnknown: ") {
 			t.Errorf("told %s", told)
 		}
 	})
@@ -405,8 +415,8 @@ func TestTwoTriggersAreToldAsOne(t *testing.T) {
 		s.wants("a: ScalingSteady: 3 is right: vllm:num_requests_waiting is 12 in total on 3 replicas, 5 wanted on each")
 		s.set(func() { s.hung[0] = true })
 		s.calls(a, time.Minute)
-		if len(s.told) != 2 { // PodUnreadable and ScalingHeld, each once
-			t.Errorf("told %q", s.told)
+		if told := s.heard(); len(told) != 2 { // PodUnreadable and ScalingHeld, each once
+			t.Errorf("told %q", told)
 		}
 	})
 }
@@ -428,11 +438,10 @@ func TestAnotherThresholdIsNews(t *testing.T) {
 		})
 		a.ask()
 		time.Sleep(10 * time.Second)
-		if len(s.told) != 3 || !strings.HasPrefix(s.told[1], "a: MetricMissing") || !strings.HasPrefix(s.told[2], "a: LoadUnknown") {
-			t.Errorf("told %q", s.told)
+		if told := s.heard(); len(told) != 3 || !strings.HasPrefix(told[1], "a: MetricMissing") || !strings.HasPrefix(told[2], "a: LoadUnknown") {
+			t.Errorf("told %q", told)
 		}
 		s.set(func() {
-			s.told, s.lines = nil, nil
 			s.object.Spec.Triggers[0].Metadata = trigger().GetScalerMetadata()
 		})
 		a.ask()
