@@ -3,6 +3,7 @@ package decision
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -25,7 +26,7 @@ func wide(at time.Time, bounds int, count float64, like *Sample) *Sample {
 func TestALongWindowOfALargePageIsKeptCoarser(t *testing.T) {
 	start := time.Unix(1796100000, 0)
 	for _, bounds := range []int{2, 24, 200, 2000} {
-		t.Run(fmt.Sprint(bounds), func(t *testing.T) {
+		t.Run(strconv.Itoa(bounds), func(t *testing.T) {
 			var h History
 			at := start
 			for i := range 1500 {

@@ -124,7 +124,7 @@ func (d *decoder) parse() {
 			d.flaws[n] = malformed
 			continue
 		}
-		if d.repeats(s.id + uint64(n)<<8 + uint64(line.part)) {
+		if d.repeats(s.id + uint64(n)<<8 + uint64(line.part)) { //nolint:gosec // an index
 			continue
 		}
 		d.flaws[n] = d.tallies[n].add(&s, line.part)
@@ -135,7 +135,7 @@ func (d *decoder) parse() {
 // first one, too.
 func (d *decoder) repeats(id uint64) bool {
 	id = max(1, id*0x9e3779b97f4a7c15)
-	mask := uint64(len(d.seen) - 1)
+	mask := uint64(len(d.seen) - 1) //nolint:gosec // it has 32 places at least
 	for at := id >> 32 & mask; ; at = (at + 1) & mask {
 		switch d.seen[at] {
 		case 0:
@@ -284,16 +284,22 @@ func (t *tally) settle(kind decision.Kind) flaw {
 	if !slices.IsSorted(t.le) {
 		t.sortBounds()
 	}
-	for i := range t.le {
-		if t.perBound[i] != t.perBound[0] || math.IsInf(t.cumulative[i], 0) ||
-			i > 0 && t.cumulative[i] < t.cumulative[i-1] {
-			return badHistogram
-		}
-	}
-	if !math.IsInf(t.le[len(t.le)-1], 1) || t.cumulative[0] < 0 {
+	if !t.ascends() {
 		return badHistogram
 	}
 	return sound
+}
+
+// ascends reports whether the sorted bounds reach to +Inf, each as often as the
+// others, with counts that never descend.
+func (t *tally) ascends() bool {
+	for i := range t.le {
+		if t.perBound[i] != t.perBound[0] || math.IsInf(t.cumulative[i], 0) ||
+			i > 0 && t.cumulative[i] < t.cumulative[i-1] {
+			return false
+		}
+	}
+	return math.IsInf(t.le[len(t.le)-1], 1) && t.cumulative[0] >= 0
 }
 
 // sortBounds sorts both columns by bound; pages come sorted, so it is rare.

@@ -369,8 +369,10 @@ func excerpt(text string) string {
 func FuzzDecode(f *testing.F) {
 	two := page.Busy()
 	two.Engines = 2
-	for _, text := range []string{excerpt(page.Busy().Text()), excerpt(two.Text()), page.Stub(), "<html>", "{}", "vllm:num_requests_waiting{engine=\"0} 3\n",
-		"# TYPE g gauge\ng{a=\"1\"} 1\ng{a=\"1\"} 2\n# TYPE hist histogram\nhist_bucket{le=\"+Inf\"} 1\nhist_sum 1\n", strings.Repeat("g{engine=\"0\"} 1\n", 100)} {
+	for _, text := range []string{
+		excerpt(page.Busy().Text()), excerpt(two.Text()), page.Stub(), "<html>", "{}", "vllm:num_requests_waiting{engine=\"0} 3\n",
+		"# TYPE g gauge\ng{a=\"1\"} 1\ng{a=\"1\"} 2\n# TYPE hist histogram\nhist_bucket{le=\"+Inf\"} 1\nhist_sum 1\n", strings.Repeat("g{engine=\"0\"} 1\n", 100),
+	} {
 		f.Add([]byte(text), false, uint16(4096))
 		f.Add([]byte(text), true, uint16(77))
 	}

@@ -161,7 +161,8 @@ func TestAHostilePodTakesLittleMemory(t *testing.T) {
 			}
 			reads := heap() - before
 			runtime.KeepAlive(d)
-			d, small, large = nil, nil, nil
+			runtime.KeepAlive(small)
+			runtime.KeepAlive(large)
 			keeps := heap() - before
 			t.Logf("%d kB while it is read, %d kB of it kept, %d samples", reads>>10, keeps>>10, tg.history.Len())
 			if reads > 4<<20 || keeps > 1<<18 {

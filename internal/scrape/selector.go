@@ -161,12 +161,7 @@ func hintFor(names []string, asked int) string {
 // wantsPartOf reports whether a single line of that histogram is wanted by its
 // own name, such as vllm:iteration_tokens_total_count.
 func (s *selector) wantsPartOf(histogram []byte) bool {
-	for _, name := range s.partsOf {
-		if name == string(histogram) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.partsOf, string(histogram))
 }
 
 // part is which of a family's sample names a line bears.

@@ -213,7 +213,9 @@ func TestALoopThatStandsStillIsNotOnTime(t *testing.T) {
 		time.Sleep(time.Hour)
 		onTime(true, "nothing to read for an hour")
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		time.Sleep(29 * time.Second)
 		onTime(true, "still for 29 s")
 		time.Sleep(3 * time.Second)

@@ -25,7 +25,7 @@ import (
 func logged(n int) (r *Reader, lines *[]string, scrape func(error)) {
 	lines = new([]string)
 	r = New(Config{Log: funcr.New(func(_, args string) { *lines = append(*lines, args) }, funcr.Options{})})
-	r.Set(phi, int32(n), pods(n), wanting(waiting)) //nolint:gosec // a handful
+	r.Set(phi, int32(n), pods(n), wanting(waiting))
 	return r, lines, func(err error) {
 		for _, t := range r.fleets[phi].pages[0].targets {
 			r.note(t, time.Now(), err)
