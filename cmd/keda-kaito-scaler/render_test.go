@@ -188,7 +188,7 @@ func TestTheExplanationIsTheHPAsArithmetic(t *testing.T) {
 			wants := func(total float64) int32 {
 				return p.Bounds.Clamp(decision.HPA(total, p.Queue.Target, n, p.Up.Tolerance, p.Down.Tolerance))
 			}
-			const little = 1e-4
+			const little = 1e-3 // the HPA counts in thousandths
 			if found[2] != "" && (wants(up+little) <= n || wants(up-little) != n) {
 				t.Errorf("target %s: %s But at %g the HPA wants %d, at %g %d", target, line, up+little, wants(up+little), up-little, wants(up-little))
 			}
