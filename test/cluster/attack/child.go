@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -104,8 +105,12 @@ func serveParent[Q, A any](answer func(Q) (A, error)) error {
 	out := json.NewEncoder(os.Stdout)
 	for {
 		var question Q
-		if err := in.Decode(&question); err != nil {
+		err := in.Decode(&question)
+		if errors.Is(err, io.EOF) {
 			return nil // the parent is gone, or has no further question
+		}
+		if err != nil {
+			return err
 		}
 		a, err := answer(question)
 		if err != nil {

@@ -87,9 +87,11 @@ func textPages() map[string]func() string {
 		"gauge-series": func() string {
 			return lines(full, func(i int) string { return fmt.Sprintf("g{a=\"%d\"} 1", i) })
 		},
-		"duplicates":  func() string { return lines(full, func(int) string { return "g 1" }) },
-		"near-misses": func() string { return lines(full, func(i int) string { return fmt.Sprintf("vllm:num_requests_waitinh{a=\"%d\"} 1", i) }) },
-		"one-letter":  func() string { return lines(full, func(int) string { return "gh 1" }) },
+		"duplicates": func() string { return lines(full, func(int) string { return "g 1" }) },
+		"near-misses": func() string {
+			return lines(full, func(i int) string { return fmt.Sprintf("vllm:num_requests_waitinh{a=\"%d\"} 1", i) })
+		},
+		"one-letter": func() string { return lines(full, func(int) string { return "gh 1" }) },
 		"type-flood": func() string {
 			return lines(full, func(i int) string { return "# TYPE h " + []string{"gauge", "histogram", "counter"}[i%3] })
 		},
@@ -100,20 +102,34 @@ func textPages() map[string]func() string {
 		"every-vllm-family": func() string {
 			return lines(full, func(i int) string { return fmt.Sprintf("vllm:num_requests_running{engine=\"%d\"} 1", i) })
 		},
-		"long-line":   func() string { return "g{a=\"" + strings.Repeat("x", full) },
-		"long-lines":  func() string { return lines(full, func(int) string { return "g{a=\"" + strings.Repeat("x", 60<<10) + "\"} 1" }) },
-		"labels":      func() string { return lines(full, func(int) string { return "g{" + strings.Repeat("a=\"\",", 12_000) + "} 1" }) },
-		"escapes":     func() string { return lines(full, func(int) string { return "g{engine=\"" + strings.Repeat(`\\`, 500) + "\"} 1" }) },
-		"open-quotes": func() string { return lines(full, func(int) string { return `g{engine="` + strings.Repeat(`\"`, 500) + `} 1` }) },
-		"numbers":     func() string { return lines(full, func(int) string { return "g 0." + strings.Repeat("0", 1000) + "1" }) },
-		"not-numbers": func() string { return lines(full, func(i int) string { return "g " + []string{"NaN", "1e999", "0x1p-2", "-Inf"}[i%4] }) },
-		"timestamps":  func() string { return lines(full, func(i int) string { return "g 1 " + strconv.Itoa(i) }) },
-		"wrong-last":  func() string { return lines(900<<10, func(i int) string { return fmt.Sprintf("g{a=\"%d\"} 1", i) }) + "g{a 1\n" },
-		"newlines":    func() string { return strings.Repeat("\n", full) },
-		"spaces":      func() string { return strings.Repeat(" ", full) },
-		"zero-bytes":  func() string { return strings.Repeat("\x00", full) },
-		"not-utf8":    func() string { return lines(full, func(int) string { return "g{engine=\"\xff\xfe\xc0\"} 1" }) },
-		"too-large":   func() string { return lines(2*pageLimit, func(int) string { return "x 1" }) },
+		"long-line": func() string { return "g{a=\"" + strings.Repeat("x", full) },
+		"long-lines": func() string {
+			return lines(full, func(int) string { return "g{a=\"" + strings.Repeat("x", 60<<10) + "\"} 1" })
+		},
+		"labels": func() string {
+			return lines(full, func(int) string { return "g{" + strings.Repeat("a=\"\",", 12_000) + "} 1" })
+		},
+		"escapes": func() string {
+			return lines(full, func(int) string { return "g{engine=\"" + strings.Repeat(`\\`, 500) + "\"} 1" })
+		},
+		"open-quotes": func() string {
+			return lines(full, func(int) string { return `g{engine="` + strings.Repeat(`\"`, 500) + `} 1` })
+		},
+		"numbers": func() string {
+			return lines(full, func(int) string { return "g 0." + strings.Repeat("0", 1000) + "1" })
+		},
+		"not-numbers": func() string {
+			return lines(full, func(i int) string { return "g " + []string{"NaN", "1e999", "0x1p-2", "-Inf"}[i%4] })
+		},
+		"timestamps": func() string { return lines(full, func(i int) string { return "g 1 " + strconv.Itoa(i) }) },
+		"wrong-last": func() string {
+			return lines(900<<10, func(i int) string { return fmt.Sprintf("g{a=\"%d\"} 1", i) }) + "g{a 1\n"
+		},
+		"newlines":   func() string { return strings.Repeat("\n", full) },
+		"spaces":     func() string { return strings.Repeat(" ", full) },
+		"zero-bytes": func() string { return strings.Repeat("\x00", full) },
+		"not-utf8":   func() string { return lines(full, func(int) string { return "g{engine=\"\xff\xfe\xc0\"} 1" }) },
+		"too-large":  func() string { return lines(2*pageLimit, func(int) string { return "x 1" }) },
 	}
 }
 

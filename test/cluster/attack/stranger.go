@@ -62,6 +62,10 @@ var strangerAttacks = map[string]func(*stranger, context.Context) error{
 }
 
 func serveStranger() error {
+	// It attacks from a machine of its own, in truth: the scaler comes first here.
+	if err := syscall.Setpriority(syscall.PRIO_PGRP, 0, 10); err != nil {
+		return fmt.Errorf("be nice: %w", err)
+	}
 	return serveParent(func(q strangerQuestion) (strangerAnswer, error) {
 		attack, found := strangerAttacks[q.Attack]
 		if !found {
@@ -93,6 +97,21 @@ func (s *stranger) open(ctx context.Context, address string) (net.Conn, error) {
 	return conn, nil
 }
 
+// again does something on one connection after the other, a few at a time, as
+// often as it is cut off, until the time is over or all of it is done.
+func (s *stranger) again(ctx context.Context, do func(ctx context.Context) error) error {
+	const atOnce = 4
+	return s.many(ctx, atOnce, func(ctx context.Context, _ int) error {
+		var last error
+		for ctx.Err() == nil && s.done.Load() < int64(s.Count) {
+			if err := do(ctx); err != nil {
+				last = err
+			}
+		}
+		return last
+	})
+}
+
 // preface begins HTTP/2 and reads on in the background, without which nobody
 // goes on to be served.
 func (s *stranger) preface(ctx context.Context, address string) (net.Conn, *http2.Framer, error) {
@@ -112,14 +131,17 @@ func (s *stranger) preface(ctx context.Context, address string) (net.Conn, *http
 }
 
 // request is the header of a call to the health service.
-func request(method string, more ...hpack.HeaderField) []byte {
+func request(method string) []byte {
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)
-	fields := append([]hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/grpc.health.v1.Health/" + method},
-		{Name: ":authority", Value: "scaler"}, {Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"},
-	}, more...)
-	for _, f := range fields {
+	for _, f := range []hpack.HeaderField{
+		{Name: ":method", Value: "POST"},
+		{Name: ":scheme", Value: "http"},
+		{Name: ":path", Value: "/grpc.health.v1.Health/" + method},
+		{Name: ":authority", Value: "scaler"},
+		{Name: "content-type", Value: "application/grpc"},
+		{Name: "te", Value: "trailers"},
+	} {
 		f.Sensitive = true // never in the table, so that each request is the same
 		_ = e.WriteField(f)
 	}
@@ -129,15 +151,18 @@ func request(method string, more ...hpack.HeaderField) []byte {
 // emptyMessage is a message of gRPC's without content.
 var emptyMessage = make([]byte, 5)
 
-// watchStreams opens them all on one connection, whatever it is allowed.
-func (s *stranger) watchStreams(ctx context.Context) error {
-	_, framer, err := s.preface(ctx, s.Health)
+// watchStreams opens as many as it can on each connection, whatever it is allowed.
+func (s *stranger) watchStreams(ctx context.Context) error { return s.again(ctx, s.watchStreamsOnce) }
+
+func (s *stranger) watchStreamsOnce(ctx context.Context) error {
+	conn, framer, err := s.preface(ctx, s.Health)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = conn.Close() }()
 	block := request("Watch")
 	for i := range s.Count {
-		id := uint32(2*i + 1) //nolint:gosec // 100 000 at most
+		id := uint32(2*i + 1)
 		if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true}); err != nil {
 			return err
 		}
@@ -151,14 +176,17 @@ func (s *stranger) watchStreams(ctx context.Context) error {
 }
 
 // rapidResets takes each stream back at once (CVE-2023-44487).
-func (s *stranger) rapidResets(ctx context.Context) error {
-	_, framer, err := s.preface(ctx, s.Health)
+func (s *stranger) rapidResets(ctx context.Context) error { return s.again(ctx, s.rapidResetsOnce) }
+
+func (s *stranger) rapidResetsOnce(ctx context.Context) error {
+	conn, framer, err := s.preface(ctx, s.Health)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = conn.Close() }()
 	block := request("Watch")
 	for i := range s.Count {
-		id := uint32(2*i + 1) //nolint:gosec // 100 000 at most
+		id := uint32(2*i + 1)
 		if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true}); err != nil {
 			return err
 		}
@@ -170,11 +198,14 @@ func (s *stranger) rapidResets(ctx context.Context) error {
 	return nil
 }
 
-func (s *stranger) pings(ctx context.Context) error {
-	_, framer, err := s.preface(ctx, s.Health)
+func (s *stranger) pings(ctx context.Context) error { return s.again(ctx, s.pingsOnce) }
+
+func (s *stranger) pingsOnce(ctx context.Context) error {
+	conn, framer, err := s.preface(ctx, s.Health)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = conn.Close() }()
 	for range s.Count {
 		if err := framer.WritePing(false, [8]byte{}); err != nil {
 			return err
@@ -189,10 +220,15 @@ func (s *stranger) pings(ctx context.Context) error {
 
 // endlessHeaders continues one request's header for ever.
 func (s *stranger) endlessHeaders(ctx context.Context) error {
-	_, framer, err := s.preface(ctx, s.Health)
+	return s.again(ctx, s.endlessHeadersOnce)
+}
+
+func (s *stranger) endlessHeadersOnce(ctx context.Context) error {
+	conn, framer, err := s.preface(ctx, s.Health)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = conn.Close() }()
 	block := request("Watch")
 	if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block}); err != nil {
 		return err
@@ -212,11 +248,14 @@ func (s *stranger) endlessHeaders(ctx context.Context) error {
 }
 
 // headerBombs name one large field of the table a thousand times in each request.
-func (s *stranger) headerBombs(ctx context.Context) error {
-	_, framer, err := s.preface(ctx, s.Health)
+func (s *stranger) headerBombs(ctx context.Context) error { return s.again(ctx, s.headerBombsOnce) }
+
+func (s *stranger) headerBombsOnce(ctx context.Context) error {
+	conn, framer, err := s.preface(ctx, s.Health)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = conn.Close() }()
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)
 	field := hpack.HeaderField{Name: "x", Value: string(bytes.Repeat([]byte("y"), 4000))}
@@ -229,7 +268,7 @@ func (s *stranger) headerBombs(ctx context.Context) error {
 	// An index of the table is the same in every request.
 	bomb := append(request("Watch"), b.Bytes()...)
 	for i := range s.Count {
-		id := uint32(2*i + 1) //nolint:gosec // thousands at most
+		id := uint32(2*i + 1)
 		block := bomb
 		if i == 0 {
 			block = first
@@ -253,7 +292,7 @@ func (s *stranger) halfMessages(ctx context.Context) error {
 		}
 		defer func() { _ = conn.Close() }()
 		for i := range s.Count / 16 {
-			id := uint32(2*i + 1) //nolint:gosec // thousands at most
+			id := uint32(2*i + 1)
 			if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: request("Check"), EndHeaders: true}); err != nil {
 				return err
 			}
@@ -288,13 +327,14 @@ func (s *stranger) many(ctx context.Context, n int, do func(ctx context.Context,
 func (s *stranger) ports() []string { return []string{s.GRPC, s.Metrics, s.Health} }
 
 // hold keeps as many connections as there may be on each port, each after
-// something was done on it, until the time is over.
+// something was done on it, until the time is over. One that is cut off is opened
+// again after a while.
 func (s *stranger) hold(ctx context.Context, addresses []string, do func(context.Context, net.Conn) error) error {
 	// So many dial at once; the rest of them wait for their turn.
 	turn := make(chan struct{}, 64)
-	return s.many(ctx, s.Count*len(addresses), func(ctx context.Context, i int) error {
+	once := func(ctx context.Context, address string) error {
 		turn <- struct{}{}
-		conn, err := s.open(ctx, addresses[i%len(addresses)])
+		conn, err := s.open(ctx, address)
 		<-turn
 		if err != nil {
 			return err
@@ -302,6 +342,16 @@ func (s *stranger) hold(ctx context.Context, addresses []string, do func(context
 		defer func() { _ = conn.Close() }()
 		s.done.Add(1)
 		return do(ctx, conn)
+	}
+	return s.many(ctx, s.Count*len(addresses), func(ctx context.Context, i int) error {
+		var last error
+		for ctx.Err() == nil {
+			if err := once(ctx, addresses[i%len(addresses)]); err != nil {
+				last = err
+			}
+			_ = pause(ctx, 2*time.Second)
+		}
+		return last
 	})
 }
 
@@ -342,7 +392,7 @@ func (s *stranger) slowHeaders(ctx context.Context) error {
 
 // stalledHandshakes send half of a ClientHello.
 func (s *stranger) stalledHandshakes(ctx context.Context) error {
-	hello := clientHello()
+	hello := clientHello(ctx)
 	return s.hold(ctx, []string{s.GRPC}, func(ctx context.Context, conn net.Conn) error {
 		if _, err := conn.Write(hello[:len(hello)/2]); err != nil {
 			return err
@@ -352,10 +402,13 @@ func (s *stranger) stalledHandshakes(ctx context.Context) error {
 }
 
 // clientHello is one of Go's own.
-func clientHello() []byte {
+func clientHello(ctx context.Context) []byte {
 	ours, theirs := net.Pipe()
 	defer func() { _ = ours.Close() }()
-	go func() { _ = tls.Client(theirs, anybody()).Handshake(); _ = theirs.Close() }()
+	go func() {
+		_ = tls.Client(theirs, anybody()).HandshakeContext(ctx)
+		_ = theirs.Close()
+	}()
 	buf := make([]byte, 16<<10)
 	n, _ := ours.Read(buf)
 	return buf[:n]
@@ -368,13 +421,10 @@ func anybody() *tls.Config {
 // handshakes goes through as many as it can, all without a certificate.
 func (s *stranger) handshakes(ctx context.Context) error {
 	return s.many(ctx, 32, func(ctx context.Context, _ int) error {
-		for range s.Count / 32 {
-			if ctx.Err() != nil {
-				return nil
-			}
+		for i := 0; i < s.Count/32 && ctx.Err() == nil; i++ {
 			conn, err := s.open(ctx, s.GRPC)
 			if err != nil {
-				return err
+				continue
 			}
 			secure := tls.Client(conn, anybody())
 			if secure.HandshakeContext(ctx) == nil {
@@ -406,13 +456,10 @@ func (s *stranger) slowReaders(ctx context.Context) error {
 // connectionFlood connects and leaves.
 func (s *stranger) connectionFlood(ctx context.Context) error {
 	return s.many(ctx, 32, func(ctx context.Context, i int) error {
-		for range s.Count / 32 {
-			if ctx.Err() != nil {
-				return nil
-			}
+		for n := 0; n < s.Count/32 && ctx.Err() == nil; n++ {
 			conn, err := s.open(ctx, s.ports()[i%3])
 			if err != nil {
-				return err
+				continue
 			}
 			_ = conn.Close()
 			s.done.Add(1)
@@ -425,14 +472,11 @@ func (s *stranger) connectionFlood(ctx context.Context) error {
 func (s *stranger) randomTokens(ctx context.Context) error {
 	return s.many(ctx, 64, func(ctx context.Context, _ int) error {
 		var secure *tls.Conn
-		for range s.Count / 64 {
-			if ctx.Err() != nil {
-				return nil
-			}
+		for i := 0; i < s.Count/64 && ctx.Err() == nil; i++ {
 			if secure == nil {
 				conn, err := s.open(ctx, s.Metrics)
 				if err != nil {
-					return err
+					continue
 				}
 				config := anybody()
 				config.NextProtos = nil
@@ -469,5 +513,5 @@ func manyFiles() int {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return 1024
 	}
-	return int(min(limit.Cur, 1<<20)) //nolint:gosec // bounded
+	return int(min(limit.Cur, 1<<20))
 }

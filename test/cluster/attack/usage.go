@@ -40,9 +40,6 @@ func (g gauge) forgetPeak() error {
 // peak is the greatest resident set since then, in bytes.
 func (g gauge) peak() (int64, error) { return g.status("VmHWM:") }
 
-// resident is what is resident now, in bytes.
-func (g gauge) resident() (int64, error) { return g.status("VmRSS:") }
-
 func (g gauge) status(key string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.pid))
 	if err != nil {
@@ -63,7 +60,7 @@ func cpu(pid int) (time.Duration, error) {
 	// The clock of another process, as clock_getcpuclockid(3) makes it.
 	const cpuClock = 2
 	var ts unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<3|cpuClock), &ts); err != nil { //nolint:gosec // a pid has 22 bits
+	if err := unix.ClockGettime(int32(^pid<<3|cpuClock), &ts); err != nil {
 		return 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
 	}
 	return time.Duration(ts.Nano()), nil

@@ -11,7 +11,6 @@ import (
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -98,7 +97,7 @@ func (w world) replica(ctx context.Context, namespace, name string, i int, ip st
 			NodeName: "gpu-" + workspace, AutomountServiceAccountToken: new(false),
 			Containers: []corev1.Container{{
 				Name: "vllm", Image: "/kaito-base:0.5.0",
-				Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: int32(w.port)}}, //nolint:gosec // a port
+				Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: int32(w.port)}},
 			}},
 		},
 	}
@@ -198,18 +197,7 @@ func eventually(ctx context.Context, what string, condition func(context.Context
 		return last == nil, nil
 	})
 	if err != nil {
-		return fmt.Errorf("%s: not within %s: %w (%v)", what, patience, err, last)
+		return fmt.Errorf("%s: not within %s: %w (%w)", what, patience, err, last)
 	}
 	return nil
-}
-
-// retried is for a request that others' writes may come in between of.
-func retried(ctx context.Context, what string, do func(context.Context) error) error {
-	return eventually(ctx, what, func(ctx context.Context) error {
-		err := do(ctx)
-		if apierrors.IsAlreadyExists(err) {
-			return nil
-		}
-		return err
-	})
 }
