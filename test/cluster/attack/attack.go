@@ -32,12 +32,13 @@ const interval = time.Second
 
 // campaign is all that attacks, and what is attacked.
 type campaign struct {
-	stack    *stack.Stack
-	world    world
-	pods     *child
-	fetcher  *child
-	stranger *child
-	port     int
+	stack *stack.Stack
+	world world
+	// honest are the pods of the tenant who means well, pods all others. Each
+	// process's are on a port of its own.
+	honest, pods      *child
+	honestPort, port  int
+	fetcher, stranger *child
 	// trigger is the honest tenant's.
 	trigger  map[string]string
 	out      io.Writer
@@ -134,23 +135,25 @@ func (c *campaign) start(ctx context.Context, binary string) error {
 	for _, role := range []struct {
 		name string
 		to   **child
-	}{{"pods", &c.pods}, {"fetcher", &c.fetcher}, {"stranger", &c.stranger}} {
+	}{{honest, &c.honest}, {"pods", &c.pods}, {"fetcher", &c.fetcher}, {"stranger", &c.stranger}} {
 		started, err := startChild(role.name)
 		if err != nil {
 			return err
 		}
 		*role.to = started
 	}
-	var pods podsAnswer
-	if err := c.pods.ask(ctx, podsQuestion{}, &pods); err != nil {
-		return err
+	for from, port := range map[*child]*int{c.honest: &c.honestPort, c.pods: &c.port} {
+		var answer podsAnswer
+		if err := from.ask(ctx, podsQuestion{}, &answer); err != nil {
+			return err
+		}
+		*port = answer.Port
 	}
-	c.port = pods.Port
 	var err error
 	if c.stack, err = stack.Start(ctx, stack.Options{Bare: true, NoScaler: true, Binary: binary, Out: c.out}); err != nil {
 		return err
 	}
-	c.world = world{client: c.stack.Client, scaler: "127.0.0.1:1", port: c.port}
+	c.world = world{client: c.stack.Client, scaler: "127.0.0.1:1"}
 	for _, namespace := range []string{honest, hostile} {
 		if err := c.world.namespace(ctx, namespace); err != nil {
 			return err
@@ -163,7 +166,7 @@ func (c *campaign) start(ctx context.Context, binary string) error {
 		return err
 	}
 	for i := range honestPods {
-		if err := c.world.replica(ctx, honest, honest, i, podIP(honestNet, i)); err != nil {
+		if err := c.world.replica(ctx, honest, honest, i, podIP(honestNet, i), c.honestPort); err != nil {
 			return err
 		}
 	}
@@ -176,7 +179,7 @@ func (c *campaign) fleet(ctx context.Context) error {
 		return err
 	}
 	for i := range hostilePods {
-		if err := c.world.replica(ctx, hostile, hostile, i, podIP(hostileNet, i)); err != nil {
+		if err := c.world.replica(ctx, hostile, hostile, i, podIP(hostileNet, i), c.port); err != nil {
 			return err
 		}
 	}
@@ -188,7 +191,7 @@ func (c *campaign) stop() error {
 	if c.stack != nil {
 		err = c.stack.Stop()
 	}
-	for _, one := range []*child{c.pods, c.fetcher, c.stranger} {
+	for _, one := range []*child{c.honest, c.pods, c.fetcher, c.stranger} {
 		if one != nil {
 			one.stop()
 		}

@@ -33,7 +33,7 @@ type child struct {
 // startChild runs the role of that name.
 func startChild(role string) (*child, error) {
 	c := &child{name: role, done: make(chan struct{})}
-	c.cmd = exec.Command("/proc/self/exe", "-be="+role) //nolint:noctx // stop ends it
+	c.cmd = exec.Command("/proc/self/exe", "-be="+role) //nolint:noctx,gosec // stop ends it; it is this very program
 	c.cmd.Stderr = os.Stderr
 	// A group of its own: Ctrl-C reaches the parent alone, which ends everything
 	// in order.

@@ -206,4 +206,3 @@ func (s *stranger) halfMessages(ctx context.Context) error {
 		return nil
 	})
 }
-

@@ -13,7 +13,7 @@ const (
 	// keptName is the namespace and the InferenceSet of pods of which as much as
 	// can be is kept.
 	keptName = "kept"
-	keptPods = 2
+	keptPods = 8
 	// keptMetrics is as many as a list may have.
 	keptMetrics = 16
 	// keptBuckets is as many buckets as a family may have (see docs/security.md).
@@ -39,7 +39,7 @@ func (c *campaign) startKept(ctx context.Context) (*keeper, error) {
 		return nil, err
 	}
 	for i := range keptPods {
-		if err := c.world.replica(ctx, keptName, keptName, i, podIP(keptNet, i)); err != nil {
+		if err := c.world.replica(ctx, keptName, keptName, i, podIP(keptNet, i), c.port); err != nil {
 			return nil, err
 		}
 	}

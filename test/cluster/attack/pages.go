@@ -91,29 +91,33 @@ func (c *campaign) look(ctx context.Context, t *target) (s seen, err error) {
 	return s, err
 }
 
-// attackByPage measures one shape over a round of all pages, after a first one.
+// attackByPage measures one shape. What else the machine does makes a scrape only
+// dearer, so one that seems too dear is measured again.
 func (c *campaign) attackByPage(ctx context.Context, t *target, s shape, idle float64) error {
-	t.under("page " + s.name)
+	began := time.Now()
+	before := t.under("page " + s.name)
 	if err := c.set(ctx, s.name); err != nil {
 		return err
 	}
 	if err := t.forgetPeak(); err != nil {
 		return err
 	}
-	const targets = hostilePods * pagesOfPod
+	// All scrapes of the shape before have ended by the end of a round.
 	if err := c.asked(ctx, t, targets); err != nil {
 		return err
 	}
-	before, err := c.look(ctx, t)
-	if err != nil {
-		return err
-	}
-	if err := c.asked(ctx, t, before.pods.Hostile+targets); err != nil {
-		return err
-	}
-	after, err := c.look(ctx, t)
-	if err != nil {
-		return err
+	least, words := 0.0, ""
+	for try := range tries {
+		ratio, found, err := c.compare(ctx, t, idle)
+		if err != nil {
+			return err
+		}
+		if try == 0 || ratio < least {
+			least, words = ratio, found
+		}
+		if !s.fetched || least <= c.ratio.budget {
+			break
+		}
 	}
 	peak, err := t.peak()
 	if err != nil {
@@ -121,17 +125,47 @@ func (c *campaign) attackByPage(ctx context.Context, t *target, s shape, idle fl
 	}
 	memory := float64(peak-t.resting) / mb / hostilePods
 	c.pod.raise(memory, "page "+s.name)
-	words := ""
-	scrapes, fetches := after.pods.Hostile-before.pods.Hostile, after.pods.Fetched-before.pods.Fetched
-	if s.fetched && scrapes > 0 && fetches > 0 {
-		scrape := ms(after.scraper-before.scraper-time.Duration(idle*float64(after.at.Sub(before.at)))) / float64(scrapes)
-		fetch := ms(after.fetcher-before.fetcher) / float64(fetches)
-		ratio := max(0, scrape-1) / fetch
-		c.ratio.raise(ratio, "page "+s.name)
-		words = fmt.Sprintf("; a scrape takes %.2f ms of CPU, fetching and discarding %.2f: ratio %.2f", scrape, fetch, ratio)
+	if s.fetched {
+		c.ratio.raise(least, "page "+s.name)
+	} else {
+		words = ""
 	}
-	c.say("page %-20s %4d kB: %5.2f MB for one pod; %d scrapes%s", s.name, after.pods.Bytes>>10, memory, after.pods.Hostile, words)
+	if failed := t.under("page "+s.name) - before; failed > 0 {
+		words += fmt.Sprintf("; %d calls unanswered", failed)
+	}
+	c.say("page %-20s %5.2f MB for one pod, within %.1f s%s", s.name, memory, time.Since(began).Seconds(), words)
 	return nil
+}
+
+const (
+	// targets is how many pages are read in an interval.
+	targets = hostilePods * pagesOfPod
+	tries   = 3
+)
+
+// compare measures a round of all pages: what a scrape costs in CPU, to what it
+// costs to fetch and discard.
+func (c *campaign) compare(ctx context.Context, t *target, idle float64) (ratio float64, words string, err error) {
+	before, err := c.look(ctx, t)
+	if err != nil {
+		return 0, "", err
+	}
+	if err := c.asked(ctx, t, before.pods.Hostile+targets); err != nil {
+		return 0, "", err
+	}
+	after, err := c.look(ctx, t)
+	if err != nil {
+		return 0, "", err
+	}
+	scrapes, fetches := after.pods.Hostile-before.pods.Hostile, after.pods.Fetched-before.pods.Fetched
+	if scrapes == 0 || fetches == 0 {
+		return 0, fmt.Sprintf("; %d scrapes, %d fetches", scrapes, fetches), nil
+	}
+	scrape := ms(after.scraper-before.scraper-time.Duration(idle*float64(after.at.Sub(before.at)))) / float64(scrapes)
+	fetch := ms(after.fetcher-before.fetcher) / float64(fetches)
+	ratio = max(0, scrape-1) / fetch
+	return ratio, fmt.Sprintf("; of %d kB; CPU of a scrape %.2f ms, of fetching and discarding %.2f: ratio %.2f",
+		after.pods.Bytes>>10, scrape, fetch, ratio), nil
 }
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }

@@ -159,7 +159,7 @@ func httpShapes() []shape {
 		{name: "no-end-of-informing", response: text(func() string {
 			return strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100_000)
 		})},
-		{name: "gzip-bomb", response: func() []byte { return encoded("Content-Encoding: gzip\r\n", textPlain, bomb(256<<20)) }},
+		{name: "gzip-bomb", response: func() []byte { return encoded("Content-Encoding: gzip\r\n", textPlain, bomb(64<<20)) }},
 		{name: "gzip-of-series", fetched: false, response: func() []byte {
 			return encoded("Content-Encoding: gzip\r\n", textPlain, zipped(engines(35_000)))
 		}},

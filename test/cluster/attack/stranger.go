@@ -61,10 +61,6 @@ var strangerAttacks = map[string]func(*stranger, context.Context) error{
 }
 
 func serveStranger() error {
-	// It attacks from a machine of its own, in truth: the scaler comes first here.
-	if err := syscall.Setpriority(syscall.PRIO_PGRP, 0, 10); err != nil {
-		return fmt.Errorf("be nice: %w", err)
-	}
 	return serveParent(func(q strangerQuestion) (strangerAnswer, error) {
 		attack, found := strangerAttacks[q.Attack]
 		if !found {

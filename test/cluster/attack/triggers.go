@@ -215,10 +215,7 @@ func (c *campaign) largeObjects(ctx context.Context, _ *target) error {
 
 // longLists are lists of metrics that are long, deep or refer to themselves.
 func (c *campaign) longLists(ctx context.Context, t *target) error {
-	laughs := "a: &a [x,x,x,x,x,x,x,x,x]\n"
-	for i := 'b'; i < 'k'; i++ {
-		laughs += fmt.Sprintf("%c: &%c [%s]\n", i, i, strings.TrimSuffix(strings.Repeat("*"+string(i-1)+",", 9), ","))
-	}
+	laughs := billionLaughs()
 	lists := []string{
 		laughs, "- " + laughs,
 		strings.Repeat("[", 100_000), strings.Repeat("- ", 50_000), strings.Repeat("{a: ", 50_000),
@@ -240,6 +237,16 @@ func (c *campaign) longLists(ctx context.Context, t *target) error {
 	return c.askFor(ctx, t, triggersOf(200, func(i int) map[string]string {
 		return map[string]string{"metrics": lists[i%len(lists)]}
 	}))
+}
+
+// billionLaughs is YAML of a kilobyte that would be a billion words.
+func billionLaughs() string {
+	var b strings.Builder
+	b.WriteString("a: &a [x,x,x,x,x,x,x,x,x]\n")
+	for i := 'b'; i < 'k'; i++ {
+		fmt.Fprintf(&b, "%c: &%c [%s]\n", i, i, strings.TrimSuffix(strings.Repeat("*"+string(i-1)+",", 9), ","))
+	}
+	return b.String()
 }
 
 // manyRefusals change an annotation to another wrong value, again and again.

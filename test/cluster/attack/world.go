@@ -31,7 +31,6 @@ type world struct {
 	client client.Client
 	// scaler is where KEDA would reach the scaler.
 	scaler string
-	port   int
 }
 
 func (w world) namespace(ctx context.Context, name string) error {
@@ -73,8 +72,9 @@ func (w world) inferenceSet(ctx context.Context, namespace, name string, replica
 	return nil
 }
 
-// replica makes one that is Ready: a Workspace, and its pod at that address.
-func (w world) replica(ctx context.Context, namespace, name string, i int, ip string) error {
+// replica makes one that is Ready: a Workspace, and its pod at that
+// address and port.
+func (w world) replica(ctx context.Context, namespace, name string, i int, ip string, port int) error {
 	workspace := name + "-" + strconv.Itoa(i)
 	u := object("Workspace", namespace, workspace)
 	u.SetLabels(map[string]string{kaito.LabelCreatedBy: name})
@@ -97,7 +97,7 @@ func (w world) replica(ctx context.Context, namespace, name string, i int, ip st
 			NodeName: "gpu-" + workspace, AutomountServiceAccountToken: new(false),
 			Containers: []corev1.Container{{
 				Name: "vllm", Image: "/kaito-base:0.5.0",
-				Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: int32(w.port)}},
+				Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: int32(port)}},
 			}},
 		},
 	}
