@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"sync"
 )
 
 // chunk is how much of a page is looked at a time: a page of vLLM's comes in
@@ -18,34 +19,42 @@ const chunk = 64 << 10
 // less than what comes with a header, so that a page gets its chunk at once.
 const smallChunk = readBuffer / 2
 
-// chunks lends out the large buffers. There are at most cap of them, whatever
+// chunks lends out the large buffers. There are at most limit of them, whatever
 // the pods do; who gets none reads on in small steps and waits for nobody.
 type chunks struct {
-	free chan []byte
+	limit int
+
+	// mu guards what follows.
+	mu   sync.Mutex
+	made int
+	// free are those that were made and aren't lent, the last one back first: so
+	// there are no more than were ever lent at once.
+	free [][]byte
 }
 
-func newChunks(n int) *chunks {
-	c := &chunks{free: make(chan []byte, n)}
-	for range n {
-		c.free <- nil
-	}
-	return c
-}
+func newChunks(limit int) *chunks { return &chunks{limit: limit} }
 
 // borrow returns a large buffer, or nil if all are lent out.
 func (c *chunks) borrow() []byte {
-	select {
-	case b := <-c.free:
-		if b == nil {
-			b = make([]byte, chunk)
-		}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last := len(c.free) - 1; last >= 0 {
+		b := c.free[last]
+		c.free = c.free[:last]
 		return b
-	default:
+	}
+	if c.made == c.limit {
 		return nil
 	}
+	c.made++
+	return make([]byte, chunk)
 }
 
-func (c *chunks) giveBack(b []byte) { c.free <- b }
+func (c *chunks) giveBack(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.free = append(c.free, b)
+}
 
 // checkResponse refuses what can't be a metrics page by its status and header,
 // and tells its format. Text is asked for, without an encoding; exporters that know

@@ -319,3 +319,16 @@ func FuzzSeries(f *testing.F) {
 		}
 	})
 }
+
+// As many large buffers are made as are lent at once, and no more.
+func TestBuffersAreUsedAgain(t *testing.T) {
+	c := newChunks(2)
+	first := c.borrow()
+	c.giveBack(first)
+	if again := c.borrow(); &again[0] != &first[0] {
+		t.Error("another buffer is made while one is free")
+	}
+	if c.borrow() == nil || c.borrow() != nil {
+		t.Error("two buffers are not lent to two, or lent to three")
+	}
+}

@@ -59,7 +59,7 @@ func (c *campaign) startKept(ctx context.Context) (*keeper, error) {
 func long() []map[string]string {
 	var triggers []map[string]string
 	for i := range pagesOfPod {
-		timeout := fmt.Sprintf("%dms", 1000-50*i)
+		timeout := fmt.Sprintf("%dms", 1000-100*i)
 		var items []string
 		for m := range keptMetrics {
 			items = append(items, fmt.Sprintf("{name: k%d, type: histogram, quantile: 0.9, upthreshold: 2, downthreshold: 1, metriccachewindow: 3600}", m))

@@ -14,7 +14,7 @@ import (
 func wide() []map[string]string {
 	var triggers []map[string]string
 	for i := range pagesOfPod {
-		timeout := fmt.Sprintf("%dms", 1000-50*i)
+		timeout := fmt.Sprintf("%dms", 1000-100*i)
 		list := fmt.Sprintf("[{name: %s, type: histogram, quantile: 0.9, upthreshold: 2, downthreshold: 1, metriccachewindow: 10},"+
 			" {name: %s, type: gauge, upthreshold: 2, downthreshold: 1, metriccachewindow: 10}]", hostileHistogram, hostileGauge)
 		triggers = append(triggers,

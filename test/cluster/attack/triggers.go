@@ -125,10 +125,11 @@ func triggersOf(n int, trigger func(i int) map[string]string) []map[string]strin
 	return all
 }
 
-// manyTimeouts differ by a microsecond: each is a page of its own.
+// manyTimeouts differ by a microsecond, and by 100 ms: each may be a page of its
+// own.
 func (c *campaign) manyTimeouts(ctx context.Context, t *target) error {
 	triggers := triggersOf(hostileTriggers, func(i int) map[string]string {
-		return map[string]string{"metricName": "vllm:num_requests_waiting", "threshold": "10", "scrapeTimeout": fmt.Sprintf("%dus", 900_000+i)}
+		return map[string]string{"metricName": "vllm:num_requests_waiting", "threshold": "10", "scrapeTimeout": fmt.Sprintf("%dus", 100_000*(1+i%2*(i/2%300))+i)}
 	})
 	return errors.Join(c.write(ctx, "timeout", triggers), c.askFor(ctx, t, triggers))
 }
