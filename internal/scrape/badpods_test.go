@@ -97,7 +97,7 @@ func TestBadPods(t *testing.T) {
 					return
 				}
 			}
-		}, TooLarge, "over 60000 lines"},
+		}, TooLarge, "over 45000 lines"},
 		{"an endless line", func(c net.Conn) {
 			_, _ = io.WriteString(c, okHead+"Connection: close\r\n\r\nvllm:num_requests_waiting{model=\"")
 			for {

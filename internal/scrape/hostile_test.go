@@ -52,12 +52,12 @@ var hostilePages = map[string]func() string{
 	"blank": func() string { return strings.Repeat("\n", 8*mib) },
 	"short": func() string { return strings.Repeat("a 1\n", 2*mib) },
 	"look-alike": func() string {
-		return strings.Repeat("vllm:num_requests_waitinh 1\nvllm:num_requests_runninh 1\n", 29000)
+		return strings.Repeat("vllm:num_requests_waitinh 1\nvllm:num_requests_runninh 1\n", 19500)
 	},
-	"one letter":  func() string { return strings.Repeat("gh 1\n", 59999) },
-	"other types": func() string { return strings.Repeat("# TYPE h gauge\n# TYPE h histogram\n", 29999) },
-	"types":       func() string { return strings.Repeat("# TYPE vllm:num_requests_waitinh gauge\n", 59000) },
-	"histograms":  func() string { return strings.Repeat("# TYPE a histogram\n", 59000) },
+	"one letter":  func() string { return strings.Repeat("gh 1\n", 39999) },
+	"other types": func() string { return strings.Repeat("# TYPE h gauge\n# TYPE h histogram\n", 19999) },
+	"types":       func() string { return strings.Repeat("# TYPE vllm:num_requests_waitinh gauge\n", 39000) },
+	"histograms":  func() string { return strings.Repeat("# TYPE a histogram\n", 39000) },
 	"leaps":       func() string { return strings.Repeat("# TYPE a histogram\n"+strings.Repeat("x", 60<<10)+"\n", 130) },
 	"escapes": func() string {
 		return lines(500, `vllm:num_requests_waiting{engine="0",n="%d`+strings.Repeat(`\"`, 1900)+`"} 1`)

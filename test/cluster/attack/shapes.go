@@ -88,7 +88,7 @@ func textPages() map[string]func() string {
 			return lines(full, func(i int) string { return fmt.Sprintf("g{a=\"%d\"} 1", i) })
 		},
 		"duplicates": func() string { return lines(full, func(int) string { return "g 1" }) },
-		"few-bytes":  func() string { return lines(4*58_000, func(int) string { return "g 1" }) },
+		"few-bytes":  func() string { return lines(4*39_000, func(int) string { return "g 1" }) },
 		"near-misses": func() string {
 			return lines(full, func(i int) string { return fmt.Sprintf("vllm:num_requests_waitinh{a=\"%d\"} 1", i) })
 		},
