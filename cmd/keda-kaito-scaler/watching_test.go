@@ -89,7 +89,11 @@ func TestWhoWatchesNoInferenceSetsKnowsIt(t *testing.T) {
 		client := &http.Client{Transport: w.wrap(server)}
 		watch := func(path string) {
 			t.Helper()
-			response, err := client.Get("http://api/apis/kaito.sh/v1beta1/" + path) //nolint:bodyclose // closed below, at its end
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://api/apis/kaito.sh/v1beta1/"+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := client.Do(request) //nolint:bodyclose // closed below, at its end
 			if err != nil {
 				t.Fatal(err)
 			}

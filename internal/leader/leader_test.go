@@ -206,7 +206,9 @@ func TestALeaseThatAnotherTookIsLostAtOnce(t *testing.T) {
 		t.Errorf("lost for %v, want who has it", err)
 	}
 	stop()
-	<-ended
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestARenewalCountsForTenSeconds(t *testing.T) {

@@ -101,7 +101,7 @@ func newAuthorizer(review func(context.Context, string) (int, error), log logr.L
 // Handler is next for those who may read metrics.
 func (a *Authorizer) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		status := a.status(r)
+		status := a.status(r.Context(), r)
 		switch status {
 		case http.StatusOK:
 			next.ServeHTTP(w, r)
@@ -113,7 +113,7 @@ func (a *Authorizer) Handler(next http.Handler) http.Handler {
 	})
 }
 
-func (a *Authorizer) status(r *http.Request) int {
+func (a *Authorizer) status(ctx context.Context, r *http.Request) int {
 	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || bearer == "" {
 		return http.StatusUnauthorized
@@ -125,7 +125,7 @@ func (a *Authorizer) status(r *http.Request) int {
 	// All who show the same token wait for the same review, which doesn't end
 	// because one of them leaves.
 	status, _, _ := a.flights.Do(string(key[:]), func() (any, error) {
-		return a.ask(context.WithoutCancel(r.Context()), key, bearer, clientOf(r)), nil
+		return a.ask(context.WithoutCancel(ctx), key, bearer, clientOf(r)), nil
 	})
 	return status.(int)
 }

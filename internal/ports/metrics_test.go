@@ -12,12 +12,12 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"time"
 )
 
 // registry has so many series, and counts how often it is gathered.
@@ -29,7 +29,7 @@ type registry struct {
 
 func newRegistry(series int) *registry {
 	r := &registry{Registry: prometheus.NewRegistry()}
-	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "a_gauge", Help: "Help."}, []string{"inferenceset"})
+	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "a_level", Help: "Help."}, []string{"inferenceset"})
 	r.MustRegister(gauge)
 	for i := range series {
 		gauge.WithLabelValues(fmt.Sprintf("an-inferenceset-with-a-rather-long-name-%d", i)).Set(float64(i))
@@ -114,7 +114,7 @@ func TestWhoReadsSlowlyTakesLittle(t *testing.T) {
 		_, _ = io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: scaler\r\n\r\n")
 	}
 	page, err := scrape(t.Context())
-	if got := strings.Count(page, "a_gauge{"); err != nil || got != series {
+	if got := strings.Count(page, "a_level{"); err != nil || got != series {
 		t.Errorf("Prometheus gets %d series, %v; want %d", got, err, series)
 	}
 	if after := taken(); after > before+budget {
@@ -137,7 +137,7 @@ func TestAllWhoAskWithinASecondGetTheSamePage(t *testing.T) {
 		for range 30 {
 			answer := httptest.NewRecorder()
 			page.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
-			want := "# HELP a_gauge Help.\n# TYPE a_gauge gauge\na_gauge{inferenceset=\"an-inferenceset-with-a-rather-long-name-0\"} 0.0\n"
+			want := "# HELP a_level Help.\n# TYPE a_level gauge\na_level{inferenceset=\"an-inferenceset-with-a-rather-long-name-0\"} 0.0\n"
 			if got := answer.Body.String(); !strings.HasPrefix(strings.ReplaceAll(got, "} 0\n", "} 0.0\n"), want) {
 				t.Fatalf("a page of %q", got)
 			}

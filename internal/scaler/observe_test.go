@@ -111,7 +111,7 @@ func (s *stage) set(change func()) {
 
 // load is so many requests waiting on each pod.
 func (s *stage) load(queue ...float64) {
-	s.set(func() { s.queue, s.desired = queue, int32(len(queue)) }) //nolint:gosec // a few
+	s.set(func() { s.queue, s.desired = queue, int32(len(queue)) })
 }
 
 // scaler starts a replica of the scaler.

@@ -118,7 +118,9 @@ func (b *bench) beScaler() error {
 	ended := make(chan error, 3)
 	go func() { ended <- reader.Run(ctx) }()
 	go func() { ended <- judges.Run(ctx) }()
-	go func() { ended <- scaler.Serve(ctx, address, source.TLSConfig(), scaler.DefaultConnectionAge, answers, &scaler.Watchdog{}) }()
+	go func() {
+		ended <- scaler.Serve(ctx, address, source.TLSConfig(), scaler.DefaultConnectionAge, answers, &scaler.Watchdog{})
+	}()
 	defer func() {
 		cancel()
 		for range cap(ended) {
