@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,7 +34,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type leases struct {
 	mu    sync.Mutex
 	lease *coordinationv1.Lease
-	down  bool
+	// writes number the Lease's versions.
+	writes int
+	down   bool
 }
 
 func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -61,10 +64,32 @@ func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		lease := &coordinationv1.Lease{}
 		_ = json.NewDecoder(r.Body).Decode(lease)
+		if l.lease != nil && lease.ResourceVersion != l.lease.ResourceVersion {
+			answer(http.StatusConflict, metav1.Status{
+				TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: metav1.StatusReasonConflict, Code: http.StatusConflict,
+			})
+			return
+		}
 		lease.TypeMeta = metav1.TypeMeta{Kind: "Lease", APIVersion: "coordination.k8s.io/v1"}
-		l.lease = lease
+		l.store(lease)
 		answer(http.StatusOK, lease)
 	}
+}
+
+// store needs mu.
+func (l *leases) store(lease *coordinationv1.Lease) {
+	l.writes++
+	lease.ResourceVersion = strconv.Itoa(l.writes)
+	l.lease = lease
+}
+
+// take gives the Lease to somebody else.
+func (l *leases) take(holder string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lease := l.lease.DeepCopy()
+	lease.Spec.HolderIdentity = &holder
+	l.store(lease)
 }
 
 func (l *leases) holder() string {
@@ -187,21 +212,12 @@ func TestALeaseThatAnotherTookIsLostAtOnce(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- r.Start(ctx) }()
 	<-began
-	if _, _, err := r.lease.Get(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	select {
 	case err := <-r.lost:
 		t.Errorf("lost while it is held: %v", err)
 	default:
 	}
-	api.mu.Lock()
-	other := "other"
-	api.lease.Spec.HolderIdentity = &other
-	api.mu.Unlock()
-	if _, _, err := r.lease.Get(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	api.take("other")
 	if err := <-r.lost; !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "other") {
 		t.Errorf("lost for %v, want who has it", err)
 	}

@@ -205,9 +205,12 @@ func TestWhatIsLeftOutOfTheArchiveIsSaid(t *testing.T) {
 		var keeping sync.WaitGroup
 		keeping.Go(func() { _ = j.Keep(ctx, kept, ready) })
 		time.Sleep(11 * time.Minute)
-		if got := gather(t, registry); kept.saves != 2 || !slices.Equal(got, []string{"over_limit_total{limit=learned} 2"}) ||
+		kept.mu.Lock()
+		saves := kept.saves
+		kept.mu.Unlock()
+		if got := gather(t, registry); saves != 2 || !slices.Equal(got, []string{"over_limit_total{limit=learned} 2"}) ||
 			len(said) != 1 || !strings.Contains(said[0], `"leftOut"=1 "of"=3 "first"="default.c_0badcafe"`) {
-			t.Errorf("written %d times, counted %q, said %q", kept.saves, got, said)
+			t.Errorf("written %d times, counted %q, said %q", saves, got, said)
 		}
 		time.Sleep(24 * time.Hour)
 		stop()
