@@ -1,0 +1,340 @@
+package scrape
+
+import (
+	"bytes"
+	"math"
+	"math/bits"
+	"strings"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+)
+
+// kept is one line that belongs to a wanted family.
+type kept struct {
+	// name is an index into the selector's names.
+	name       int32
+	part       part
+	start, end int32
+}
+
+// selection is what one page leaves behind: the wanted lines, and what the
+// others tell about the page.
+type selection struct {
+	sel *selector
+	// text holds the kept lines.
+	text  []byte
+	lines []kept
+	// kinds, flaws and count have one element for each of sel.names; count is of its
+	// lines on the page, kept or not.
+	kinds []decision.Kind
+	flaws []flaw
+	count []int32
+	// passed counts the lines of the page, and types those that begin a family.
+	passed, types int
+	// openMetrics pages name a counter's family without _total.
+	openMetrics bool
+	vllm, stub  bool
+	// gather asks for the names of all families of the page: gathered has them,
+	// each with a newline.
+	gather   bool
+	gathered []byte
+	names    int
+	// pass is the name of an unwanted histogram whose TYPE line was the last
+	// line, nil if that was any other.
+	pass []byte
+	// head is the first byte of the page that is no white space, 0 if there
+	// was none.
+	head byte
+}
+
+func (p *selection) reset(sel *selector) {
+	p.sel = sel
+	p.text, p.lines = p.text[:0], p.lines[:0]
+	n := len(sel.names)
+	if cap(p.kinds) < n {
+		p.kinds, p.flaws, p.count = make([]decision.Kind, n), make([]flaw, n), make([]int32, n)
+	}
+	p.kinds, p.flaws, p.count = p.kinds[:n], p.flaws[:n], p.count[:n]
+	clear(p.kinds)
+	clear(p.flaws)
+	clear(p.count)
+	p.openMetrics, p.vllm, p.stub, p.head = false, false, false, 0
+	p.gather, p.gathered, p.names = false, p.gathered[:0], 0
+	p.passed, p.types = 0, 0
+}
+
+// take looks at all whole lines of chunk, whose first bytes up to from have no
+// newline, and returns what is left of it: the beginning of a line.
+func (p *selection) take(chunk []byte, from int) []byte {
+	for {
+		n := bytes.IndexByte(chunk[from:], '\n')
+		if n < 0 || p.passed > maxLines {
+			return chunk
+		}
+		n += from
+		from = 0
+		p.passed++
+		p.pass = nil
+		p.line(chunk[:n])
+		chunk = chunk[n+1:]
+		if p.pass != nil {
+			chunk = pass(chunk, p.pass)
+		}
+	}
+}
+
+// pass leaves out most lines of an unwanted histogram. All lines of a family
+// stand together, by the format's rule, so whoever leaps and lands on a line of
+// the same family has passed nothing else. Half of a page is such lines, and
+// what isn't looked at needn't come into the CPU's cache either.
+func pass(chunk, family []byte) []byte {
+	for leap := 2048; leap >= 256; {
+		if len(chunk) <= leap {
+			leap /= 2
+			continue
+		}
+		n := bytes.IndexByte(chunk[leap:], '\n')
+		if n < 0 || !isPartOf(chunk[leap+n+1:], family) {
+			leap /= 2
+			continue
+		}
+		chunk = chunk[leap+n+1:]
+	}
+	return chunk
+}
+
+// isPartOf reports whether text begins with a line of the histogram.
+func isPartOf(text, family []byte) bool {
+	rest, ok := bytes.CutPrefix(text, family)
+	if ok {
+		_, ok = suffixOf(rest)
+	}
+	return ok
+}
+
+// cut is for a line that isn't looked at whole, which is that flaw of the family
+// that it begins: it is too long, or it ends without a newline.
+func (p *selection) cut(start []byte, is flaw) {
+	p.short(start)
+	for n, name := range p.sel.names {
+		if _, ok := partOf(start, name); ok {
+			p.flaws[n] = is
+		}
+	}
+}
+
+// line is hot: it runs for each of a page's lines.
+func (p *selection) line(line []byte) {
+	switch {
+	case len(line) == 0:
+		return
+	case line[0] == '#':
+		if len(line) > 7 && line[2] == 'T' {
+			p.typeLine(line)
+		}
+		return
+	case line[0] <= ' ':
+		p.short(line)
+		return
+	}
+	if !p.vllm {
+		p.look(line)
+	}
+	if p.head == 0 {
+		p.head = line[0]
+	}
+	if len(line) <= places[3] {
+		if maybe := p.sel.maybe(line); maybe != 0 {
+			p.keep(line, maybe)
+		}
+		return
+	}
+	// As maybe has it, which is too large to be inlined.
+	has := &p.sel.has
+	if maybe := has[0][line[places[0]]] & has[1][line[places[1]]] & has[2][line[places[2]]] & has[3][line[places[3]]]; maybe != 0 {
+		p.keep(line, maybe)
+	}
+}
+
+// short is a line that begins with white space, or a piece of one.
+func (p *selection) short(line []byte) {
+	if p.gather {
+		if rest, ok := bytes.CutPrefix(line, []byte("# TYPE ")); ok {
+			p.gatherName(rest)
+		}
+	}
+	if len(line) == 0 {
+		return
+	}
+	if line = bytes.TrimSpace(line); len(line) == 0 || line[0] == '#' {
+		return
+	}
+	if p.head == 0 {
+		p.head = line[0]
+	}
+	if !p.vllm {
+		p.look(line)
+	}
+}
+
+// look learns from a line what kind of page it stands on.
+func (p *selection) look(line []byte) {
+	switch line[0] {
+	case 'v':
+		p.vllm = bytes.HasPrefix(line, []byte("vllm:"))
+	case 'k':
+		p.stub = p.stub || bytes.HasPrefix(line, []byte("kaito_model_download_"))
+	}
+}
+
+func (p *selection) keep(line []byte, maybe uint64) {
+	if line[len(line)-1] == '\r' {
+		line = line[:len(line)-1]
+	}
+	for ; maybe != 0; maybe &= maybe - 1 {
+		for n := bits.TrailingZeros64(maybe); n < len(p.sel.names); n += 64 {
+			if which, ok := partOf(line, p.sel.names[n]); ok {
+				p.keepAs(n, which, line)
+			}
+		}
+	}
+}
+
+// keepAs keeps a line of the nth name, unless it isn't needed or there are too many.
+func (p *selection) keepAs(n int, which part, line []byte) {
+	s := p.sel
+	switch {
+	case which != plain && p.kinds[n] != decision.Histogram:
+		return
+	case n >= s.asked && s.names[n] == familySleepState && !bytes.Contains(line, []byte(`"awake"`)):
+		return // of the three states, one tells all
+	case which == bucket && math.IsInf(s.limits[n], 1) && !bytes.Contains(line, []byte(`le="+Inf"`)):
+		return // no other will be kept
+	}
+	p.count[n]++
+	switch {
+	case p.flaws[n] != sound:
+		return
+	case len(line) > maxLine:
+		p.flaws[n] = lineTooLong
+		return
+	case p.count[n] > maxSeries:
+		p.flaws[n] = tooManySeries
+		return
+	}
+	for len(p.text)+len(line) > maxText || len(p.lines) == maxKept {
+		p.evict(n)
+		if p.flaws[n] != sound {
+			return
+		}
+	}
+	start := len(p.text)
+	p.text = append(p.text, line...)
+	p.lines = append(p.lines, kept{name: int32(n), part: which, start: int32(start), end: int32(len(p.text))}) //nolint:gosec // bounded by maxText
+}
+
+// evict drops the family that has most of what was kept, one that is flawed already
+// before all others, so that one with very many series costs no other its place.
+func (p *selection) evict(current int) {
+	size := make([]int, len(p.sel.names))
+	for _, line := range p.lines {
+		size[line.name] += int(line.end - line.start)
+		if p.flaws[line.name] != sound {
+			size[line.name] += maxText
+		}
+	}
+	largest := current
+	for n := range size {
+		if size[n] > size[largest] {
+			largest = n
+		}
+	}
+	if p.flaws[largest] == sound {
+		p.flaws[largest] = tooManySeries
+	}
+	left, end := p.lines[:0], int32(0)
+	for _, line := range p.lines {
+		if int(line.name) == largest {
+			continue
+		}
+		copy(p.text[end:], p.text[line.start:line.end])
+		line.start, line.end = end, end+line.end-line.start
+		end = line.end
+		left = append(left, line)
+	}
+	p.lines, p.text = left, p.text[:end]
+}
+
+// typeLine reads "# TYPE name kind".
+func (p *selection) typeLine(line []byte) {
+	rest, ok := bytes.CutPrefix(line, []byte("# TYPE "))
+	if p.types++; !ok || p.types > maxTypes {
+		return
+	}
+	if p.gather {
+		p.gatherName(rest)
+	}
+	// The name is looked up like a sample's, seven bytes further on.
+	if !p.openMetrics && p.sel.maybe(rest) == 0 {
+		if name, ok := bytes.CutSuffix(rest, []byte(" histogram")); ok && !p.sel.wantsPartOf(name) {
+			p.pass = name
+		}
+		return
+	}
+	name, kind, _ := bytes.Cut(rest, []byte(" "))
+	for n, wanted := range p.sel.names {
+		if string(name) == wanted || p.openMetrics && string(name) == strings.TrimSuffix(wanted, "_total") {
+			p.kinds[n] = kindOf(string(bytes.TrimSpace(kind)))
+		}
+	}
+}
+
+// gatherName takes the name of "name kind" down. The time since when a family
+// counts is a family of its own, which nobody asks for.
+func (p *selection) gatherName(text []byte) {
+	name, kind, _ := bytes.Cut(text, []byte(" "))
+	if bytes.HasSuffix(name, []byte("_created")) || len(name) > maxName || len(p.gathered)+len(name) > maxGathered || p.names == maxNames {
+		return
+	}
+	p.names++
+	p.gathered = append(p.gathered, name...)
+	if p.openMetrics && string(bytes.TrimSpace(kind)) == "counter" {
+		p.gathered = append(p.gathered, "_total"...)
+	}
+	p.gathered = append(p.gathered, '\n')
+}
+
+// A page of vLLM's has some 60 families without those that say since when.
+const (
+	maxNames = 200
+	// maxName is longer than any name that may be asked for.
+	maxName     = 255
+	maxGathered = 16 << 10
+)
+
+// onPage are the names that were gathered.
+func (p *selection) onPage() []string {
+	names := make([]string, 0, p.names)
+	for name := range strings.Lines(string(p.gathered)) {
+		names = append(names, strings.TrimSuffix(name, "\n"))
+	}
+	return names
+}
+
+// summary is a kind that no decision can be built on: its samples are
+// quantiles, which add up to nothing.
+const summary decision.Kind = 255
+
+func kindOf(word string) decision.Kind {
+	switch word {
+	case "gauge":
+		return decision.Gauge
+	case "counter":
+		return decision.Counter
+	case "histogram":
+		return decision.Histogram
+	case "summary", "gaugehistogram":
+		return summary
+	}
+	return decision.Untyped
+}
