@@ -70,6 +70,8 @@ image: ## Build the container image without an engine, into build/image: OCI lay
 .PHONY: test
 test: compiler browser control-plane ## Run all tests, on a real control plane too (first run: up to an hour on two cores; RACE= without a C compiler)
 	$(WITH_RACE) go test $(RACE) -shuffle=on $(TESTFLAGS) ./...
+	@# What measures time and memory leaves itself out under the race detector.
+	$(if $(RACE),go test $(TESTFLAGS) -run 'Hostile|HungScrape' ./internal/scrape)
 	@# The image for two platforms: the other one's packages are compiled for the first time here.
 	cd tools/image && go test -shuffle=on -timeout 30m $(TESTFLAGS) ./...
 	@# Compile on all cores, then test one package at a time: a control plane wants the machine for itself.
