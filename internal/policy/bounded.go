@@ -26,9 +26,14 @@ const (
 func Bounded(annotations map[string]string) map[string]string {
 	kept := make(map[string]string, len(known))
 	for _, key := range known {
-		if value, given := annotations[Prefix+key]; given {
-			kept[Prefix+key] = cut(value, limitOf(key)+1)
+		value, given := annotations[Prefix+key]
+		if !given {
+			continue
 		}
+		if trimmed := strings.TrimSpace(value); key == keyMetrics && trimmed != value {
+			value = strings.Clone(trimmed) // blanks around a list count for nothing
+		}
+		kept[Prefix+key] = cut(value, limitOf(key)+1)
 	}
 	unknown := 0
 	for _, full := range slices.Sorted(maps.Keys(annotations)) {
@@ -53,12 +58,14 @@ func limitOf(key string) int {
 	return maxValue
 }
 
-// cut is the first bytes of a text, without holding on to the others.
+// cut is a text of that many bytes at most, without holding on to the others. What
+// was cut ends with a sign of it, and not with a blank, which would count for nothing.
 func cut(text string, bytes int) string {
 	if len(text) <= bytes {
 		return text
 	}
-	return strings.Clone(text[:bytes])
+	const more = "…"
+	return text[:bytes-len(more)] + more
 }
 
 // tooLong refuses annotations that Bounded may have cut. A list says so itself.

@@ -21,6 +21,7 @@ func TestBoundedAnnotationsMeanTheSame(t *testing.T) {
 		"a long value":              {"auto-provision": "true", "threshold": "1" + strings.Repeat("0", 2000), "max-replicas": "5"},
 		"a long metric":             {"auto-provision": "true", "threshold": "1", "metricName": long, "max-replicas": "5"},
 		"a long list":               {"auto-provision": "true", "metrics": "[" + long + "]", "max-replicas": "5"},
+		"a long list of lines":      {"auto-provision": "true", "metrics": strings.Repeat("- a line of a very long list\n", 8000), "max-replicas": "5"},
 		"a list padded with blanks": {"auto-provision": "true", "metrics": "[{name: a:b, type: gauge, upthreshold: 2, downthreshold: 1}]" + strings.Repeat(" ", 200<<10), "max-replicas": "5"},
 		"a long unknown value":      {"auto-provision": "true", "treshold": long, "max-replicas": "5"},
 		"many that are unknown":     many,

@@ -139,7 +139,7 @@ func playFor(t *testing.T, fleets []*loadedFleet, d time.Duration) {
 // replicas' worth to ten: in each mode, with the scraping that users have unless
 // they say otherwise.
 func TestFleetsWithLatePagesServeAsThoseWithPromptOnes(t *testing.T) {
-	t.Parallel()
+	// Not beside other tests: sixty engines under load make pages late that are to be prompt.
 	scaler, err := shared.StartOwnScaler(t.Context(), "late-pages", "--v=1")
 	if err != nil {
 		t.Fatal(err)
@@ -206,6 +206,8 @@ func TestPodsThatTimeOutUnderLoadBringTwoSteps(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			annotations["max-replicas"] = "8"
+			// The first step is made on a reading. Before the next one is due the pages time out.
+			annotations["scaleupcooldown"] = "10"
 			s := apply(t, annotations, replicas(2))
 			s.awaitReady(2)
 			pods := shared.KAITO.Serving(s.namespace, s.name)

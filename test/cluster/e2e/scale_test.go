@@ -149,7 +149,7 @@ func TestAStartingReplicaIsNoLoadAndNoIdleness(t *testing.T) {
 	// Ready now, and with an empty queue: the total is the first one's still.
 	s.always("the benchmark's load is gone", 3*time.Second, func() error {
 		if total, err := s.total(); err != nil || total != "16" {
-			return fmt.Errorf("total %s, %w", total, err)
+			return fmt.Errorf("total %s, %v", total, err) //nolint:errorlint // it may be none
 		}
 		return nil
 	})
