@@ -89,3 +89,24 @@ func TestAFleetThatIsNewIsNotJudged(t *testing.T) {
 		t.Error(why)
 	}
 }
+
+// KAITO's controller is behind: 2 are desired, 3 are in the status, and what is
+// published is tolerated. Then the HPA goes to 3 by itself.
+func TestTheHPAsOwnWayBackToTheStatusIsToldApart(t *testing.T) {
+	f := newFleet(0, 1)
+	f.history = lasting(2*time.Minute, waiting(4, 1))
+	now := f.history[len(f.history)-1].at
+	at := func(desired, counted int) (bool, bool, string) {
+		now = now.Add(3 * time.Second)
+		return f.seen(look{uid: "a", desired: desired, counted: counted, at: now})
+	}
+	at(2, 2)
+	f.history = lasting(3*time.Minute, waiting(4, 1))
+	if moved, back, wrong := at(3, 2); !moved || back || wrong == "" {
+		t.Errorf("up with little waiting: moved %t, back %t, wrong %q", moved, back, wrong)
+	}
+	at(2, 3)
+	if moved, back, wrong := at(3, 3); !moved || !back || wrong != "" {
+		t.Errorf("back to the status: moved %t, back %t, wrong %q", moved, back, wrong)
+	}
+}

@@ -86,6 +86,8 @@ type fleet struct {
 	uid     types.UID
 	since   time.Time // when an object of that uid was seen first
 	desired int
+	// counted is status.replicas, which KAITO's controller writes.
+	counted int
 	looked  time.Time // when desired was seen
 	total   int       // requests that wait, spread over the pods
 	next    time.Time // when the load changes
@@ -285,24 +287,39 @@ func (f *fleet) hush(idle []kaito.Replica) {
 	}
 }
 
-// seen takes note of the desired replicas, and judges a move. moved tells
-// whether there was one.
-func (f *fleet) seen(uid types.UID, desired int, at time.Time) (moved bool, wrong string) {
+// look is what was seen of an InferenceSet.
+type look struct {
+	uid types.UID
+	// desired and counted are replicas: spec's and status's.
+	desired, counted int
+	at               time.Time
+}
+
+// seen takes note of a look, and judges a move. moved tells whether there was one.
+func (f *fleet) seen(l look) (moved, back bool, wrong string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	m := move{from: f.desired, to: desired, before: f.looked, at: at}
-	known := f.uid == uid
+	m := move{from: f.desired, to: l.desired, before: f.looked, at: l.at}
+	known, counted := f.uid == l.uid, f.counted
 	if !known {
-		f.uid, f.since, f.history = uid, at, nil
+		f.uid, f.since, f.history = l.uid, l.at, nil
 	}
-	f.desired, f.looked = desired, at
+	f.desired, f.counted, f.looked = l.desired, l.counted, l.at
 	if !known || m.from == m.to {
-		return false, ""
+		return false, false, ""
 	}
-	if why := f.limits.wrong(m, f.history); why != "" {
-		wrong = fmt.Sprintf("%s %s: %d → %d: %s", at.Format(time.TimeOnly), f.NamespacedName, m.from, m.to, why)
+	why := f.limits.wrong(m, f.history)
+	// Where the HPA tolerates a value it goes to status.replicas, and not to what
+	// it had ordered: if KAITO's controller hasn't followed, as after an outage of
+	// the API server, it takes its own step back. Whatever is published, that is
+	// between these two.
+	if why != "" && m.to == counted {
+		return true, true, ""
 	}
-	return true, wrong
+	if why != "" {
+		wrong = fmt.Sprintf("%s %s: %d → %d: %s", l.at.Format(time.TimeOnly), f.NamespacedName, m.from, m.to, why)
+	}
+	return true, false, wrong
 }
 
 // gone takes note that there is no such InferenceSet now.

@@ -30,8 +30,8 @@ var series = map[string]func(*sample) *float64{
 	"process_open_fds":              func(s *sample) *float64 { return &s.descriptors },
 }
 
-// look reads a scaler's own metrics.
-func look(ctx context.Context, address string) (sample, error) {
+// needs reads a scaler's own metrics.
+func needs(ctx context.Context, address string) (sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)

@@ -52,17 +52,20 @@ func (s *soak) watch(ctx context.Context) {
 		if err != nil || !found {
 			continue
 		}
-		moved, wrong := f.seen(u.GetUID(), int(n), now)
-		s.noteMove(moved, wrong)
+		counted, _, _ := unstructured.NestedInt64(u.Object, "status", "replicas")
+		s.noteMove(f.seen(look{uid: u.GetUID(), desired: int(n), counted: int(counted), at: now}))
 	}
 	s.mu.Lock()
 	s.pods = pods
 	s.mu.Unlock()
 }
 
-func (s *soak) noteMove(moved bool, wrong string) {
+func (s *soak) noteMove(moved, back bool, wrong string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if back {
+		s.back++
+	}
 	if moved && !s.start.IsZero() {
 		s.moves++
 	}
@@ -101,7 +104,7 @@ func (s *soak) learnReferences(ctx context.Context) {
 // measure takes a sample of each scaler. One that is just being killed has none.
 func (s *soak) measure(ctx context.Context) {
 	for name, scaler := range s.site.members() {
-		one, err := look(ctx, scaler.Metrics)
+		one, err := needs(ctx, scaler.Metrics)
 		if err != nil {
 			continue
 		}

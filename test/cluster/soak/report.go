@@ -77,6 +77,7 @@ func (s *soak) report() (broken []string) {
 		{name: "pods", value: float64(s.pods), none: true},
 		{name: "scalers_killed", value: killed, none: true},
 		{name: "moves", value: float64(s.moves), none: true},
+		{name: "moves_back_to_status", value: float64(s.back), none: true},
 		{name: "wrong_moves", value: float64(len(s.wrong))},
 		{name: "answers", value: float64(asked), none: true},
 		// Pods that can't be read make fleets of which nothing can be told. If these

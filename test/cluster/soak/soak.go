@@ -37,6 +37,7 @@ type soak struct {
 	done    map[deedKind]int
 	futile  int // deeds that befell nobody
 	moves   int
+	back    int // of them the HPA's own, to what KAITO had not followed yet
 	wrong   []string
 	pods    int
 	samples map[string][]sample
