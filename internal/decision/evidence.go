@@ -91,18 +91,18 @@ func (m measurement) lately(r *Replica, now time.Time) (value float64, loaded bo
 		return 0, false
 	}
 	if m.statistic != mean {
-		return was.value, was.value > m.threshold
+		return was.value, exceeds(was.value, m.threshold)
 	}
 	family, _ := find(r.Last, m.metric)
 	last := family.value()
 	since := now.Sub(read)
 	before := m.window.Length - since
 	if before <= 0 {
-		return last, last > m.threshold
+		return last, exceeds(last, m.threshold)
 	}
 	m.window.Length = before
 	sum := m.over(r, &family)*before.Seconds() + last*since.Seconds()
-	return sum / (before + since).Seconds(), last > m.threshold
+	return sum / (before + since).Seconds(), exceeds(last, m.threshold)
 }
 
 // loaded tells whether an engine was full when it was read last: requests waited, or

@@ -33,10 +33,17 @@ func compare(m policy.Metric, fleet Fleet, now time.Time) finding {
 	f := finding{metric: m, survey: measure(m, fleet, now), above: maybe, below: maybe}
 	f.judge()
 	f.likely = f.above
-	if len(f.pods) > 0 && f.seems > m.Up {
+	if len(f.pods) > 0 && exceeds(f.seems, m.Up) {
 		f.likely = yes
 	}
 	return f
+}
+
+// exceeds tells whether a is greater than b, and not only by what adding up and
+// dividing leave: .1 on each of three pods is .10000000000000002 in the mean.
+func exceeds(a, b float64) bool {
+	const rounding = 1e-9
+	return a-b > rounding*math.Abs(b)
 }
 
 // judge compares what is known with the thresholds.
@@ -51,15 +58,15 @@ func (f *finding) judge() {
 		return
 	}
 	switch {
-	case f.low > m.Up:
+	case exceeds(f.low, m.Up):
 		f.above = yes
-	case f.high <= m.Up:
+	case !exceeds(f.high, m.Up):
 		f.above = no
 	}
 	switch {
-	case f.high < m.Down:
+	case exceeds(m.Down, f.high):
 		f.below = yes
-	case f.low >= m.Down:
+	case !exceeds(m.Down, f.low):
 		f.below = no
 	}
 }

@@ -92,7 +92,7 @@ func observedLately(m policy.Metric, r *Replica, w Window, fleet Fleet, now time
 	}
 	w.Now = r.Last.At
 	d, ok := r.History.Delta(family.Name, w)
-	return d, ok && statisticOf(m, d) > m.Up
+	return d, ok && exceeds(statisticOf(m, d), m.Up)
 }
 
 // statisticOf is the mean or the quantile that is compared, NaN of no observations.

@@ -87,7 +87,7 @@ func kind(metric string, fleet Fleet) policy.Kind {
 // could be either open.
 func (q *queue) gate() {
 	is := func(mean float64) float64 {
-		if mean > q.Queue.Target {
+		if exceeds(mean, q.Queue.Target) {
 			return 1
 		}
 		return 0

@@ -227,3 +227,26 @@ func TestAMeanDoesNotRunAwayWhileReplicasStart(t *testing.T) {
 		}
 	}
 }
+
+// What adding up and dividing leave is no reason to move: a gauge that stood at its
+// threshold, read at uneven times, or the same share on each of three pods.
+func TestRoundingMovesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		level := rapid.SampledFrom([]float64{.1, .3, .7, 1, 3, 10}).Draw(t, "level")
+		replicas := make([]Replica, rapid.IntRange(1, 12).Draw(t, "pods"))
+		for i := range replicas {
+			replicas[i] = in(Serving)
+			at := t0.Add(-2 * time.Minute)
+			for at.Before(t0) {
+				replicas[i].History.Add(NewSample(at, []Family{{Name: waitingMetric, Kind: Gauge, Sum: level, Engines: 1}}, replicas[i].Last), time.Hour)
+				replicas[i].Last = replicas[i].History.Newest()
+				at = at.Add(time.Duration(rapid.IntRange(4900, 5100).Draw(t, "ms")) * time.Millisecond)
+			}
+		}
+		m := policy.Metric{Name: waitingMetric, Kind: policy.Gauge, Up: level, Down: level, Window: 30 * time.Second}
+		v := Evaluate(listOf(policy.And, m), fleet(int32(len(replicas)), replicas...), t0) //nolint:gosec // 12 at most
+		if int(v.Replicas) != len(replicas) || v.Answer != Measured {
+			t.Fatalf("%d became %d, %s: %s", len(replicas), v.Replicas, v.Answer, v.Reason)
+		}
+	})
+}

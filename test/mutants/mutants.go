@@ -64,11 +64,11 @@ var mutants = []mutant{
 	},
 	{
 		"at its upper threshold a metric isn't above it", list,
-		"case f.low > m.Up:", "case f.low >= m.Up:",
+		"case exceeds(f.low, m.Up):", "case f.low >= m.Up:",
 	},
 	{
 		"at its lower threshold a metric isn't below it", list,
-		"case f.high < m.Down:", "case f.high <= m.Down:",
+		"case exceeds(m.Down, f.high):", "case f.high <= m.Down:",
 	},
 	{
 		"a histogram without observations is idle only if nothing ran or waited", "decision/measure.go",

@@ -49,12 +49,12 @@ const (
 
 // How far back what was shown can be the reason of a move: a reading counts for
 // 15 s, is 5 s old, and the HPA looks every 15 s; the rest is for busy cores. A
-// list looks back over its own window of 30 s too. What is learned looks minutes
-// ahead and back.
+// list looks back over its own window of 30 s too. Automatic mode keeps ready for a
+// burst that came within four hours (docs/saturation.md).
 const (
 	behindThreshold = time.Minute
 	behindList      = 110 * time.Second
-	behindLearned   = 12 * time.Minute
+	behindLearned   = 4 * time.Hour
 	// lostFor is how long a reading must have been lost before a move.
 	lostFor = 20 * time.Second
 )

@@ -251,7 +251,7 @@ const (
 	// counts, three intervals, with as much again for busy cores.
 	readingsCount = 30 * time.Second
 	// keptSeconds is more than any move looks back.
-	keptSeconds = 15 * 60
+	keptSeconds = 4 * 60 * 60
 )
 
 // show spreads the load over the serving pods. Whoever serves, serves: also a
