@@ -244,7 +244,7 @@ func TestRoundingMovesNothing(t *testing.T) {
 			}
 		}
 		m := policy.Metric{Name: waitingMetric, Kind: policy.Gauge, Up: level, Down: level, Window: 30 * time.Second}
-		v := Evaluate(listOf(policy.And, m), fleet(int32(len(replicas)), replicas...), t0) //nolint:gosec // 12 at most
+		v := Evaluate(listOf(policy.And, m), fleet(int32(len(replicas)), replicas...), t0)
 		if int(v.Replicas) != len(replicas) || v.Answer != Measured {
 			t.Fatalf("%d became %d, %s: %s", len(replicas), v.Replicas, v.Answer, v.Reason)
 		}
