@@ -90,8 +90,7 @@ func chargeOf(trigger policy.Trigger) (charge, bool) {
 	if promise == nil {
 		return charge{}, false
 	}
-	key := types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet}
-	return charge{key, trigger.Page, *promise}, true
+	return charge{keyOf(trigger), trigger.Page, *promise}, true
 }
 
 // Ask tells by which triggers a fleet is scaled. What was learned for others is

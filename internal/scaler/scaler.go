@@ -169,7 +169,7 @@ func (s *Service) IsActive(ctx context.Context, ref *pb.ScaledObjectRef) (*pb.Is
 }
 
 func (s *Service) fleet(ctx context.Context, trigger policy.Trigger) (types.NamespacedName, decision.Fleet, error) {
-	key := types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet}
+	key := keyOf(trigger)
 	if !s.Started() {
 		return key, decision.Fleet{}, status.Error(codes.Unavailable,
 			"keda-kaito-scaler is starting and has not read the pods yet: try again in a few seconds")
