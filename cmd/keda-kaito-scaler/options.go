@@ -26,6 +26,7 @@ import (
 type options struct {
 	kubeconfig       string
 	workingNamespace string
+	kedaNamespace    string
 	leaderElect      bool
 	watchNamespaces  []string
 	// root is the file system in which a pod finds its own namespace.
@@ -101,7 +102,9 @@ func (o *options) groups() []group {
 			f.StringVar(&o.kubeconfig, "kubeconfig", o.kubeconfig,
 				"kubeconfig `file` to reach the API server with (default: the pod's ServiceAccount, else $KUBECONFIG)")
 			f.StringVar(&o.workingNamespace, "working-namespace", o.workingNamespace,
-				"`namespace` of the scaler's own Secrets and Lease; must be KEDA's, which reads the Secrets there (default: the pod's namespace, else "+fallbackNamespace+")")
+				"`namespace` of the scaler's own Secrets and Lease (default: the pod's namespace, else "+fallbackNamespace+")")
+			f.StringVar(&o.kedaNamespace, "keda-namespace", o.kedaNamespace,
+				"`namespace` that KEDA runs in, where it reads the Secret of its client certificate (default: the working namespace)")
 			f.BoolVar(&o.leaderElect, "leader-elect", o.leaderElect,
 				"let one of several replicas write ScaledObjects and certificates; all of them read pods and answer KEDA")
 			f.StringSliceVar(&o.watchNamespaces, "watch-namespaces", o.watchNamespaces,
@@ -203,6 +206,9 @@ func (o *options) complete() error {
 	if o.workingNamespace == "" {
 		o.workingNamespace = ownNamespace(o.root)
 	}
+	if o.kedaNamespace == "" {
+		o.kedaNamespace = o.workingNamespace
+	}
 	if o.scalerAddress == "" {
 		o.scalerAddress = net.JoinHostPort(o.serviceName+"."+o.workingNamespace+".svc", strconv.Itoa(o.grpcPort))
 	}
@@ -238,13 +244,21 @@ func (o *options) complete() error {
 	refuse(o.pprofAddress != "" && !loopback(o.pprofAddress), "pprof-address", o.pprofAddress,
 		"must be a loopback IP address with a port, such as 127.0.0.1:6060")
 	refuse(o.verbosity < 0 || o.verbosity > 10, "v", o.verbosity, "must be from 0 to 10")
-	if err := o.names().Validate(); err != nil {
+	refuse(len(validation.IsDNS1123Label(o.kedaNamespace)) > 0 && o.kedaNamespace != o.workingNamespace,
+		"keda-namespace", o.kedaNamespace, "must be the name of a namespace")
+	if err := o.ownNames().Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("--working-namespace, --scaler-service-name, --scaler-address: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
 func (o *options) names() certs.Names {
+	names := o.ownNames()
+	names.KEDANamespace = o.kedaNamespace
+	return names
+}
+
+func (o *options) ownNames() certs.Names {
 	return certs.Names{Namespace: o.workingNamespace, Service: o.serviceName, Address: o.scalerAddress}
 }
 

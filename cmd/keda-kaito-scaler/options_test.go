@@ -59,6 +59,7 @@ func TestTheDefaults(t *testing.T) {
 	}
 	want := &options{
 		workingNamespace: "keda",
+		kedaNamespace:    "keda",
 		leaderElect:      true,
 		grpcPort:         10450,
 		serviceName:      "keda-kaito-scaler-svc",
@@ -80,7 +81,7 @@ func TestTheDefaults(t *testing.T) {
 
 func TestEveryFlagIsRead(t *testing.T) {
 	out := call(t, nowhere,
-		"--kubeconfig=/tmp/kubeconfig", "--working-namespace=autoscaling", "--leader-elect=false", "--watch-namespaces=a,b",
+		"--kubeconfig=/tmp/kubeconfig", "--working-namespace=autoscaling", "--keda-namespace=keda-system", "--leader-elect=false", "--watch-namespaces=a,b",
 		"--bind-address=::1", "--grpc-port=1", "--scaler-service-name=svc", "--scaler-address=scaler.example.com:443",
 		"--connection-age=1s", "--certificates=external", "--cert-duration=1h",
 		"--scrape-interval=1s", "--scrape-timeout=500ms", "--scrape-max-bytes=1024", "--scrape-ca-file=/ca.crt", "--unreadable-grace=3s",
@@ -89,7 +90,7 @@ func TestEveryFlagIsRead(t *testing.T) {
 		t.Fatal(out.err)
 	}
 	want := &options{
-		kubeconfig: "/tmp/kubeconfig", workingNamespace: "autoscaling", leaderElect: false, watchNamespaces: []string{"a", "b"},
+		kubeconfig: "/tmp/kubeconfig", workingNamespace: "autoscaling", kedaNamespace: "keda-system", leaderElect: false, watchNamespaces: []string{"a", "b"},
 		bindAddress: "::1", grpcPort: 1, serviceName: "svc", scalerAddress: "scaler.example.com:443",
 		connectionAge: time.Second, certificates: "external", certDuration: time.Hour,
 		scrapeInterval: time.Second, scrapeTimeout: 500 * time.Millisecond, scrapeMaxBytes: 1024, scrapeCAFile: "/ca.crt", unreadableGrace: 3 * time.Second,
@@ -136,6 +137,7 @@ func TestABadValueIsRefusedWithTheValueAndTheRule(t *testing.T) {
 		{"--v=1000", `--v "1000": is out of range`},
 		{"--leader-elect=perhaps", `--leader-elect "perhaps": must be true or false`},
 		{"--working-namespace=Keda", `--working-namespace, --scaler-service-name, --scaler-address: namespace "Keda": a lowercase RFC 1123 label must`},
+		{"--keda-namespace=Keda", "--keda-namespace Keda: must be the name of a namespace"},
 		{"--scaler-service-name=1svc", `--working-namespace, --scaler-service-name, --scaler-address: service name "1svc": a DNS-1035 label must`},
 		{"--scaler-address=scaler", `--working-namespace, --scaler-service-name, --scaler-address: scaler address "scaler": must be host:port`},
 		{"--grpc-prot=1", "unknown flag: --grpc-prot"},
@@ -201,6 +203,28 @@ func TestTheNamespaceIsThePodsUnlessGiven(t *testing.T) {
 				t.Errorf("KEDA reaches the scaler at %s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestKEDAIsBesideTheScalerUnlessTold(t *testing.T) {
+	pod := fstest.MapFS{"var/run/secrets/kubernetes.io/serviceaccount/namespace": {Data: []byte("kaito-workspace")}}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "kaito-workspace"},
+		{[]string{"--working-namespace=mine"}, "mine"},
+		{[]string{"--keda-namespace=keda"}, "keda"},
+		{[]string{"--keda-namespace="}, "kaito-workspace"},
+	} {
+		out := call(t, pod, tt.args...)
+		if out.err != nil {
+			t.Fatal(out.err)
+		}
+		names := out.ran.names()
+		if names.KEDANamespace != tt.want || names.Namespace != out.ran.workingNamespace {
+			t.Errorf("%q: KEDA in %q, the scaler in %q: want KEDA in %q", tt.args, names.KEDANamespace, names.Namespace, tt.want)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ const leaseName = "keda-kaito-scaler"
 func run(ctx context.Context, o *options) error {
 	log := zap.New(zap.Level(zapcore.Level(-o.verbosity)))
 	ctrl.SetLogger(log)
-	log.Info("starting", "version", version(), "workingNamespace", o.workingNamespace, "scalerAddress", o.scalerAddress)
+	log.Info("starting", "version", version(), "workingNamespace", o.workingNamespace, "kedaNamespace", o.kedaNamespace, "scalerAddress", o.scalerAddress)
 
 	config, err := restConfig(o.kubeconfig)
 	if err != nil {

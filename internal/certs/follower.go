@@ -3,6 +3,7 @@ package certs
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,12 +13,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// follower tells of changes of the client's Secret that somebody else makes. It
-// runs on the leader where no Keeper does.
+// follower tells of changes of the client's Secret that somebody else makes, and
+// copies it to KEDA's namespace if that is another one: a Certificate and its
+// Issuer are in one namespace. It runs on the leader where no Keeper does.
 type follower struct {
 	reader client.Reader
 	key    client.ObjectKey
 	tell   func(digest string)
+
+	// copyTo is where KEDA reads it; key itself if nothing is to be copied.
+	copyTo client.ObjectKey
+	// live reads the copy past any cache, writer writes it.
+	live    client.Reader
+	writer  writer
+	trouble trouble
 
 	told string
 	said transition
@@ -25,14 +34,22 @@ type follower struct {
 
 // Reconcile never returns an error, see transition.
 func (f *follower) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	again := poll
 	err := f.follow(ctx)
-	if f.told == "" && apierrors.IsNotFound(err) {
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: retry}, nil
+	}
+	var theirs *clientError
+	if errors.As(err, &theirs) {
+		again = retryFailed
+	}
+	if f.told == "" && theirs == nil && apierrors.IsNotFound(err) {
 		// A new installation: whoever makes it is about to.
 		f.said.say(err.Error(), func() { log.FromContext(ctx).Info("waiting for KEDA's certificate", "secret", f.key.Name) })
 	} else {
 		f.said.report(ctx, "can't use the Secret of KEDA's certificate", err)
 	}
-	return reconcile.Result{RequeueAfter: poll}, nil
+	return reconcile.Result{RequeueAfter: again}, nil
 }
 
 func (f *follower) follow(ctx context.Context) error {
@@ -46,12 +63,45 @@ func (f *follower) follow(ctx context.Context) error {
 		return fmt.Errorf("Secret %s: %s %w", f.key.Name, keyCert, err)
 	}
 	setExpiry(forClient.String(), certs[0].NotAfter)
+	copied := f.copy(ctx, secret.Data)
+	if copied != nil && !apierrors.IsForbidden(copied) && !apierrors.IsNotFound(copied) {
+		return copied
+	}
+	if copied == nil {
+		f.trouble.say("")
+	} else {
+		// ScaledObjects needn't wait for it: that KEDA can't ask is told on them.
+		f.trouble.say(copied.Error())
+	}
 	if text := shortDigest(secret.Data); text != f.told {
 		f.told = text
 		if f.tell != nil {
 			f.tell(text)
 		}
 	}
+	return copied
+}
+
+// copy brings what KEDA reads up to date.
+func (f *follower) copy(ctx context.Context, data Data) error {
+	if f.copyTo == f.key {
+		return nil
+	}
+	want := Data{keyRoots: data[keyRoots], keyCert: data[keyCert], keyKey: data[keyKey]}
+	have := &corev1.Secret{}
+	err := f.live.Get(ctx, f.copyTo, have)
+	switch {
+	case apierrors.IsNotFound(err):
+		have = nil
+	case err != nil:
+		return &clientError{fmt.Errorf("reading Secret %s: %w", f.copyTo, err)}
+	case want.Equal(have.Data):
+		return nil
+	}
+	if _, err := f.writer.write(ctx, have, f.copyTo, want); err != nil {
+		return &clientError{fmt.Errorf("writing Secret %s: %w", f.copyTo, err)}
+	}
+	log.FromContext(ctx).Info("copied KEDA's certificate", "to", f.copyTo)
 	return nil
 }
 

@@ -15,8 +15,9 @@ func TestFollowerTellsOfSomebodyElsesCertificates(t *testing.T) {
 	w := today(t)
 	c := fake.NewClientBuilder().WithScheme(newScheme(t)).Build()
 	var told []string
+	key := client.ObjectKey{Namespace: testNames.Namespace, Name: ClientSecret}
 	f := &follower{
-		reader: c, key: client.ObjectKey{Namespace: testNames.Namespace, Name: ClientSecret},
+		reader: c, key: key, copyTo: key,
 		tell: func(digest string) { told = append(told, digest) },
 	}
 	look := func(wantTold int, trouble string) {

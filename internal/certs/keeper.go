@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -50,6 +49,8 @@ type Keeper struct {
 	// trust, when it becomes known and when it changes, once all Secrets are in
 	// order; may be nil.
 	OnClientMaterial func(digest string)
+	// OnClientTrouble is told why the client's Secret isn't where KEDA reads it.
+	OnClientTrouble trouble
 
 	// told is the digest that OnClientMaterial was told last. Reconciles run
 	// one at a time.
@@ -68,10 +69,30 @@ func (k *Keeper) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 	return reconcile.Result{RequeueAfter: again}, nil
 }
 
-// keep says when to look again.
+// keep says when to look again. KEDA's namespace may be gone, or closed to the
+// scaler: what the scaler serves is kept right all the same.
 func (k *Keeper) keep(ctx context.Context) (time.Duration, error) {
+	again, err := k.keepAll(ctx)
+	var theirs *clientError
+	if !k.Rules.Names.apart() || !errors.As(err, &theirs) {
+		if err == nil {
+			k.OnClientTrouble.say("")
+		}
+		return again, err
+	}
+	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+		k.OnClientTrouble.say(theirs.Error())
+		if k.told == "" {
+			// ScaledObjects needn't wait for it: that KEDA can't ask is told on them.
+			k.tell(Bundle{})
+		}
+	}
+	return again, errors.Join(err, k.keepServer(ctx))
+}
+
+func (k *Keeper) keepAll(ctx context.Context) (time.Duration, error) {
 	for range maxSteps {
-		found, err := k.read(ctx)
+		found, err := k.read(ctx, CASecret, ServerSecret, ClientSecret)
 		if err != nil {
 			return retryFailed, err
 		}
@@ -88,6 +109,40 @@ func (k *Keeper) keep(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	return retryFailed, errRestless
+}
+
+// keepServer does what can be done without the client's Secret.
+func (k *Keeper) keepServer(ctx context.Context) error {
+	for range maxSteps {
+		found, err := k.read(ctx, CASecret, ServerSecret)
+		if err != nil {
+			return err
+		}
+		now := k.Now()
+		step := k.Rules.planServer(found.bundle(), now)
+		if step.Op == None {
+			return nil
+		}
+		if err := k.carryOut(ctx, found, step, now); err != nil {
+			return err
+		}
+	}
+	return errRestless
+}
+
+// clientError is one with the client's Secret.
+type clientError struct{ error }
+
+func (e *clientError) Unwrap() error { return e.error }
+
+// trouble is told why the client's Secret isn't where KEDA reads it, "" once it
+// is; may be nil.
+type trouble func(why string)
+
+func (t trouble) say(why string) {
+	if t != nil {
+		t(why)
+	}
 }
 
 var errRestless = errors.New("the certificates do not come to rest; is somebody else writing their Secrets?")
@@ -110,20 +165,29 @@ func (s secrets) bundle() Bundle {
 	return Bundle{CA: s.data(CASecret), Server: s.data(ServerSecret), Client: s.data(ClientSecret)}
 }
 
-func (k *Keeper) read(ctx context.Context) (secrets, error) {
+func (k *Keeper) read(ctx context.Context, names ...string) (secrets, error) {
 	found := secrets{}
-	for _, name := range []string{CASecret, ServerSecret, ClientSecret} {
+	for _, name := range names {
 		secret := &corev1.Secret{}
-		err := k.Reader.Get(ctx, client.ObjectKey{Namespace: k.Rules.Names.Namespace, Name: name}, secret)
+		key := k.Rules.Names.secret(name)
+		err := k.Reader.Get(ctx, key, secret)
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			return nil, fmt.Errorf("reading Secret %s: %w", name, err)
+			return nil, about(name, fmt.Errorf("reading Secret %s: %w", key, err))
 		default:
 			found[name] = secret
 		}
 	}
 	return found, nil
+}
+
+// about marks an error with the client's Secret.
+func about(name string, err error) error {
+	if name == ClientSecret {
+		return &clientError{err}
+	}
+	return err
 }
 
 func (k *Keeper) carryOut(ctx context.Context, found secrets, step Step, now time.Time) error {
@@ -134,63 +198,16 @@ func (k *Keeper) carryOut(ctx context.Context, found secrets, step Step, now tim
 	name := step.Op.Secret()
 	data := map[string]Data{CASecret: after.CA, ServerSecret: after.Server, ClientSecret: after.Client}[name]
 
-	secret, ok := found[name]
-	if ok {
-		err = k.update(ctx, secret, data)
-	} else {
-		secret, err = k.create(ctx, name, data)
-	}
+	key := k.Rules.Names.secret(name)
+	secret, err := writer{k.Client}.write(ctx, found[name], key, data)
 	if err != nil {
-		return fmt.Errorf("writing Secret %s (%s): %w", name, step.Op, err)
+		return about(name, fmt.Errorf("writing Secret %s (%s): %w", key, step.Op, err))
 	}
-	log.FromContext(ctx).Info("changed certificates", "step", step.Op.String(), "secret", name, "why", step.Why)
+	log.FromContext(ctx).Info("changed certificates", "step", step.Op.String(), "secret", key, "why", step.Why)
 	if k.Recorder != nil {
 		k.Recorder.Eventf(secret, nil, corev1.EventTypeNormal, step.Op.String(), "KeepCertificates", "%s", step.Why)
 	}
 	return nil
-}
-
-func (k *Keeper) update(ctx context.Context, secret *corev1.Secret, data Data) error {
-	if secret.Immutable != nil && *secret.Immutable {
-		return errImmutable
-	}
-	secret = secret.DeepCopy()
-	if secret.Labels == nil {
-		secret.Labels = map[string]string{}
-	}
-	secret.Labels[managedByLabel] = managedBy
-	secret.Data = data
-	// With the resourceVersion that was read: if somebody wrote meanwhile, the
-	// plan has to be made again.
-	return k.Client.Update(ctx, secret, fieldOwner)
-}
-
-var errImmutable = errors.New("it is immutable: delete it, and it will be made again")
-
-// create goes by server-side apply, because RBAC can hold a patch to a name, and
-// the creation that comes of it, but not a POST: so the scaler needs no right to
-// create other Secrets. Two leaders at the same moment could overwrite each
-// other; both plan again from what they then find.
-func (k *Keeper) create(ctx context.Context, name string, data Data) (*corev1.Secret, error) {
-	secretType := corev1.SecretTypeTLS
-	if name == CASecret {
-		// A CA whose key was lost is kept without; type tls forbids it.
-		secretType = corev1.SecretTypeOpaque
-	}
-	namespace := k.Rules.Names.Namespace
-	secret := corev1apply.Secret(name, namespace).
-		WithLabels(map[string]string{managedByLabel: managedBy}).
-		WithType(secretType).
-		WithData(data)
-	if err := k.Client.Apply(ctx, secret, fieldOwner, client.ForceOwnership); err != nil {
-		return nil, err
-	}
-	created := &corev1.Secret{}
-	created.Name, created.Namespace = name, namespace
-	if secret.UID != nil {
-		created.UID = *secret.UID
-	}
-	return created, nil
 }
 
 func (k *Keeper) tell(b Bundle) {

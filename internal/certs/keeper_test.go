@@ -54,9 +54,20 @@ func (k *Keeper) mustReconcile(t *testing.T) reconcile.Result {
 	return result
 }
 
+// mustWant wants KEDA and the scaler to understand each other by what stands in
+// the Secrets.
+func (k *Keeper) mustWant(t *testing.T) secrets {
+	t.Helper()
+	found := k.mustRead(t)
+	if err := talk(found.data(ClientSecret), found.data(ServerSecret), k.Now(), k.Rules.Names); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
 func (k *Keeper) mustRead(t *testing.T) secrets {
 	t.Helper()
-	found, err := k.read(t.Context())
+	found, err := k.read(t.Context(), CASecret, ServerSecret, ClientSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,10 +238,10 @@ func TestKeeperPlansAgainAfterAConflict(t *testing.T) {
 	// The resourceVersion of the read goes along.
 	found := k.mustRead(t)
 	stale := found[ServerSecret].DeepCopy()
-	if err := k.update(t.Context(), stale, stale.Data); err != nil {
+	if err := (writer{k.Client}).update(t.Context(), stale, stale.Data); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.update(t.Context(), stale, Data{}); !apierrors.IsConflict(err) {
+	if err := (writer{k.Client}).update(t.Context(), stale, Data{}); !apierrors.IsConflict(err) {
 		t.Errorf("a write from an old state: %v, want a conflict", err)
 	}
 }
@@ -293,8 +304,15 @@ func TestTriggerAuthenticationIsKeptRight(t *testing.T) {
 // one that reads it every eight days), with connections that last a day: no call
 // fails.
 func TestNoCallFailsThroughARotation(t *testing.T) {
+	t.Run("beside KEDA", func(t *testing.T) { rotate(t, testNames) })
+	elsewhere := testNames
+	elsewhere.KEDANamespace = "keda-system"
+	t.Run("KEDA elsewhere", func(t *testing.T) { rotate(t, elsewhere) })
+}
+
+func rotate(t *testing.T, names Names) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newKeeper(t, Rules{Names: testNames, LeafLife: 30 * day, CALife: 300 * day, Overlap: day}, interceptor.Funcs{})
+		k := newKeeper(t, Rules{Names: names, LeafLife: 30 * day, CALife: 300 * day, Overlap: day}, interceptor.Funcs{})
 		told := false
 		k.OnClientMaterial = func(string) { told = true }
 		k.mustReconcile(t)

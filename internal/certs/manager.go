@@ -25,7 +25,8 @@ import (
 type Options struct {
 	Rules Rules
 	// External leaves the three Secrets to somebody else, such as cert-manager:
-	// the server's is loaded, none is written.
+	// the server's is loaded, and none is written but a copy of the client's in
+	// KEDA's namespace, if that is another one.
 	External bool
 	// Source is what to load the server's certificate into; nil: a new one. It
 	// may have served beside an earlier manager.
@@ -36,6 +37,9 @@ type Options struct {
 	// when it becomes known and when it changes; may be nil. It runs on the
 	// leader only, and must not block.
 	OnClientMaterial func(digest string)
+	// OnClientTrouble is told in words why the client's Secret isn't where KEDA
+	// reads it, and "" once it is; may be nil. Like OnClientMaterial.
+	OnClientTrouble func(why string)
 }
 
 // AddToManager adds the loading of the server's certificate, which runs on every
@@ -46,11 +50,12 @@ type Options struct {
 // small cache of its own, because a watch is held to a name by RBAC only if it
 // asks for this one name. The rights it needs are
 //
-//	secrets, in the namespace, resourceNames the three:
+//	secrets, in the namespace, resourceNames the CA's and the server's, and in
+//	KEDA's namespace, resourceNames the client's:
 //	  get list watch create patch update
 //	clustertriggerauthentications.keda.sh, resourceNames the one:
 //	  get list watch create patch
-//	events.events.k8s.io, in the namespace: create patch
+//	events.events.k8s.io, in both namespaces: create patch
 //
 // The creations are server-side applies, to which resourceNames do apply.
 func AddToManager(mgr manager.Manager, o Options) (*Source, error) {
@@ -84,7 +89,7 @@ func AddToManager(mgr manager.Manager, o Options) (*Source, error) {
 }
 
 func addLoader(mgr manager.Manager, o Options, src *Source) error {
-	key := client.ObjectKey{Namespace: o.Rules.Names.Namespace, Name: ServerSecret}
+	key := o.Rules.Names.secret(ServerSecret)
 	objects, err := watchSecret(mgr, key)
 	if err != nil {
 		return err
@@ -97,15 +102,16 @@ func addLoader(mgr manager.Manager, o Options, src *Source) error {
 func addKeeper(mgr manager.Manager, o Options) error {
 	var sources []source.Source
 	for _, name := range []string{CASecret, ServerSecret, ClientSecret} {
-		objects, err := watchSecret(mgr, client.ObjectKey{Namespace: o.Rules.Names.Namespace, Name: name})
+		key := o.Rules.Names.secret(name)
+		objects, err := watchSecret(mgr, key)
 		if err != nil {
 			return err
 		}
-		sources = append(sources, source.Kind[client.Object](objects, &corev1.Secret{}, toOne))
+		sources = append(sources, onSecret(objects, key.Namespace != o.Rules.Names.Namespace))
 	}
 	k := &Keeper{
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Rules: o.Rules,
-		Recorder: o.Recorder, Now: time.Now, OnClientMaterial: o.OnClientMaterial,
+		Recorder: o.Recorder, Now: time.Now, OnClientMaterial: o.OnClientMaterial, OnClientTrouble: o.OnClientTrouble,
 	}
 	return addController(mgr, "certificates", controller.Options{Reconciler: k}, sources...)
 }
@@ -117,9 +123,34 @@ func addFollower(mgr manager.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	f := &follower{reader: objects, key: key, tell: o.OnClientMaterial}
-	return addController(mgr, "client-certificate", controller.Options{Reconciler: f},
-		source.Kind[client.Object](objects, &corev1.Secret{}, toOne))
+	sources := []source.Source{onSecret(objects, false)}
+	f := &follower{
+		reader: objects, key: key, tell: o.OnClientMaterial,
+		copyTo: o.Rules.Names.secret(ClientSecret), live: mgr.GetAPIReader(), writer: writer{mgr.GetClient()}, trouble: o.OnClientTrouble,
+	}
+	if f.copyTo != key {
+		copies, err := watchSecret(mgr, f.copyTo)
+		if err != nil {
+			return err
+		}
+		sources = append(sources, onSecret(copies, true))
+	}
+	return addController(mgr, "client-certificate", controller.Options{Reconciler: f}, sources...)
+}
+
+// onSecret tells of changes. What is in KEDA's namespace is not waited for: the
+// namespace may be gone, or closed to us, and certificates are kept all the same.
+func onSecret(objects cache.Cache, elsewhere bool) source.Source {
+	if !elsewhere {
+		return source.Kind[client.Object](objects, &corev1.Secret{}, toOne)
+	}
+	return source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		informer, err := objects.GetInformer(ctx, &corev1.Secret{}, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("watching a Secret in KEDA's namespace: %w", err)
+		}
+		return (&source.Informer{Informer: informer, Handler: toOne}).Start(ctx, queue)
+	})
 }
 
 func addTriggerAuth(mgr manager.Manager) error {

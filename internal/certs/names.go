@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -9,10 +10,12 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// The Secrets live in the scaler's own namespace, which has to be KEDA's: KEDA
-// reads the Secrets of a ClusterTriggerAuthentication from its own namespace.
+// CASecret and ServerSecret live in the scaler's own namespace, ClientSecret in
+// KEDA's: KEDA reads the Secrets of a ClusterTriggerAuthentication from its own
+// namespace and nowhere else.
 const (
 	CASecret     = "keda-kaito-scaler-ca"
 	ServerSecret = "keda-kaito-scaler-server-certs"
@@ -33,8 +36,10 @@ const (
 
 // Names says under which names the scaler's server is reached.
 type Names struct {
-	// Namespace holds the Service and the Secrets.
+	// Namespace holds the Service and the Secrets of the scaler.
 	Namespace string
+	// KEDANamespace holds the Secret that KEDA reads. Empty: Namespace.
+	KEDANamespace string
 	// Service is the name of the scaler's Service.
 	Service string
 	// Address is what triggers name as scalerAddress: host:port, optionally
@@ -48,11 +53,27 @@ func (n Names) Validate() error {
 	if msgs := validation.IsDNS1123Label(n.Namespace); len(msgs) > 0 {
 		return fmt.Errorf("namespace %q: %s", n.Namespace, strings.Join(msgs, "; "))
 	}
+	if msgs := validation.IsDNS1123Label(n.kedaNamespace()); len(msgs) > 0 {
+		return fmt.Errorf("KEDA's namespace %q: %s", n.KEDANamespace, strings.Join(msgs, "; "))
+	}
 	if msgs := validation.IsDNS1035Label(n.Service); len(msgs) > 0 {
 		return fmt.Errorf("service name %q: %s", n.Service, strings.Join(msgs, "; "))
 	}
 	_, err := n.host()
 	return err
+}
+
+func (n Names) kedaNamespace() string { return cmp.Or(n.KEDANamespace, n.Namespace) }
+
+// apart tells whether KEDA is in another namespace than the scaler.
+func (n Names) apart() bool { return n.kedaNamespace() != n.Namespace }
+
+// secret is where the Secret of that name has to be.
+func (n Names) secret(name string) client.ObjectKey {
+	if name == ClientSecret {
+		return client.ObjectKey{Namespace: n.kedaNamespace(), Name: name}
+	}
+	return client.ObjectKey{Namespace: n.Namespace, Name: name}
 }
 
 // host is the Address without resolver and port; "" without an Address.

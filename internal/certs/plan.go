@@ -218,6 +218,22 @@ func (r Rules) planAuthority(b Bundle, t trust, leaves [2]leaf, now time.Time) S
 	return Step{}
 }
 
+// planServer is the next step for what the scaler serves, while the client's
+// Secret is out of reach: a rotation has to wait for that.
+func (r Rules) planServer(b Bundle, now time.Time) Step {
+	t := readTrust(b, now)
+	switch {
+	case t.active == nil && t.next == nil:
+		return Step{CreateCA, "there is no CA in working order"}
+	case t.active == nil || t.active.key == nil:
+		return Step{}
+	}
+	if want, err := t.data(); err != nil || !want.Equal(b.CA) {
+		return Step{SettleCA, "the CA's Secret is damaged in part"}
+	}
+	return planLeaf(b.Server, forServer, r.readLeaf(b.Server, forServer, t, now), t)
+}
+
 func planLeaf(d Data, role role, l leaf, t trust) Step {
 	issue, publish := IssueServer, PublishServer
 	if role == forClient {
