@@ -113,7 +113,7 @@ func (s *simulator) flags(cmd *cobra.Command) {
 	f.StringVar(&s.kind, "kind", "conversation", "what users of a generated load ask for: conversation or code")
 	f.Float64Var(&s.peak, "replicas-at-peak", 0, "how many replicas the load's busiest five minutes fill (default 6, or what the trace needs as it is)")
 	f.DurationVar(&s.length, "length", 0, "how long is played; a trace begins anew until then (default 24h, or the trace's own length)")
-	f.StringVar(&s.engine, "engine", simulate.Engines[0].Name, "replica: "+strings.Join(simulate.EngineNames(), ", "))
+	f.StringVar(&s.engine, "engine", simulate.Engines[0].Name, "replica: "+strings.Join(simulate.EngineNames(), ", ")+", or a `file` with an engine's description in JSON")
 	f.Float64Var(&s.rate, "peak-tokens-per-minute", 0, "speed of a replica as KAITO's benchmark measured it (default as the engine)")
 	f.DurationVar(&s.cold, "cold-start", 5*time.Minute, "mean time from ordering a replica to its serving")
 	f.DurationVar(&s.ttft, "ttft", 2*time.Second, "promised time to the first token, up to 4096 tokens; a second more for each 4096 more")
@@ -158,7 +158,7 @@ func (s *simulator) study() (*report.Study, error) {
 	if err := s.checkNumbers(); err != nil {
 		return nil, err
 	}
-	engine, err := simulate.EngineNamed(s.engine)
+	engine, err := engineOf(s.engine)
 	if err != nil {
 		return nil, fmt.Errorf("--engine: %w", err)
 	}
@@ -166,8 +166,8 @@ func (s *simulator) study() (*report.Study, error) {
 		engine = engine.Scaled(s.rate)
 	}
 	s.slo = simulate.SLO{TTFT: s.ttft.Seconds(), ITL: s.itl.Seconds()}
-	if s.slo.ITL <= engine.Alpha {
-		return nil, fmt.Errorf("--itl %v: an empty iteration of %s takes %.1f ms already", s.itl, engine.Name, 1000*engine.Alpha)
+	if idle := engine.Idle(s.slo.ITL); idle >= 1 {
+		return nil, fmt.Errorf("--itl %v: an empty iteration of %s takes %.1f ms already", s.itl, engine.Name, 1000*s.slo.ITL*idle)
 	}
 	scenario, err := s.scenario(&engine)
 	if err != nil {
@@ -205,6 +205,26 @@ func (s *simulator) study() (*report.Study, error) {
 		study.Seeds = append(study.Seeds, uint64(seed)+1)
 	}
 	return study, nil
+}
+
+// engineOf is a preset by its name, or what a file describes.
+func engineOf(name string) (simulate.Engine, error) {
+	engine, unknown := simulate.EngineNamed(name)
+	if unknown == nil {
+		return engine, nil
+	}
+	f, err := os.Open(name) //nolint:gosec // the user's own file, read with the user's own rights
+	if errors.Is(err, os.ErrNotExist) {
+		return engine, fmt.Errorf("%w, or a file", unknown)
+	}
+	if err != nil {
+		return engine, err
+	}
+	defer func() { _ = f.Close() }() // of a file that was read: nothing is left to lose
+	if engine, err = simulate.ReadEngine(f); err != nil {
+		return engine, fmt.Errorf("%s: %w", name, err)
+	}
+	return engine, nil
 }
 
 // checkNumbers refuses flags that can't be right, all of them at once.

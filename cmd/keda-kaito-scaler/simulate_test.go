@@ -52,6 +52,17 @@ func TestAnnotationsAreSimulated(t *testing.T) {
 	}
 }
 
+// An engine from a file is the same machine as the preset of the same numbers.
+func TestAnEngineOfAFileIsSimulated(t *testing.T) {
+	file := filepath.Join("..", "..", "internal", "simulate", "engines", "llama-3.1-8b-a100.json")
+	preset := simulated(t, append(little, "--policies", "static-mean", "--engine", "llama-3.1-8b-a100")...)(t.Context())
+	read := simulated(t, append(little, "--policies", "static-mean", "--engine", file)...)(t.Context())
+	other := simulated(t, append(little, "--policies", "static-mean")...)(t.Context())
+	if preset.err != nil || read.err != nil || preset.stdout != read.stdout || preset.stdout == other.stdout {
+		t.Errorf("%v, %v\n%s\n%s\n%s", preset.err, read.err, preset.stdout, read.stdout, other.stdout)
+	}
+}
+
 func TestATraceIsSimulated(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "mine.csv")
 	text := "TIMESTAMP,ContextTokens,GeneratedTokens\n" + strings.Repeat("2023-11-16 18:17:03.9799600,400,100\n", 3) + "2023-11-16 18:40:00.0000000,500,100\n"
@@ -75,6 +86,7 @@ func TestASimulationIsRefusedInWords(t *testing.T) {
 	}
 	broken := file("broken.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,ten\n")
 	none := file("none.yaml", "kind: Service\n")
+	slip := file("slip.json", `{"name":"slip","alfaSeconds":0.01}`)
 	for name, tt := range map[string]struct {
 		args []string
 		why  string
@@ -84,6 +96,8 @@ func TestASimulationIsRefusedInWords(t *testing.T) {
 		"a load nobody knows":       {[]string{"--load", "flat"}, "--load: load \"flat\" is not known"},
 		"a policy nobody knows":     {[]string{"--policies", "hope"}, "--policies: policy \"hope\" is not known"},
 		"an engine nobody knows":    {[]string{"--engine", "abacus"}, "--engine: engine \"abacus\" is not known"},
+		"an engine with a slip":     {[]string{"--engine", slip}, "slip.json: \"alfaSeconds\" is not known: it must be one of [\"alphaSeconds\""},
+		"an engine in a folder":     {[]string{"--engine", folder}, "--engine: "},
 		"too much at once":          {[]string{"--trace", broken, "--load", "steady"}, "--trace and --load"},
 		"a promise no engine keeps": {[]string{"--itl", "5ms"}, "an empty iteration of phi-4-mini-a100 takes 7.8 ms"},
 		"no seed and no workers":    {[]string{"--seeds", "0", "--workers", "0"}, "--workers 0"},

@@ -5,104 +5,11 @@
 package simulate
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 )
-
-// Engine is how fast one replica is. An iteration of its continuous batch takes
-// Alpha + Gamma × running + Beta × prefill tokens, so that a token of every
-// running request costs the same iteration.
-type Engine struct {
-	Name string
-	// Alpha is the time of an empty iteration, Beta of a prefill token, Gamma
-	// of a running request, all in seconds.
-	Alpha, Beta, Gamma float64
-	// Knee is the number of running requests beyond which each takes GammaKnee
-	// instead; 0 for none.
-	Knee      int
-	GammaKnee float64
-	// MaxSeqs is how many requests run at most. As many may wait; beyond, the
-	// answer is 429, as KAITO's guard has it.
-	MaxSeqs int
-	// KVTokens is how many tokens the KV cache holds.
-	KVTokens int
-	// Chunk is how many prefill tokens one iteration takes at most.
-	Chunk int
-}
-
-// Engines are the presets. They are fitted to published figures of vLLM: of
-// phi-4-mini on an A100 with 200 tokens in and 200 out, an inter-token latency
-// of 7.8 + 0.14·n ms at n running; twice as fast on an H100; of Llama-3.1-8B on
-// an A100 with 1000 and 200, 14 + 0.38·n ms to n = 68, then 0.67 for each more.
-// In a steady batch each iteration prefills in/out tokens for each running
-// request, so the slope is Gamma + Beta × in/out; Beta is set by the model's
-// arithmetic (2 × parameters per token at about half of the peak).
-var Engines = []Engine{
-	{Name: "phi-4-mini-a100", Alpha: .0078, Beta: .00003, Gamma: .00011, MaxSeqs: 256, KVTokens: 600_000, Chunk: 2048},
-	{Name: "phi-4-mini-h100", Alpha: .0045, Beta: .000013, Gamma: .000045, MaxSeqs: 256, KVTokens: 600_000, Chunk: 2048},
-	{
-		Name: "llama-3.1-8b-a100", Alpha: .014, Beta: .000055, Gamma: .000105,
-		Knee: 68, GammaKnee: .000395, MaxSeqs: 256, KVTokens: 400_000, Chunk: 2048,
-	},
-}
-
-// EngineNamed is the preset of that name.
-func EngineNamed(name string) (Engine, error) {
-	for _, e := range Engines {
-		if e.Name == name {
-			return e, nil
-		}
-	}
-	return Engine{}, fmt.Errorf("engine %q is not known: it must be one of %q", name, EngineNames())
-}
-
-// EngineNames are the presets' names.
-func EngineNames() []string {
-	names := make([]string, len(Engines))
-	for i := range Engines {
-		names[i] = Engines[i].Name
-	}
-	return names
-}
-
-// step is the time of an iteration with so many running and no prefill.
-func (e *Engine) step(running int) float64 {
-	if e.Knee > 0 && running > e.Knee {
-		return e.Alpha + e.Gamma*float64(e.Knee) + e.GammaKnee*float64(running-e.Knee)
-	}
-	return e.Alpha + e.Gamma*float64(running)
-}
-
-// Cost is the engine time that a request takes from all others, in seconds:
-// work arriving at one second a second saturates a replica.
-func (e *Engine) Cost(in, out float64) float64 { return e.Beta*in + e.Gamma*out }
-
-// Capacity is how many requests a second one replica serves in a steady batch
-// at an inter-token latency of itl seconds.
-func (e *Engine) Capacity(in, out, itl float64) float64 {
-	return max(0, 1-e.Alpha/itl) / e.Cost(in, out)
-}
-
-// PeakTokensPerMinute is what KAITO's start-up benchmark would find: 2048 tokens
-// in and 256 out, with the batch full.
-func (e *Engine) PeakTokensPerMinute() float64 {
-	full := float64(e.MaxSeqs)
-	itl := e.step(e.MaxSeqs) + e.Beta*full*2048/256
-	return full / itl * (2048 + 256) / 256 * 60
-}
-
-// Scaled is the engine made as fast as KAITO's benchmark found a replica to be,
-// in tokens a minute.
-func (e *Engine) Scaled(peakTokensPerMinute float64) Engine {
-	slower := e.PeakTokensPerMinute() / peakTokensPerMinute
-	scaled := *e
-	scaled.Alpha, scaled.Beta = e.Alpha*slower, e.Beta*slower
-	scaled.Gamma, scaled.GammaKnee = e.Gamma*slower, e.GammaKnee*slower
-	return scaled
-}
 
 // paces are how fast a model's batch goes, by how many run and whether there is
 // something to prefill: a division and a bucket for each event, worked out once.

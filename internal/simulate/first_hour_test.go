@@ -24,7 +24,7 @@ func TestTheFirstHourIsNoWorseThanAThreshold(t *testing.T) {
 		{"it falls, with replicas to spare", &Conversation, falls, 4, time.Minute},
 		{"on and off", &Code, Spikes(.1, 20*time.Minute, 10*time.Minute), 1, 2 * time.Minute},
 	} {
-		for i, engine := range Engines {
+		for i, engine := range Engines[:3] {
 			if (n+i)%3 == 2 { // two of three will do: the time
 				continue
 			}

@@ -119,6 +119,9 @@ type run struct {
 // Run plays the load under the policy. It ends early, with the context's error,
 // once the context does.
 func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) {
+	if what := s.Engine.needsSteps(); what != "" {
+		return nil, fmt.Errorf("engine %s has %s, which is not simulated", s.Engine.Name, what)
+	}
 	scaler, err := p.New(s)
 	if err != nil {
 		return nil, fmt.Errorf("policy %s: %w", p.Name, err)
