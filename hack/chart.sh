@@ -1,6 +1,6 @@
 #!/bin/sh
 # The Helm chart: its renders with each test/chart/*/values.yaml, its README.
-#   hack/chart.sh render         writes render.yaml beside the values
+#   hack/chart.sh render         writes render.yaml beside the values, and the defaults that templates read
 #   hack/chart.sh readme         writes the README of its values
 #   hack/chart.sh verify         lints the chart and compares with what is there
 #   hack/chart.sh package INTO   writes its tarball and a repository's index
@@ -12,6 +12,11 @@ helm="go tool -modfile=tools/helm/go.mod helm"
 
 render() {
     ${helm} template keda-kaito-scaler ${chart} --namespace keda --values "$1"
+}
+
+# defaults FILE: values.yaml without comments; a template can't read that itself
+defaults() {
+    grep -v '^ *\(#\|$\)' ${chart}/values.yaml >"$1"
 }
 
 # readme FILE
@@ -31,6 +36,7 @@ same() {
 
 case ${1:-} in
 render)
+    defaults ${chart}/files/defaults.yaml
     for values in test/chart/*/values.yaml; do
         render "${values}" >"${values%/*}/render.yaml"
     done
@@ -41,6 +47,8 @@ readme)
 verify)
     fresh=$(mktemp)
     trap 'rm -f "${fresh}"' EXIT
+    defaults "${fresh}"
+    same ${chart}/files/defaults.yaml "${fresh}"
     for values in test/chart/*/values.yaml; do
         ${helm} lint --strict --quiet ${chart} --values "${values}"
         render "${values}" >"${fresh}"

@@ -25,7 +25,7 @@ func TestTheProgramTakesWhatTheChartRenders(t *testing.T) {
 				t.Fatalf("%q: %v", container.Args, out.err)
 			}
 			for _, port := range container.Ports {
-				want := map[string]int{"grpc": out.ran.grpcPort, "metrics": out.ran.metricsPort, "grpc-health": out.ran.healthPort}[port.Name]
+				want := map[string]int{"grpc-server": out.ran.grpcPort, "metrics": out.ran.metricsPort, "grpc-health": out.ran.healthPort}[port.Name]
 				if int(port.ContainerPort) != want {
 					t.Errorf("port %s is %d in the pod and %d in the program", port.Name, port.ContainerPort, want)
 				}

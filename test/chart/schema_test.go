@@ -18,7 +18,7 @@ type schema struct {
 // open are the objects in which anything is let through: types of Kubernetes,
 // which the API server checks, and what Helm shares among charts.
 var open = []string{
-	"env[].valueFrom", "topologySpreadConstraints[].labelSelector", "global",
+	"env[].valueFrom", "topologySpreadConstraints[].labelSelector", "global", "global.imagePullSecrets[]",
 	"objects[]", // volumes, rules of a NetworkPolicy, terms of an affinity
 	"placement.requiredDuringSchedulingIgnoredDuringExecution",
 }

@@ -1,9 +1,47 @@
+{{/*
+What is missing in the values or null gets its default, so that no template has
+to look. Values are missing after helm upgrade --reuse-values from an earlier
+chart. In the maps of $whole an entry may be left out on purpose. Each template
+begins with this: no other one need have been rendered before it.
+*/}}
+{{- define "scaler.defaults" -}}
+{{- include "scaler.dropNull" .Values -}}
+{{- $whole := list "resources" "podAnnotations" "podLabels" "nodeSelector" "affinity" -}}
+{{- range $key, $default := .Files.Get "files/defaults.yaml" | fromYaml -}}
+{{- if not (hasKey $.Values $key) -}}
+{{- $_ := set $.Values $key $default -}}
+{{- else if and (kindIs "map" $default) (not (has $key $whole)) -}}
+{{- $given := index $.Values $key -}}
+{{- range $inner, $value := $default -}}
+{{- if not (hasKey $given $inner) }}{{ $_ := set $given $inner $value }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "scaler.dropNull" -}}
+{{- range $key, $value := . -}}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $ $key }}
+{{- else if kindIs "map" $value }}{{ include "scaler.dropNull" $value }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "scaler.name" -}}
 {{- .Values.nameOverride | default "keda-kaito-scaler" | trunc 59 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* Not the release's name: users know the objects by theirs, whatever installed them. */}}
+{{- define "scaler.fullname" -}}
+{{- .Values.fullnameOverride | default (include "scaler.name" .) | trunc 59 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "scaler.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace -}}
+{{- end -}}
+
 {{- define "scaler.service" -}}
-{{- include "scaler.name" . }}-svc
+{{- include "scaler.fullname" . }}-svc
 {{- end -}}
 
 {{- define "scaler.account" -}}
@@ -11,14 +49,31 @@
 {{- if not (or .Values.serviceAccount.create $given) -}}
 {{- fail "serviceAccount.create is false: give serviceAccount.name" -}}
 {{- end -}}
-{{- $given | default (include "scaler.name" .) -}}
+{{- $given | default (printf "%s-sa" (include "scaler.fullname" .)) -}}
+{{- end -}}
+
+{{/*
+A tag of the scaler before 0.7.0, such as earlier charts have in their values:
+that program has other flags.
+*/}}
+{{- define "scaler.earlierTag" -}}
+{{- if not .Values.image.digest }}{{ regexFind "^v?0[.][0-6]([.][0-9]+)?(-.*)?$" (toString .Values.image.tag) }}{{ end -}}
 {{- end -}}
 
 {{- define "scaler.image" -}}
-{{- with .Values.image -}}
-{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}
-{{- if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{- if include "scaler.earlierTag" . }}{{ $tag = .Chart.AppVersion }}{{ end -}}
+{{- with .Values.global.imageRegistry | default .Values.image.registry }}{{ . }}/{{ end }}{{ .Values.image.repository }}
+{{- if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ $tag }}{{ end -}}
 {{- end -}}
+
+{{/* Names of Secrets, with `global.imagePullSecrets`, which other charts have as text or as `{name: …}`. */}}
+{{- define "scaler.pullSecrets" -}}
+{{- $names := list -}}
+{{- range concat (.Values.global.imagePullSecrets | default list) .Values.image.pullSecrets -}}
+{{- $names = append $names (dict "name" (kindIs "map" . | ternary (get . "name") .)) -}}
+{{- end -}}
+{{- with $names | uniq }}{{ toYaml . }}{{ end -}}
 {{- end -}}
 
 {{/* What a Deployment is selected by can never change, so no version in it. */}}
