@@ -36,6 +36,8 @@ ATTACKFLAGS ?=
 # make soak: how long, and further flags, such as -seed=2.
 SOAK      ?= 1h
 SOAKFLAGS ?=
+# make engines, make test-engines: which vLLM, the one that KAITO pins if empty.
+VLLM ?=
 # make fuzz: how long each target runs.
 FUZZTIME ?= 30s
 
@@ -108,6 +110,16 @@ soak: control-plane ## Let 200 InferenceSets and three scalers run for an hour w
 	@cd test/cluster && go build -trimpath -o ../../$(BIN)/soak ./soak
 	@# A job of its own, as the demo.
 	@if [ -t 0 ]; then set -m; fi; nice $(BIN)/soak -for $(SOAK) $(SOAKFLAGS)
+
+.PHONY: engines
+engines: ## Install vLLM's CPU build into the user's cache, for tests on real engines (VLLM=0.25.1; Python 3.10, 5 GB of disk, a minute)
+	@go build -trimpath -o $(BIN)/ ./test/engine/engines
+	@$(BIN)/engines $(if $(VLLM),-version $(VLLM))
+
+.PHONY: engines-clean
+engines-clean: ## Remove every vLLM that make engines installed
+	@go build -trimpath -o $(BIN)/ ./test/engine/engines
+	@$(BIN)/engines -clean
 
 .PHONY: demo
 demo: ## Watch the quick start scale on a real control plane (first run: 15 min, then under 4)

