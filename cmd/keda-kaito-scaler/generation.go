@@ -118,7 +118,7 @@ func (p *program) populate(ctx context.Context, mgr manager.Manager, version str
 	_, err := certs.AddToManager(mgr, certs.Options{
 		Rules:    certs.NewRules(p.options.names(), p.options.certDuration),
 		External: p.options.certificates == certificatesExternal,
-		Source:   p.source, OnClientMaterial: credentials.Set,
+		Source:   p.source, OnClientMaterial: credentials.Set, OnClientTrouble: p.clientTrouble.set,
 	})
 	if err != nil {
 		return fmt.Errorf("set up certificates: %w", err)

@@ -122,6 +122,8 @@ type program struct {
 	watcher *kaito.Watcher
 	judges  *scaler.Judges
 	cached  cached
+	// clientTrouble is why KEDA's client certificate isn't where KEDA reads it.
+	clientTrouble trouble
 	// elected is set by each manager.
 	elected atomic.Pointer[election]
 	readiness
@@ -169,11 +171,18 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	observer := scaler.NewObserver(reader, p.judges, &p.cached, teller, measured, func() bool {
 		return started() && p.watching.Blind().IsZero()
 	})
+	handshakes := &scaler.Handshakes{}
+	observer.KEDA = scaler.KEDA{
+		Namespace: o.kedaNamespace, Secret: certs.ClientSecret, Trouble: p.clientTrouble.text, Handshakes: handshakes,
+	}
+	metrics.Registry.MustRegister(observer.Unasked())
 	p.watcher = kaito.NewWatcher(reader, asked{p.judges, observer, measured})
 	p.watcher.AllowHostNetwork = o.allowHostNetwork
 	p.set(func() bool { return started() && p.source.Ready() == nil })
 	service := &scaler.Service{
 		Fleets: reader, Started: started, Verdicts: p.judges, Audience: observer,
+		Asked:         observer.Asked,
+		Handshakes:    handshakes,
 		Metrics:       measured,
 		ScaledObjects: &p.cached,
 		Refused:       p.watcher.Refused,
@@ -193,6 +202,18 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	group.Go(func() error { return p.serveProfiles(ctx) })
 	group.Go(func() error { return p.generations(ctx, cluster, found.kaito) })
 	return group.Wait()
+}
+
+// trouble is in words, "" for none.
+type trouble struct{ words atomic.Pointer[string] }
+
+func (t *trouble) set(words string) { t.words.Store(&words) }
+
+func (t *trouble) text() string {
+	if words := t.words.Load(); words != nil {
+		return *words
+	}
+	return ""
 }
 
 // asked are all who want to know by which triggers a fleet is scaled.

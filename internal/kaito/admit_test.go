@@ -201,7 +201,13 @@ func TestAStrippedScaledObjectIsReadAsTheWhole(t *testing.T) {
 		Type: "prometheus", Name: "p", Metadata: map[string]string{"query": strings.Repeat("x", 200<<10)},
 	})
 	whole.Spec.MaxReplicaCount = new(int32(7))
+	whole.Status.LastActiveTime = new(metav1.Now())
+	whole.Status.Conditions = kedav1alpha1.Conditions{{Type: kedav1alpha1.ConditionReady, Status: metav1.ConditionFalse, Message: strings.Repeat("x", 200<<10)}}
 	lean := stripped(t, whole, StripScaledObject)
+	if message := lean.Status.Conditions[0].Message; len(message) > 1<<10 || !strings.HasPrefix(message, "xxx") {
+		t.Errorf("%d bytes of a condition's message are kept", len(message))
+	}
+	whole.Status.Conditions[0].Message = lean.Status.Conditions[0].Message
 	if diff := cmp.Diff(triggersOf(whole), triggersOf(lean)); diff != "" || len(triggersOf(lean)) != 2 {
 		t.Errorf("triggers (-whole +stripped):\n%s", diff)
 	}

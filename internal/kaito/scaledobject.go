@@ -52,7 +52,12 @@ func StripScaledObject(obj any) (any, error) {
 	if !keepTriggers(so, kept) {
 		metav1.SetMetaDataAnnotation(&kept.ObjectMeta, CutScaledObject, "true")
 	}
-	kept.Status.Conditions = so.Status.Conditions[:min(len(so.Status.Conditions), maxOwners)]
+	for _, c := range so.Status.Conditions[:min(len(so.Status.Conditions), maxOwners)] {
+		c.Message = shorten(c.Message)
+		kept.Status.Conditions = append(kept.Status.Conditions, c)
+	}
+	// KEDA sets it at each poll that was answered.
+	kept.Status.LastActiveTime = so.Status.LastActiveTime
 	kept.Status.HpaName = shorten(so.Status.HpaName)
 	return kept, nil
 }

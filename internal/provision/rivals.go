@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,6 +28,9 @@ const (
 	indexConcerned = "concerned"
 	// indexRivalled finds HorizontalPodAutoscalers by the InferenceSet they scale.
 	indexRivalled = "rivalled"
+
+	// maxMessage is how much is kept of what an HPA says is wrong.
+	maxMessage = 512
 
 	kindScaledObject = "ScaledObject"
 	kindAutoscaler   = "HorizontalPodAutoscaler"
@@ -64,11 +69,17 @@ func stripAutoscaler(obj any) (any, error) {
 		},
 	}
 	kept.Spec.ScaleTargetRef = hpa.Spec.ScaleTargetRef
-	// Whether it gets metrics: scaler.Observer tells only what it follows.
+	// Whether it gets metrics: scaler.Observer tells only what it follows, and why
+	// KEDA may not ask.
 	for _, c := range hpa.Status.Conditions {
-		if c.Type == autoscalingv2.ScalingActive {
-			kept.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: c.Type, Status: c.Status}}
+		if c.Type != autoscalingv2.ScalingActive {
+			continue
 		}
+		condition := autoscalingv2.HorizontalPodAutoscalerCondition{Type: c.Type, Status: c.Status}
+		if c.Status != corev1.ConditionTrue {
+			condition.Reason, condition.Message = c.Reason, strings.Clone(shorten(c.Message, maxMessage))
+		}
+		kept.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{condition}
 	}
 	return kept, nil
 }

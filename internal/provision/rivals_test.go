@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -250,6 +251,24 @@ func TestAStrippedAutoscalerIsReadAsTheWholeAndSmall(t *testing.T) {
 		}
 		if diff := cmp.Diff(rivalledName(whole), rivalledName(lean)); diff != "" {
 			t.Errorf("the InferenceSet it scales (-whole +stripped):\n%s", diff)
+		}
+	}
+	for status, want := range map[corev1.ConditionStatus]autoscalingv2.HorizontalPodAutoscalerCondition{
+		corev1.ConditionTrue:  {Type: autoscalingv2.ScalingActive, Status: corev1.ConditionTrue},
+		corev1.ConditionFalse: {Type: autoscalingv2.ScalingActive, Status: corev1.ConditionFalse, Reason: "FailedGetExternalMetric", Message: strings.Repeat("x", 509) + "…"},
+	} {
+		whole := autoscaler("x", "kaito.sh/v1beta1", "InferenceSet", "phi-4", "phi-4")
+		whole.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{
+			{Type: autoscalingv2.AbleToScale, Status: corev1.ConditionTrue},
+			{Type: autoscalingv2.ScalingActive, Status: status, Reason: "FailedGetExternalMetric", Message: strings.Repeat("x", 3000)},
+		}
+		stripped, err := stripAutoscaler(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := stripped.(*autoscalingv2.HorizontalPodAutoscaler).Status.Conditions
+		if diff := cmp.Diff([]autoscalingv2.HorizontalPodAutoscalerCondition{want}, got); diff != "" {
+			t.Errorf("whether it gets metrics (-want +got):\n%s", diff)
 		}
 	}
 	if _, err := stripAutoscaler("a string"); err == nil || !strings.Contains(err.Error(), "string") {

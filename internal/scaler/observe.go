@@ -32,8 +32,10 @@ type Observer struct {
 	metrics  *Metrics
 	// started tells whether the fleets have been looked at once.
 	started func() bool
+	// KEDA is what is known of it. It is set before anything runs.
+	KEDA KEDA
 
-	// mu guards sets.
+	// mu guards sets and what they hold.
 	mu   sync.Mutex
 	sets map[types.NamespacedName]*observed
 	// beat is the end of the newest turn.
@@ -41,10 +43,11 @@ type Observer struct {
 }
 
 // observed is an InferenceSet with the digests of the triggers in force, by
-// ScaledObject.
+// ScaledObject, and what is known of KEDA's asking for each of these.
 type observed struct {
 	turn    uint32
 	digests map[string][]uint64
+	asking  map[string]*asking
 }
 
 // NewObserver makes an Observer, which begins with Run. Metrics may be nil.
@@ -58,7 +61,7 @@ func NewObserver(fleets Fleets, verdicts Verdicts, objects ScaledObjects, teller
 // Ask implements kaito.Asked. A trigger of no ScaledObject is one that KEDA doesn't
 // ask for yet.
 func (o *Observer) Ask(key types.NamespacedName, triggers []policy.Trigger) {
-	set := &observed{turn: turnOf(key), digests: map[string][]uint64{}}
+	set := &observed{turn: turnOf(key), digests: map[string][]uint64{}, asking: map[string]*asking{}}
 	n := 0
 	for _, trigger := range triggers {
 		digest := trigger.Digest()
@@ -72,6 +75,12 @@ func (o *Observer) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 		slices.Sort(digests)
 	}
 	o.mu.Lock()
+	for name := range set.digests {
+		set.asking[name] = &asking{}
+		if before := o.sets[key]; before != nil && before.asking[name] != nil {
+			set.asking[name] = before.asking[name]
+		}
+	}
 	if n == 0 {
 		delete(o.sets, key)
 	} else {
@@ -121,19 +130,25 @@ func (o *Observer) due(last, this int64) map[types.NamespacedName]*observed {
 }
 
 // observe evaluates the triggers of a ScaledObject, and tells what comes of it as
-// far as its HPA goes by that.
+// far as its HPA goes by that, and whether KEDA asks.
 func (o *Observer) observe(ctx context.Context, of Scaled, digests []uint64, now time.Time) {
 	object, found := o.objects.ScaledObject(ctx, types.NamespacedName{Namespace: of.InferenceSet.Namespace, Name: of.ScaledObject})
 	if !found {
 		return
 	}
-	state := hpaStateOf(ctx, o.objects, object)
-	if !state.asked {
+	if object.DeletionTimestamp != nil || object.NeedToBePausedByAnnotation() {
+		o.rest(of)
 		return
 	}
-	if verdicts := o.evaluate(object, of.InferenceSet, digests, now); len(verdicts) > 0 {
-		o.teller.tell(of, together(verdicts), state)
+	verdicts := o.evaluate(object, of.InferenceSet, digests, now)
+	if len(verdicts) == 0 {
+		return
 	}
+	verdict := together(verdicts)
+	hpa := hpaOf(ctx, o.objects, object)
+	state := hpaStateOf(object, hpa)
+	state.contact = o.contact(of, object, hpa, verdict, now)
+	o.teller.tell(of, verdict, state)
 }
 
 // evaluate is the verdicts on a ScaledObject's triggers with these digests; none
@@ -183,7 +198,7 @@ func (o *Observer) Heard(ctx context.Context, scaledObject string, trigger polic
 		}
 		verdicts = append(verdicts, o.evaluate(object, key, others, time.Now())...)
 	}
-	o.teller.tell(Scaled{key, scaledObject}, together(verdicts), hpaState{asked: true})
+	o.teller.tell(Scaled{key, scaledObject}, together(verdicts), hpaState{asked: true, contact: contact{asks: true}})
 }
 
 // together is what the verdicts on the triggers of one ScaledObject come to. The

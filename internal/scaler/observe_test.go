@@ -38,6 +38,8 @@ type stage struct {
 	hpa      *autoscalingv2.HorizontalPodAutoscaler
 	leader   string
 	ledUntil time.Time
+	// away is set while the API server is.
+	away bool
 	// told are the events since they were last asked for, each with who told it,
 	// and lines the log's.
 	told, lines []string
@@ -71,8 +73,15 @@ func newStage(t *testing.T, triggers ...kedav1alpha1.ScaleTriggers) *stage {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "phi-4"}, Spec: kedav1alpha1.ScaledObjectSpec{Triggers: triggers},
 			Status: kedav1alpha1.ScaledObjectStatus{HpaName: "keda-hpa-phi-4"},
 		},
-		hpa: &autoscalingv2.HorizontalPodAutoscaler{},
+		hpa: hpaThat(corev1.ConditionTrue, ""),
 	}
+}
+
+// hpaThat is an HPA that gets metrics, or doesn't for a reason.
+func hpaThat(scales corev1.ConditionStatus, message string) *autoscalingv2.HorizontalPodAutoscaler {
+	hpa := &autoscalingv2.HorizontalPodAutoscaler{}
+	hpa.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: autoscalingv2.ScalingActive, Status: scales, Message: message}}
+	return hpa
 }
 
 func (s *stage) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, bool) {
@@ -135,8 +144,13 @@ func (s *stage) scaler(name string) *replica {
 			return s.ledUntil
 		},
 	}
-	r.observer = NewObserver(s, judges, s, teller, nil, ready)
-	r.service = &Service{Fleets: s, Verdicts: judges, Audience: r.observer, ScaledObjects: s, Started: ready}
+	r.observer = NewObserver(s, judges, s, teller, nil, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return !s.away
+	})
+	r.observer.KEDA = KEDA{Namespace: "keda", Secret: "client-certs", Handshakes: &Handshakes{}}
+	r.service = &Service{Fleets: s, Verdicts: judges, Audience: r.observer, Asked: r.observer.Asked, ScaledObjects: s, Started: ready}
 	r.ask()
 	var ctx context.Context
 	ctx, r.stop = context.WithCancel(s.Context())
@@ -149,6 +163,9 @@ func (s *stage) scaler(name string) *replica {
 func (r *replica) ask() {
 	var triggers []policy.Trigger
 	for _, t := range r.object.Spec.Triggers {
+		if t.Type != "external" {
+			continue
+		}
 		trigger, err := policy.ParseTrigger("default", t.Metadata)
 		if err != nil {
 			r.Fatal(err)

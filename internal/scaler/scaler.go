@@ -67,6 +67,10 @@ type Service struct {
 	// Verdicts may be nil: then nothing is learned.
 	Verdicts Verdicts
 	Audience Audience
+	// Asked is told of each call, whatever comes of it; may be nil.
+	Asked func(of Scaled)
+	// Handshakes remember those that failed; may be nil.
+	Handshakes *Handshakes
 	// Metrics, if not nil, hears the verdicts too, and counts the calls.
 	Metrics *Metrics
 	// Refused says in words why a trigger isn't answered, "" if it is: of one
@@ -87,7 +91,7 @@ type Service struct {
 // GetMetricSpec names the metric and its target. It depends on the trigger's
 // metadata alone: when it fails, KEDA drops the trigger from the HPA.
 func (s *Service) GetMetricSpec(_ context.Context, ref *pb.ScaledObjectRef) (*pb.GetMetricSpecResponse, error) {
-	trigger, err := triggerOf(ref)
+	trigger, err := s.trigger(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +106,7 @@ func (s *Service) GetMetricSpec(_ context.Context, ref *pb.ScaledObjectRef) (*pb
 // nothing to go by it is an error, which makes KEDA and the HPA hold: an empty
 // list would read as nothing at all.
 func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*pb.GetMetricsResponse, error) {
-	trigger, err := triggerOf(req.GetScaledObjectRef())
+	trigger, err := s.trigger(req.GetScaledObjectRef())
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +161,7 @@ func isTotal(trigger policy.Trigger, verdict decision.Verdict) bool {
 // IsActive is true as long as replicas are desired, those that are starting
 // included: KEDA must not take away what is on its way.
 func (s *Service) IsActive(ctx context.Context, ref *pb.ScaledObjectRef) (*pb.IsActiveResponse, error) {
-	trigger, err := triggerOf(ref)
+	trigger, err := s.trigger(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -188,6 +192,15 @@ func (s *Service) fleet(ctx context.Context, trigger policy.Trigger) (types.Name
 		return key, decision.Fleet{}, status.Error(codes.NotFound, why)
 	}
 	return key, fleet, nil
+}
+
+// trigger is what a call is about.
+func (s *Service) trigger(ref *pb.ScaledObjectRef) (policy.Trigger, error) {
+	trigger, err := triggerOf(ref)
+	if err == nil && s.Asked != nil {
+		s.Asked(Scaled{keyOf(trigger), ref.GetName()})
+	}
+	return trigger, err
 }
 
 func triggerOf(ref *pb.ScaledObjectRef) (policy.Trigger, error) {

@@ -84,7 +84,7 @@ func newServer(config *tls.Config, age time.Duration, service *Service, watchdog
 	running := &calls{}
 	watchdog.Add("calls", changing(running.oldest))
 	server := grpc.NewServer(
-		grpc.Creds(trusting{credentials.NewTLS(config)}),
+		grpc.Creds(trusting{credentials.NewTLS(config), service.Handshakes}),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxConcurrentStreams(kedaStreams), grpc.MaxRecvMsgSize(maxCall), grpc.MaxHeaderListSize(maxHeaders),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -101,6 +101,7 @@ func newServer(config *tls.Config, age time.Duration, service *Service, watchdog
 // trusting trusts a connection whose client has shown its certificate.
 type trusting struct {
 	credentials.TransportCredentials
+	handshakes *Handshakes
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
@@ -108,13 +109,15 @@ func (t trusting) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo,
 	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
 	if err == nil {
 		ports.Trust(raw)
+	} else {
+		t.handshakes.failed(err)
 	}
 	return conn, info, err //nolint:wrapcheck // gRPC looks for its own errors
 }
 
 // Clone implements credentials.TransportCredentials.
 func (t trusting) Clone() credentials.TransportCredentials {
-	return trusting{t.TransportCredentials.Clone()}
+	return trusting{t.TransportCredentials.Clone(), t.handshakes}
 }
 
 // ServeHealth answers gRPC health probes in plaintext on the address until the

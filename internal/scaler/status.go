@@ -14,22 +14,30 @@ import (
 // hpaState is how far an HPA goes by the verdicts on a ScaledObject's triggers, from
 // what stands in both: a replica of the scaler sees no more than its own calls.
 type hpaState struct {
-	// asked is set while there is an HPA that asks, and nobody has paused it.
+	// asked is set while there is an HPA, and nobody has paused it.
 	asked bool
 	// blind is set while the HPA says that it gets no metrics: KEDA is away, or
 	// has been told an error.
 	blind bool
 	// noUp and noDown are set while that way is barred.
 	noUp, noDown bool
+	// contact is whether KEDA asks.
+	contact contact
 }
 
-// hpaStateOf reads it from memory.
-func hpaStateOf(ctx context.Context, objects ScaledObjects, so *kedav1alpha1.ScaledObject) hpaState {
-	if so.DeletionTimestamp != nil || so.NeedToBePausedByAnnotation() {
-		return hpaState{}
-	}
+// hpaOf finds the HPA of a ScaledObject in memory; nil if there is none.
+func hpaOf(ctx context.Context, objects ScaledObjects, so *kedav1alpha1.ScaledObject) *autoscalingv2.HorizontalPodAutoscaler {
 	hpa, found := objects.HPA(ctx, types.NamespacedName{Namespace: so.Namespace, Name: hpaName(so)})
 	if !found {
+		return nil
+	}
+	return hpa
+}
+
+// hpaStateOf is of a ScaledObject that nobody has paused and its HPA, nil if there
+// is none.
+func hpaStateOf(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler) hpaState {
+	if hpa == nil {
 		return hpaState{}
 	}
 	s := hpaState{asked: true, noUp: so.NeedToPauseScaleOut(), noDown: so.NeedToPauseScaleIn()}
@@ -38,11 +46,7 @@ func hpaStateOf(ctx context.Context, objects ScaledObjects, so *kedav1alpha1.Sca
 			s.noUp, s.noDown = s.noUp || barred(b.ScaleUp), s.noDown || barred(b.ScaleDown)
 		}
 	}
-	for _, c := range hpa.Status.Conditions {
-		if c.Type == autoscalingv2.ScalingActive {
-			s.blind = c.Status == corev1.ConditionFalse
-		}
-	}
+	s.blind = scalingActive(hpa).Status == corev1.ConditionFalse
 	return s
 }
 

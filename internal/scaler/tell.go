@@ -74,6 +74,8 @@ type told struct {
 	stuck, asleep []string
 	// beyond is set while no policy can do what is asked for.
 	beyond bool
+	// silent is set while KEDA doesn't ask.
+	silent bool
 }
 
 // move is where a fleet goes; its zero value isn't known.
@@ -206,6 +208,10 @@ func (b *allowance) take() { b.spent++ }
 // take takes in a verdict. Whatever say returns false for isn't told yet, and stays
 // as it was.
 func (t *told) take(v decision.Verdict, s hpaState, say func(notice) bool) {
+	t.contact(s.contact, say)
+	if !s.asked {
+		return // nobody goes by the verdict
+	}
 	t.pods(v, say)
 	t.metrics(v, say)
 	t.members(v, say)
@@ -229,6 +235,18 @@ func (t *told) take(v decision.Verdict, s hpaState, say func(notice) bool) {
 		if say(notice{kind: kind, reason: next.reason, action: action(v), note: v.Reason, moves: true}) {
 			t.move = next
 		}
+	}
+}
+
+// contact tells that KEDA doesn't ask, or does again.
+func (t *told) contact(c contact, say func(notice) bool) {
+	switch {
+	case c.silence != nil && !t.silent:
+		t.silent = say(notice{kind: corev1.EventTypeWarning, reason: "NotAskedByKEDA", action: "AwaitKEDA", note: c.silence()})
+	case c.asks && t.silent:
+		t.silent = !say(notice{
+			kind: corev1.EventTypeNormal, reason: "AskedByKEDA", action: "AwaitKEDA", note: "KEDA asks for this InferenceSet again",
+		})
 	}
 }
 

@@ -1,0 +1,268 @@
+package scaler
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	"github.com/prometheus/client_golang/prometheus"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+)
+
+const (
+	// askPatience is how long KEDA may not ask before that is told. KEDA polls every
+	// 30 s and the HPA every 15 s; a KEDA that is replaced or drained is back within
+	// two minutes. What is wrong is told within five.
+	askPatience = 4 * time.Minute
+	// lookGap is the longest time between two looks at a ScaledObject that counts as
+	// looking on: beyond it, as after an outage of the API server, all begins anew.
+	lookGap = 6 * observeEvery
+)
+
+// KEDA is what is known of KEDA's installation, to say why it may not ask.
+type KEDA struct {
+	// Namespace is KEDA's, Secret the name of the one there that has its client
+	// certificate.
+	Namespace, Secret string
+	// Trouble says in words why the Secret isn't there, "" if it is; may be nil.
+	Trouble func() string
+	// Handshakes are those that failed on this replica; may be nil.
+	Handshakes *Handshakes
+}
+
+// asking is what is known of KEDA's asking for the triggers of one ScaledObject. A
+// replica hears its own calls alone, so what KEDA and the HPA write into their
+// objects counts as well.
+type asking struct {
+	// looked is the newest look.
+	looked time.Time
+	// heard is when KEDA was last known to ask, or else, unless known is set, when
+	// the looking began. While it gets no value from us, that is now.
+	heard, answerable time.Time
+	known             bool
+	// active is the ScaledObject's lastActiveTime at the newest look: KEDA sets it at
+	// each poll that was answered.
+	active metav1.Time
+	// silent is set while KEDA does not ask.
+	silent bool
+}
+
+// contact is whether KEDA asks, as far as one look can tell.
+type contact struct {
+	// asks is set if KEDA asks.
+	asks bool
+	// silence says in words since when it doesn't, and why; nil unless that is so.
+	silence func() string
+}
+
+// look takes in the state of the objects and the verdict at now.
+func (a *asking) look(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler, v decision.Verdict, now time.Time) (asks bool) {
+	active := metav1.Time{}
+	if so.Status.LastActiveTime != nil {
+		active = *so.Status.LastActiveTime
+	}
+	if now.Sub(a.looked) > lookGap {
+		*a = asking{heard: now, answerable: now, active: active}
+	}
+	a.looked = now
+	asks = !active.Equal(&a.active) || scalingActive(hpa).Status == corev1.ConditionTrue || othersFail(so)
+	a.active = active
+	if asks {
+		a.heard, a.known = now, true
+	}
+	// An error of ours, or a fleet at zero, for which the HPA does nothing, looks
+	// in the objects as if KEDA didn't ask.
+	if v.Answer == decision.Unknown || hpa != nil && v.Desired == 0 {
+		a.answerable = now
+	}
+	a.silent = now.Sub(a.heard) >= askPatience && now.Sub(a.answerable) >= askPatience
+	return asks || a.known && now.Sub(a.heard) < observeEvery
+}
+
+// othersFail tells whether KEDA gets answers from some triggers and errors from
+// others, of which not all are ours.
+func othersFail(so *kedav1alpha1.ScaledObject) bool {
+	foreign := false
+	for i := range so.Spec.Triggers {
+		foreign = foreign || so.Spec.Triggers[i].Metadata["inferenceSetName"] == ""
+	}
+	return foreign && readiness(so).Reason == "PartialTriggerError"
+}
+
+// since is in words since when KEDA has not asked.
+func (a *asking) since(so *kedav1alpha1.ScaledObject) string {
+	at := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+	switch {
+	case a.known:
+		return at(a.heard)
+	case !a.active.IsZero():
+		return at(a.active.Time)
+	case !so.CreationTimestamp.IsZero():
+		return at(so.CreationTimestamp.Time) + ", when ScaledObject " + so.Name + " was made"
+	}
+	return at(a.heard)
+}
+
+// contact is whether KEDA asks for a ScaledObject that was just looked at.
+func (o *Observer) contact(of Scaled, so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler, v decision.Verdict, now time.Time) contact {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	set := o.sets[of.InferenceSet]
+	if set == nil || set.asking[of.ScaledObject] == nil {
+		return contact{}
+	}
+	a := set.asking[of.ScaledObject]
+	c := contact{asks: a.look(so, hpa, v, now)}
+	if a.silent {
+		since := a.since(so)
+		c.silence = func() string {
+			return "KEDA has not asked for this InferenceSet since " + since + ": " + o.KEDA.why(so, hpa)
+		}
+	}
+	return c
+}
+
+// Asked notes that KEDA asks for a ScaledObject's trigger, whatever it is told.
+func (o *Observer) Asked(of Scaled) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if set := o.sets[of.InferenceSet]; set != nil {
+		if a := set.asking[of.ScaledObject]; a != nil {
+			a.heard, a.known, a.silent = time.Now(), true, false
+		}
+	}
+}
+
+// rest notes that KEDA needn't ask for a ScaledObject: it is paused, or on its end.
+func (o *Observer) rest(of Scaled) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if set := o.sets[of.InferenceSet]; set != nil && set.asking[of.ScaledObject] != nil {
+		set.asking[of.ScaledObject] = &asking{}
+	}
+}
+
+// Unasked is a metric of how many ScaledObjects KEDA doesn't ask for, on the
+// replica that leads; it is there from the start, so that an alert can fire though
+// KEDA has never asked.
+func (o *Observer) Unasked() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "keda_kaito_scaler_unasked_scaledobjects",
+		Help: "ScaledObjects that KEDA doesn't ask for, although there is an answer, on the replica that leads.",
+	}, func() float64 {
+		if !o.teller.leads() {
+			return 0
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		n := 0
+		for _, set := range o.sets {
+			for _, a := range set.asking {
+				if a.silent && time.Since(a.looked) <= lookGap {
+					n++
+				}
+			}
+		}
+		return float64(n)
+	})
+}
+
+// why is the likely cause of KEDA's not asking.
+func (k KEDA) why(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler) string {
+	if k.Trouble != nil {
+		if trouble := k.Trouble(); trouble != "" {
+			return "its client certificate isn't where KEDA would read it (" + brief(trouble) + "): --keda-namespace (keda.namespace in the chart) must be KEDA's"
+		}
+	}
+	if len(so.Status.Conditions) == 0 {
+		return fmt.Sprintf("KEDA has not looked at ScaledObject %s at all. Either KEDA isn't running, or it doesn't watch namespace %s", so.Name, so.Namespace)
+	}
+	if refused := k.Handshakes.newest(askPatience); refused != "" {
+		return refused + ". " + k.distrust()
+	}
+	says, advice := k.says(so, hpa)
+	return says + ". " + advice
+}
+
+// says is what KEDA, or else the HPA, says of a ScaledObject, and what to do.
+func (k KEDA) says(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler) (says, advice string) {
+	elsewhere := k.distrust() + " Or a NetworkPolicy keeps KEDA from the scaler"
+	if r := readiness(so); r.Status != metav1.ConditionTrue {
+		says = fmt.Sprintf("KEDA says of ScaledObject %s: %s", so.Name, brief(cmp.Or(r.Message, r.Reason, "nothing yet")))
+		switch {
+		case contains(says, "x509", "tls:", "certificate"):
+			return says, k.distrust()
+		case contains(says, "no such host", "refused", "timeout", "timed out", "deadline", "unreachable"):
+			return says, "KEDA doesn't reach the scaler: a NetworkPolicy, or no ready pod behind its Service"
+		}
+		return says, elsewhere
+	}
+	if hpa == nil {
+		return fmt.Sprintf("KEDA calls ScaledObject %s ready, but there is no HPA", so.Name), "Has KEDA's operator stopped?"
+	}
+	active := scalingActive(hpa)
+	if active.Status == "" {
+		return "the HPA has no status", "Is kube-controller-manager running?"
+	}
+	return "the HPA says: " + brief(cmp.Or(active.Message, active.Reason)),
+		"Is KEDA's operator running, and its metrics server? If they are: " + lowerFirst(elsewhere)
+}
+
+// distrust is what to do if KEDA and the scaler don't trust each other.
+func (k KEDA) distrust() string {
+	return fmt.Sprintf("KEDA finds no Secret %s if it doesn't run in namespace %s (--keda-namespace, keda.namespace in the chart); "+
+		"if it does, restart its operator, which may hold a connection from before that Secret.", k.Secret, k.Namespace)
+}
+
+func lowerFirst(text string) string {
+	if strings.HasPrefix(text, "KEDA") {
+		return text
+	}
+	return strings.ToLower(text[:1]) + text[1:]
+}
+
+func contains(text string, any ...string) bool {
+	for _, part := range any {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// brief quotes somebody else's words: 300 bytes of them.
+func brief(text string) string {
+	const most = 300
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return strconv.Quote(text)
+}
+
+func readiness(so *kedav1alpha1.ScaledObject) kedav1alpha1.Condition {
+	for _, c := range so.Status.Conditions {
+		if c.Type == kedav1alpha1.ConditionReady {
+			return c
+		}
+	}
+	return kedav1alpha1.Condition{}
+}
+
+// scalingActive is whether an HPA gets metrics; the zero value if nobody knows.
+func scalingActive(hpa *autoscalingv2.HorizontalPodAutoscaler) autoscalingv2.HorizontalPodAutoscalerCondition {
+	if hpa != nil {
+		for _, c := range hpa.Status.Conditions {
+			if c.Type == autoscalingv2.ScalingActive {
+				return c
+			}
+		}
+	}
+	return autoscalingv2.HorizontalPodAutoscalerCondition{}
+}
