@@ -123,7 +123,7 @@ func evaluateList(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 		v.Reason = "cannot tell the load: " + findings[0].nothing(findings[0].metric.Name)
 		return v
 	default:
-		d := direct(trigger.List, findings, fleet, now)
+		d := direct(trigger.List, findings, fleet, trigger.DownWindow, now)
 		v.Answer, v.Waiting = d.answer, d.wait != ""
 		if d.answer == Measured && !whole(findings) {
 			v.Answer = Bounded
@@ -218,8 +218,9 @@ func directUp(l *policy.List, findings []finding, fleet Fleet, now time.Time) di
 	return direction{answer: Measured, step: 1}
 }
 
-// direct is the step that the metrics ask for, if it may be made now.
-func direct(l *policy.List, findings []finding, fleet Fleet, now time.Time) direction {
+// direct is the step that the metrics ask for, if it may be made now. The HPA makes
+// one down once it has seen it for that long.
+func direct(l *policy.List, findings []finding, fleet Fleet, seen time.Duration, now time.Time) direction {
 	up, down := combine(l.Combine, findings)
 	e, evident := evident(l.Combine, findings)
 	switch {
@@ -236,7 +237,8 @@ func direct(l *policy.List, findings []finding, fleet Fleet, now time.Time) dire
 		if fleet.Lowered.After(last) {
 			last = fleet.Lowered
 		}
-		if left := l.DownCooldown - now.Sub(last); left > 0 {
+		// The HPA's own window comes after it.
+		if left := l.DownCooldown - seen - now.Sub(last); left > 0 {
 			return direction{answer: Held, wait: "next step down in " + duration(left)}
 		}
 		return direction{answer: Measured, step: -1}

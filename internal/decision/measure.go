@@ -19,13 +19,16 @@ func (f Fleet) window(length time.Duration, now time.Time) Window {
 }
 
 // measure is what a metric of a list is over the fleet: a mean over the serving
-// replicas and over the window, of its values or its rate, or a quantile of what
-// was observed in it.
+// replicas, and over the window if there is one, of its values or its rate, or a
+// quantile of what was observed in it.
 func measure(m policy.Metric, fleet Fleet, now time.Time) survey {
 	if m.Kind == policy.Histogram {
 		return observed(m, fleet, now)
 	}
-	how := measurement{metric: m.Name, statistic: mean, window: fleet.window(m.Window, now), threshold: m.Up}
+	how := measurement{metric: m.Name, threshold: m.Up}
+	if m.Window > 0 {
+		how.statistic, how.window = mean, fleet.window(m.Window, now)
+	}
 	if m.Kind == policy.Counter {
 		how.statistic = rate
 	}

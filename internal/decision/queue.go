@@ -12,6 +12,9 @@ import (
 // evaluateQueue publishes what a queue's replicas come to: their total, or what
 // a trigger written by hand asks for instead.
 func evaluateQueue(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+	if trigger.Queue.Aggregation == policy.Readiness {
+		return readiness(fleet)
+	}
 	q := queue{Trigger: trigger, fleet: fleet, hpa: hpaOf(trigger, fleet), survey: ask(trigger.Queue, fleet, now), fruitless: fleet.fruitless(now)}
 	if q.Queue.Aggregation == policy.Gate {
 		q.gate()
@@ -55,7 +58,11 @@ func ask(q policy.Queue, fleet Fleet, now time.Time) survey {
 		return measure(policy.Metric{
 			Name: q.Metric, Kind: kind(q.Metric, fleet), Up: q.Target, Down: q.Target, Window: q.Window,
 		}, fleet, now)
-	case policy.Sum, policy.ServiceAvg, policy.Rate:
+	case policy.Quantile:
+		return measure(policy.Metric{
+			Name: q.Metric, Kind: policy.Histogram, Up: q.Target, Down: q.Target, Window: q.Window, Quantile: q.Quantile,
+		}, fleet, now)
+	case policy.Sum, policy.ServiceAvg, policy.Rate, policy.Readiness:
 	}
 	how := measurement{metric: q.Metric, threshold: q.Target}
 	if q.Aggregation == policy.Rate {
@@ -95,9 +102,14 @@ func (q *queue) gate() {
 	q.low, q.high = is(q.low), is(q.high)
 }
 
-// averages tells whether low and high are means.
+// averages tells whether low and high are of one replica, and not a total.
 func (q *queue) averages() bool {
-	return q.Queue.Aggregation == policy.ServiceAvg || q.Queue.Aggregation == policy.WindowedAvg
+	switch q.Queue.Aggregation {
+	case policy.ServiceAvg, policy.WindowedAvg, policy.Quantile:
+		return true
+	case policy.Sum, policy.Gate, policy.Rate, policy.Readiness:
+	}
+	return false
 }
 
 // publish is what to publish of a total or a mean. The HPA divides an
@@ -253,6 +265,9 @@ func (q *queue) facts() string {
 		text = fmt.Sprintf("%s is not above %s over %s on %s", metric, target, duration(q.Queue.Window), on)
 	case q.Queue.Aggregation == policy.WindowedAvg:
 		text = fmt.Sprintf("%s is %s on average over %s on %s, %s wanted", metric, number(q.low), duration(q.Queue.Window), on, target)
+	case q.Queue.Aggregation == policy.Quantile:
+		text = fmt.Sprintf("the %s quantile of %s is %s over %s on %s, %s wanted",
+			number(q.Queue.Quantile), metric, number(q.low), duration(q.Queue.Window), on, target)
 	case q.Queue.Aggregation == policy.ServiceAvg:
 		text = fmt.Sprintf("%s is %s on average on %s, %s wanted", metric, number(q.low), on, target)
 	case q.Queue.Aggregation == policy.Rate:

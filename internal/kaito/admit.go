@@ -18,8 +18,9 @@ import (
 // name it.
 const (
 	// MaxTriggers bounds what is evaluated and measured. Version 0.6 wrote a
-	// trigger for each metric; people have three or four.
-	MaxTriggers = 16
+	// trigger for each of 16 metrics and a readiness gate; one more is of the
+	// annotations that replace them.
+	MaxTriggers = 18
 	// MaxPages bounds the readings: each page is a GET of every pod in every
 	// interval, and a history of its own.
 	MaxPages = 4
@@ -145,7 +146,7 @@ func (a *Admission) reserve(t policy.Trigger) {
 	if digest := t.Digest(); !slices.Contains(a.digests, digest) {
 		a.digests = append(a.digests, digest)
 	}
-	if !slices.Contains(a.pages, t.Page) {
+	if t.Page != policy.NoPage && !slices.Contains(a.pages, t.Page) {
 		a.pages = append(a.pages, t.Page)
 	}
 	if slo := t.Learned(); slo != nil && !slices.Contains(a.slos, *slo) {
@@ -159,7 +160,7 @@ func (a *Admission) limit(t policy.Trigger) limit {
 	switch {
 	case slices.Contains(a.digests, t.Digest()):
 		return within
-	case len(a.pages) >= MaxPages && !slices.Contains(a.pages, t.Page):
+	case t.Page != policy.NoPage && len(a.pages) >= MaxPages && !slices.Contains(a.pages, t.Page):
 		return tooManyPages
 	case slo != nil && len(a.slos) >= MaxSLOs && !slices.Contains(a.slos, *slo):
 		return tooManySLOs

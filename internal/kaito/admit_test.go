@@ -129,6 +129,28 @@ func TestTheOldestTriggersWithinTheLimitsAreAnswered(t *testing.T) {
 	}
 }
 
+// The ScaledObject that 0.6 wrote for the longest list goes on whole, beside what the
+// annotations ask for now: its formula fails if one trigger does. Its readiness gate
+// is no page.
+func TestTheLongestScaledObjectOfVersion06IsAnsweredWhole(t *testing.T) {
+	triggers := []map[string]string{{"metricName": "readiness_gate", "aggregation": "gate", "threshold": "", "scrapeTimeout": "5s"}}
+	for i := range 16 {
+		triggers = append(triggers, map[string]string{
+			"metricName": "vllm:metric_" + strconv.Itoa(i), "aggregation": "service-avg", "threshold": "", "scrapeTimeout": "3s",
+		})
+	}
+	so := asks("phi-4", 1, triggers...)
+	so.OwnerReferences = []metav1.OwnerReference{{Kind: KindInferenceSet, Name: "phi-4", UID: "uid-of-phi-4", Controller: new(true)}}
+	s := tell(t, inferenceSet(asking("")), stripped(t, so, StripScaledObject))
+	s.reconcile()
+	for i := range triggers {
+		s.wantRefused(so, i, "")
+	}
+	if pages := policy.Readings(s.fleets.asked[phi4]); len(pages) != 2 {
+		t.Errorf("%d pages are read, want that of its triggers and that of the annotations", len(pages))
+	}
+}
+
 // The annotations' trigger counts as that of the ScaledObject that is yet to come.
 func TestAnnotationsComeBeforeOthersScaledObjects(t *testing.T) {
 	s := tell(t, inferenceSet(asking("")),
@@ -155,9 +177,9 @@ func TestOneTenantsThousandsOfTriggersCostNoMoreThanLookingAtSome(t *testing.T) 
 	}
 	s.wantRefused(so, 0, "")
 	s.wantRefused(so, MaxTriggers-1, "")
-	s.wantRefused(so, MaxTriggers, "16 triggers")
-	s.wantRefused(so, 499, "16 triggers")
-	s.wantRefused(young, 0, "16 triggers")
+	s.wantRefused(so, MaxTriggers, "18 triggers")
+	s.wantRefused(so, 499, "18 triggers")
+	s.wantRefused(young, 0, "18 triggers")
 
 	// Once they are gone, all is as before.
 	s.ends(so)
@@ -175,7 +197,7 @@ func TestWhatIsNotLookedAtIsRefused(t *testing.T) {
 	same := make([]map[string]string, MaxLooked)
 	s := tell(t, inferenceSet(nil), asks("a", 1, same...), asks("b", 2, wanting(99)))
 	s.reconcile()
-	s.wantRefused(asks("b", 2, wanting(99)), 0, "16 triggers")
+	s.wantRefused(asks("b", 2, wanting(99)), 0, "18 triggers")
 	s.wantRefused(asks("a", 1, nil), 0, "")
 }
 

@@ -34,13 +34,14 @@ const (
 	keyDownGuard         = "downguard"
 	keyAggregation       = "aggregation"
 	keyMetricWindow      = "metriccachewindow"
+	keyCooldown          = "cooldownperiod"
 )
 
 // known are the keys an InferenceSet may carry, in the order of documentation.
 var known = []string{
 	keyAutoProvision, keyThreshold, keyMetricName, keyMetrics, keyCombine, keyMin, keyMax,
 	keyWindow, keyScaleUpCooldown, keyScaleDownCooldown, keyTTFT, keyITL, keyDownGuard,
-	keyAggregation, keyMetricWindow,
+	keyAggregation, keyMetricWindow, keyCooldown,
 }
 
 // Limits of the HPA's API on behaviour: stabilizationWindowSeconds and
@@ -71,11 +72,11 @@ type Request struct {
 // Wanted tells whether the annotations ask for a ScaledObject at all. An
 // InferenceSet without auto-provision doesn't, whatever else it carries.
 func Wanted(annotations map[string]string) (bool, error) {
-	value, given := annotations[Prefix+keyAutoProvision]
-	if !given {
+	value := strings.TrimSpace(annotations[Prefix+keyAutoProvision])
+	if value == "" {
 		return false, nil
 	}
-	wanted, err := strconv.ParseBool(strings.TrimSpace(value))
+	wanted, err := strconv.ParseBool(value)
 	if err != nil {
 		return false, refuse(Prefix+keyAutoProvision, value, `must be "true" or "false"`)
 	}
@@ -94,6 +95,7 @@ func Parse(req Request) (Policy, []string, error) {
 	if policy.Saturation != nil {
 		policy.Up, policy.Down = saturationUp(policy.Bounds), saturationDown(policy.Bounds)
 	}
+	p.ignored(noZero, keyCooldown)
 	if window, given := p.seconds(keyWindow, 0, maxWindow, ofTheHPA); given {
 		policy.Up.Window, policy.Down.Window = window, window
 	}
@@ -105,6 +107,8 @@ func Parse(req Request) (Policy, []string, error) {
 	}
 	if policy.List != nil {
 		policy.List.UpCooldown, policy.List.DownCooldown = policy.Up.Cooldown, policy.Down.Cooldown
+		// As in version 0.6, where evaluationwindow is of the way up alone.
+		policy.Down.Window = policy.Down.Cooldown
 	}
 	if len(req.Name) > MaxName {
 		p.problems = append(p.problems, Problem{
@@ -124,7 +128,7 @@ func (p *parser) policy() Policy {
 	switch {
 	case p.any(keyMetrics):
 		p.ignored(keyMetrics+" is given", keyThreshold, keyMetricName, keyAggregation, keyMetricWindow, keyTTFT, keyITL, keyDownGuard)
-		return Policy{List: p.list(keyMetrics, keyCombine), Up: listPace(), Down: listPace()}
+		return Policy{List: p.list(keyMetrics, keyCombine), Up: listUp(), Down: listDown()}
 	case !p.any(keyThreshold, keyMetricName, keyCombine, keyAggregation):
 		p.ignored("there is no "+keyThreshold, keyDownGuard, keyMetricWindow)
 		return Policy{Saturation: p.promise(keyTTFT, keyITL)}
@@ -156,7 +160,7 @@ func (p *parser) ignored(why string, keys ...string) {
 func (p *parser) unknownKeys() {
 	for _, full := range slices.Sorted(maps.Keys(p.values)) {
 		key, ours := strings.CutPrefix(full, Prefix)
-		if !ours || slices.Contains(known, key) {
+		if _, given := p.get(key); !ours || !given || slices.Contains(known, key) {
 			continue
 		}
 		problem := Problem{Key: shorten(full), Value: p.values[full], Rule: "no such annotation"}
@@ -184,6 +188,9 @@ func (p *parser) queue(metric, threshold string, how Aggregation, window string)
 	queue := Queue{Metric: p.metric(metric), Aggregation: how}
 	if length, given := p.seconds(window, minMetricWindow, maxMetricWindow, ""); how.windowed() {
 		queue.Window = DefaultMetricWindow
+		if how == Rate {
+			queue.Window = DefaultRateWindow
+		}
 		if given {
 			queue.Window = length
 		}
@@ -196,6 +203,10 @@ func (p *parser) queue(metric, threshold string, how Aggregation, window string)
 		}
 	}
 	value, given := p.get(threshold)
+	if usual, optional := how.usualTarget(); optional && !given {
+		queue.Target = usual
+		return queue
+	}
 	if !given {
 		p.refuse(threshold, "", "required: how much of "+DefaultMetric+" (or metricName) one replica should have, such as 10")
 		return queue
@@ -210,10 +221,7 @@ func (p *parser) queue(metric, threshold string, how Aggregation, window string)
 
 func (p *parser) bounds(req Request) Bounds {
 	before := len(p.problems)
-	low, given := p.count(keyMin)
-	if !given {
-		low = DefaultMin
-	}
+	low := p.least(keyMin)
 	high, annotated := p.count(keyMax)
 	if len(p.problems) > before {
 		return Bounds{}

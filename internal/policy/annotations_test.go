@@ -100,6 +100,9 @@ func TestWhatIsUnderstoodOtherwiseIsNoted(t *testing.T) {
 		{"a window of nothing", []string{"threshold", "10", "metriccachewindow", "2m"}, `metriccachewindow "2m" is ignored, because aggregation isn't rate`},
 		{"a window beside nothing but a bound", []string{"metriccachewindow", "2m"}, `metriccachewindow "2m" is ignored, because there is no threshold`},
 		{"a rate beside a list", []string{"metrics", listText, "aggregation", "rate"}, `aggregation "rate" is ignored, because metrics is given`},
+		{"no replica at least", []string{"threshold", "10", "min-replicas", "0"}, `min-replicas "0" counts as 1, because scaling to zero and back is not supported yet`},
+		{"less than none", []string{"threshold", "10", "min-replicas", "-3"}, `min-replicas "-3" counts as 1, because scaling to zero and back is not supported yet`},
+		{"the way to zero", []string{"threshold", "10", "cooldownperiod", "300"}, `cooldownperiod "300" is ignored, because scaling to zero and back is not supported yet`},
 		{"half a list", []string{"threshold", "10", "combinepolicy", "OR"}, `combinepolicy "OR" is ignored, because there is no metrics`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -170,7 +173,7 @@ func TestARefusalNamesKeyValueAndRule(t *testing.T) {
 		{"max zero", []string{"threshold", "10", "max-replicas", "0"}, `scaledobject.kaito.sh/max-replicas "0": must be a whole number of at least 1`},
 		{"max fractional", []string{"threshold", "10", "max-replicas", "2.5"}, `scaledobject.kaito.sh/max-replicas "2.5": must be a whole number`},
 		{"max beyond int32", []string{"threshold", "10", "max-replicas", "4294967297"}, `scaledobject.kaito.sh/max-replicas "4294967297": must be a whole number`},
-		{"min zero", []string{"threshold", "10", "max-replicas", "5", "min-replicas", "0"}, `scaledobject.kaito.sh/min-replicas "0": must be a whole number of at least 1`},
+		{"min fractional", []string{"threshold", "10", "max-replicas", "5", "min-replicas", "0.5"}, `scaledobject.kaito.sh/min-replicas "0.5": must be a whole number of at least 1`},
 		{"min above max", []string{"threshold", "10", "max-replicas", "2", "min-replicas", "3"}, `scaledobject.kaito.sh/min-replicas "3": must not be above the maximum of 2 replicas`},
 		{"no bound", []string{"threshold", "10"}, `scaledobject.kaito.sh/max-replicas: required unless spec.nodeCountLimit is given`},
 		{"a slip", []string{"threshold", "10", "max-replicas", "5", "treshold", "10"}, `scaledobject.kaito.sh/treshold "10": no such annotation, did you mean scaledobject.kaito.sh/threshold?`},

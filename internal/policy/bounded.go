@@ -38,7 +38,7 @@ func Bounded(annotations map[string]string) map[string]string {
 	unknown := 0
 	for _, full := range slices.Sorted(maps.Keys(annotations)) {
 		key, ours := strings.CutPrefix(full, Prefix)
-		if !ours || slices.Contains(known, key) {
+		if !ours || slices.Contains(known, key) || strings.TrimSpace(annotations[full]) == "" {
 			continue
 		}
 		if unknown++; unknown > maxUnknown {

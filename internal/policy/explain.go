@@ -98,14 +98,17 @@ func (q Queue) at(n int32, p Policy) string {
 func (l *List) explain(p Policy) []string {
 	var lines, above, below []string
 	for i, m := range l.Metrics {
-		is, over := "is ", ", its mean over the serving replicas and over "
-		if m.Kind == Histogram {
-			over = ", of all that the serving replicas observed within "
+		is, over := "is ", ", its mean over the serving replicas"
+		switch {
+		case m.Kind == Histogram:
+			over = ", of all that the serving replicas observed within " + span(m.Window)
+		case m.Window > 0:
+			over += " and over " + span(m.Window)
 		}
 		if i > 0 {
 			is = ""
 		}
-		lines = append(lines, "Measured: "+m.stat()+over+span(m.Window)+".")
+		lines = append(lines, "Measured: "+m.stat()+over+".")
 		above = append(above, m.stat()+" "+is+"above "+number(m.Up))
 		below = append(below, m.stat()+" "+is+"below "+number(m.Down))
 	}

@@ -62,26 +62,26 @@ Between these it stays, and also while a replica that can't be read could make t
 Between 1 and 5 replicas.
 Measured: the rate of vllm:generation_tokens_total a second, its mean over the serving replicas and over 1 min.
 Up: one replica at most every 5 min, when the rate of vllm:generation_tokens_total a second is above 900 for 1 min, and no replica is on its way.
-Down: one replica at most every 5 min, and no sooner after a step up, when the rate of vllm:generation_tokens_total a second is below 100 for 1 min.
+Down: one replica at most every 5 min, and no sooner after a step up, when the rate of vllm:generation_tokens_total a second is below 100 for 5 min.
 Between these it stays, and also while a metric is unknown that could make the difference.`},
 		{"no room to move", []string{"threshold", "10", "min-replicas", "3", "max-replicas", "3"}, `
 Always 3 replicas: that is the minimum and the maximum.`},
 		{"a list", []string{"metrics", listText, "max-replicas", "5"}, `
 Between 1 and 5 replicas.
-Measured: vllm:num_requests_waiting, its mean over the serving replicas and over 5 min.
+Measured: vllm:num_requests_waiting, its mean over the serving replicas.
 Measured: the 0.95 quantile of vllm:time_to_first_token_seconds, of all that the serving replicas observed within 1 min.
 Up: one replica at most every 5 min, when vllm:num_requests_waiting is above 10 and the 0.95 quantile of vllm:time_to_first_token_seconds above 2 for 1 min, and no replica is on its way.
-Down: one replica at most every 5 min, and no sooner after a step up, when vllm:num_requests_waiting is below 1.5 and the 0.95 quantile of vllm:time_to_first_token_seconds below 0.5 for 1 min.
+Down: one replica at most every 5 min, and no sooner after a step up, when vllm:num_requests_waiting is below 1.5 and the 0.95 quantile of vllm:time_to_first_token_seconds below 0.5 for 5 min.
 Between these it stays, and also while a metric is unknown that could make the difference.`},
 		{"any of a list, at another pace", []string{
 			"metrics", `[{name: a, type: gauge, upthreshold: 3, downthreshold: 1}, {name: b, type: histogram, upthreshold: 3, downthreshold: 1, metriccachewindow: 1h}]`,
 			"combinepolicy", "or", "evaluationwindow", "0", "scaleupcooldown", "1m", "max-replicas", "5",
 		}, `
 Between 1 and 5 replicas.
-Measured: a, its mean over the serving replicas and over 1 min.
+Measured: a, its mean over the serving replicas.
 Measured: the mean of b, of all that the serving replicas observed within 1 h.
 Up: one replica at most every 1 min, when a is above 3 or the mean of b above 3, and no replica is on its way.
-Down: one replica at most every 5 min, and no sooner after a step up, when a is below 1 and the mean of b below 1.
+Down: one replica at most every 5 min, and no sooner after a step up, when a is below 1 and the mean of b below 1 for 5 min.
 Between these it stays, and also while a metric is unknown that could make the difference.`},
 		{"nothing but a bound", []string{"max-replicas", "8"}, `
 Between 1 and 8 replicas.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -19,9 +20,16 @@ const (
 	fieldWindow   = "metriccachewindow"
 	fieldQuantile = "quantile"
 	fieldHow      = "aggregation"
+	fieldWake     = "activationthreshold"
+	fieldSleep    = "deactivationthreshold"
 )
 
-var itemFields = []string{fieldName, fieldType, fieldSource, fieldUp, fieldDown, fieldWindow, fieldQuantile, fieldHow}
+var itemFields = []string{
+	fieldName, fieldType, fieldSource, fieldUp, fieldDown, fieldWindow, fieldQuantile, fieldHow, fieldWake, fieldSleep,
+}
+
+// itemsOfOurs are so many of them that this version goes by.
+const itemsOfOurs = 8
 
 // Words of the fields, in any case.
 const (
@@ -29,6 +37,7 @@ const (
 	typeHistogram  = "histogram"
 	typeCounter    = "counter"
 	sourceModelPod = "modelpod"
+	sourceEPP      = "epp"
 	combineAnd     = "AND"
 	combineOr      = "OR"
 )
@@ -39,9 +48,10 @@ const (
 	// maxListBytes is far beyond 16 metrics with comments, and far below the
 	// 256 KiB that annotations may have.
 	maxListBytes = 16 << 10
-	// DefaultMetricWindow is how far back a metric of a list looks unless it
-	// says otherwise.
-	DefaultMetricWindow = time.Minute
+	// DefaultMetricWindow is how far back a mean or a quantile looks unless it says
+	// otherwise, as in version 0.6, and DefaultRateWindow how far a rate does.
+	DefaultMetricWindow = 5 * time.Minute
+	DefaultRateWindow   = time.Minute
 	minMetricWindow     = time.Second
 	maxMetricWindow     = time.Hour
 )
@@ -64,38 +74,63 @@ func (p *parser) metrics(key string) []Metric {
 		return nil
 	}
 	metrics := make([]Metric, 0, len(list))
+	var places []int
 	for i, it := range list {
 		path := fmt.Sprintf("%s[%d]", key, i)
-		metric, sound := p.item(path, it)
+		if !it.object {
+			p.refuse(path, it.text, "must be an object with "+strings.Join(itemFields[:itemsOfOurs], ", "))
+			continue
+		}
+		metric, use := p.item(path, it)
+		if use == leftOut {
+			continue
+		}
 		first := slices.IndexFunc(metrics, func(m Metric) bool {
 			return current(m.Name) == current(metric.Name) && m.Quantile == metric.Quantile
 		})
-		if sound && first >= 0 {
+		if use == sound && first >= 0 {
 			p.refuse(path+"."+fieldName, metric.Name,
-				fmt.Sprintf("must not be there twice: it is %s[%d] too, with the same quantile", key, first))
+				fmt.Sprintf("must not be there twice: it is %s[%d] too, with the same quantile", key, places[first]))
 		}
-		metrics = append(metrics, metric)
+		metrics, places = append(metrics, metric), append(places, i)
+	}
+	if len(metrics) == 0 && len(p.problems) == 0 {
+		p.refuse(key, "", "must have a metric with "+fieldUp+" and "+fieldDown+": "+noZero)
 	}
 	return metrics
 }
 
-// item reads one metric of a list; sound if nothing is wrong with it.
-func (p *parser) item(path string, it item) (m Metric, sound bool) {
-	if !it.object {
-		p.refuse(path, it.text, "must be an object with "+strings.Join(itemFields, ", "))
-		return Metric{}, false
-	}
+// use is what becomes of an item of a list.
+type use uint8
+
+const (
+	sound use = iota
+	faulty
+	leftOut
+)
+
+// item reads one metric of a list.
+func (p *parser) item(path string, it item) (m Metric, is use) {
 	sub := p.fields(path, it.fields)
-	sub.fill(&m)
+	if sub.any(fieldWake, fieldSleep) && !sub.any(fieldUp, fieldDown) {
+		name, _ := sub.get(fieldName)
+		sub.note("%s is left out, because %s", cmp.Or(shorten(name), path), noZero)
+		is = leftOut
+	} else {
+		sub.fill(&m)
+	}
 	p.problems = append(p.problems, sub.problems...)
 	p.notes = append(p.notes, sub.notes...)
-	return m, len(sub.problems) == 0
+	if is != leftOut && len(sub.problems) > 0 {
+		is = faulty
+	}
+	return m, is
 }
 
 // fields are an object's, for a parser that calls them by their whole path.
 // KAITO's own reader took them in any case, so there may be upThreshold.
 func (p *parser) fields(path string, fields []field) *parser {
-	sub := &parser{values: make(map[string]string, len(itemFields)), prefix: p.prefix + path + "."}
+	sub := &parser{values: make(map[string]string, len(itemFields)), prefix: p.prefix + path + ".", nested: map[string]bool{}}
 	for _, f := range fields {
 		name := strings.ToLower(f.name)
 		_, twice := sub.values[sub.prefix+name]
@@ -108,7 +143,7 @@ func (p *parser) fields(path string, fields []field) *parser {
 			sub.refuse(name, f.value, "must not be given twice")
 		case f.nested:
 			sub.refuse(name, "", "must be a single value")
-			sub.values[sub.prefix+name] = "" // given, if wrongly
+			sub.nested[name] = true
 		case !f.null:
 			sub.values[sub.prefix+name] = f.value
 		}
@@ -122,25 +157,70 @@ func (p *parser) fill(m *Metric) {
 	if p.has(fieldName, "the metric's name, such as "+DefaultMetric) {
 		m.Name = p.metric(fieldName)
 	}
-	m.Kind = p.kind()
-	p.oneOf(fieldSource, sourceModelPod)
+	how := p.how()
+	m.Kind = p.kind(how)
+	if p.source(fieldSource) {
+		p.oneOf(fieldSource, sourceModelPod)
+	}
 	m.Up = p.bound(fieldUp, "such as 10")
 	m.Down = p.bound(fieldDown, "such as 1")
-	m.Window = DefaultMetricWindow
-	if window, given := p.seconds(fieldWindow, minMetricWindow, maxMetricWindow, ""); given {
-		m.Window = window
-	}
-	m.Quantile = p.quantile(m.Kind)
+	p.ignored(noZero, fieldWake, fieldSleep)
+	m.Window = p.window(m.Kind, how)
+	m.Quantile = p.quantile(m.Kind, how)
 	if len(p.problems) == wrong {
 		p.together(*m)
 	}
 }
 
+// source tells whether a source may be one that this version reads.
+func (p *parser) source(key string) bool {
+	value, _ := p.get(key)
+	if strings.EqualFold(value, sourceEPP) {
+		p.refuse(key, value, "is not supported yet: only the replicas' own metrics are read ("+sourceModelPod+")")
+		return false
+	}
+	return true
+}
+
+// how reads what is taken of a metric, "" unless it is given.
+func (p *parser) how() string {
+	value, given := p.get(fieldHow)
+	if !given {
+		return ""
+	}
+	for _, total := range []string{Sum.String(), "service-sum"} {
+		if strings.EqualFold(value, total) {
+			p.refuse(fieldHow, value, "is not supported in a list yet, which compares means over the replicas: leave it out")
+			return ""
+		}
+	}
+	return p.oneOf(fieldHow, Rate.String(), ServiceAvg.String(), WindowedAvg.String())
+}
+
+// window reads how far back a metric is looked at. As in version 0.6 a gauge isn't,
+// unless its owner asks for that.
+func (p *parser) window(kind Kind, how string) time.Duration {
+	window, given := p.seconds(fieldWindow, minMetricWindow, maxMetricWindow, "")
+	switch {
+	case kind == Gauge && how != WindowedAvg.String():
+		if given {
+			name, _ := p.get(fieldName)
+			p.note("%s: %s is ignored, as in 0.6: a gauge's newest value is compared, with %s: %s its mean over the window",
+				shorten(name), fieldWindow, fieldHow, WindowedAvg)
+		}
+		return 0
+	case given:
+		return window
+	case kind == Counter:
+		return DefaultRateWindow
+	}
+	return DefaultMetricWindow
+}
+
 // kind reads how a metric is measured. Only the rate of a counter is compared, so
 // the aggregation says the type as well, and the type alone is half of it.
-func (p *parser) kind() Kind {
-	how, given := p.get(fieldHow)
-	if given && p.oneOf(fieldHow, Rate.String()) == Rate.String() {
+func (p *parser) kind(how string) Kind {
+	if how == Rate.String() {
 		if word, typed := p.get(fieldType); typed && !strings.EqualFold(word, typeCounter) {
 			p.refuse(fieldHow, how, "must be left out unless the type is "+typeCounter+": only a counter has a rate")
 		}
@@ -151,6 +231,9 @@ func (p *parser) kind() Kind {
 	}
 	switch p.oneOf(fieldType, typeGauge, typeHistogram, typeCounter) {
 	case typeHistogram:
+		if how == ServiceAvg.String() {
+			p.refuse(fieldHow, how, "must be left out for a "+typeHistogram+": its mean over the window is compared")
+		}
 		return Histogram
 	case typeCounter:
 		p.refuse(fieldHow, "", "required for a "+typeCounter+", which only grows: "+Rate.String()+" compares what it gains a second")
@@ -161,8 +244,8 @@ func (p *parser) kind() Kind {
 
 // has tells whether a required field is there.
 func (p *parser) has(field, what string) bool {
-	_, given := p.values[p.prefix+field]
-	if !given {
+	_, given := p.get(field)
+	if !given && !p.nested[field] {
 		p.refuse(field, "", "required: "+what)
 	}
 	return given
@@ -181,21 +264,20 @@ func (p *parser) bound(field, such string) float64 {
 	return x
 }
 
-func (p *parser) quantile(kind Kind) float64 {
-	value, given := p.get(fieldQuantile)
-	if !given {
-		return 0
-	}
-	q, err := finite(value)
+// quantile reads which one of a histogram is compared, 0 for its mean.
+func (p *parser) quantile(kind Kind, how string) float64 {
+	q, given := p.fraction(fieldQuantile)
+	value, _ := p.get(fieldQuantile)
 	switch {
-	case err != nil || q <= 0 || q > 1:
-		p.refuse(fieldQuantile, value, "must be above 0 and at most 1, such as 0.95")
-	case kind != Histogram:
+	case given && kind != Histogram:
 		p.refuse(fieldQuantile, value, "must be left out unless the type is "+typeHistogram)
-	default:
-		return q
+	case given && how == WindowedAvg.String():
+		p.refuse(fieldQuantile, value, "must be left out beside "+fieldHow+": "+how)
+	case kind == Histogram && value == "" && how == "":
+		name, _ := p.get(fieldName)
+		p.note("%s: its mean is compared, as in 0.6.2; 0.6.0 and 0.6.1 compared its p95, as quantile: 0.95 does", shorten(name))
 	}
-	return 0
+	return q
 }
 
 // together checks what only makes sense together, and notes what may be meant
@@ -229,7 +311,7 @@ type metricText struct {
 	Down     float64 `json:"downthreshold"`
 	Quantile float64 `json:"quantile,omitempty"`
 	// Window is in seconds.
-	Window int64  `json:"metriccachewindow"`
+	Window int64  `json:"metriccachewindow,omitempty"`
 	How    string `json:"aggregation,omitempty"`
 }
 
@@ -241,8 +323,11 @@ func (l *List) text() string {
 			Name: m.Name, Type: m.Kind.String(), Source: sourceModelPod,
 			Up: m.Up, Down: m.Down, Quantile: m.Quantile, Window: int64(m.Window / time.Second),
 		}
-		if m.Kind == Counter {
+		switch {
+		case m.Kind == Counter:
 			texts[i].How = Rate.String()
+		case m.Kind == Gauge && m.Window > 0:
+			texts[i].How = WindowedAvg.String()
 		}
 	}
 	text, err := json.Marshal(texts)

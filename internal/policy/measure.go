@@ -17,8 +17,11 @@ type Queue struct {
 	// Aggregation is how replicas' values become one; Sum unless a trigger
 	// written by hand says otherwise.
 	Aggregation Aggregation
-	// Window is how far back WindowedAvg, Gate and Rate look; 0 for the others.
+	// Window is how far back WindowedAvg, Quantile, Gate and Rate look; 0 for the
+	// others.
 	Window time.Duration
+	// Quantile is that of the aggregation Quantile, in (0, 1]; 0 for the others.
+	Quantile float64
 	// Guard, if not nil, keeps the fleet from shrinking below what keeps these
 	// promises, by what was learned: an empty queue doesn't tell a fleet that
 	// idles from one that is just full.
@@ -41,10 +44,30 @@ const (
 	// Rate is the total over serving replicas of what a counter gains a second,
 	// over Window.
 	Rate
+	// Quantile is a quantile of what a histogram observed over Window, on all
+	// serving replicas.
+	Quantile
+	// Readiness is 1 while every desired replica is Ready, else 0, against a
+	// target of 1. Nothing is read for it.
+	Readiness
 )
 
 // windowed tells whether the aggregation looks back over a window.
-func (a Aggregation) windowed() bool { return a == WindowedAvg || a == Gate || a == Rate }
+func (a Aggregation) windowed() bool {
+	return a == WindowedAvg || a == Quantile || a == Gate || a == Rate
+}
+
+// usualTarget is the target unless there is a threshold, false where one is
+// required. Version 0.6 wrote none beside its formulas, which compare the value
+// themselves.
+func (a Aggregation) usualTarget() (target float64, ok bool) {
+	switch a {
+	case ServiceAvg, WindowedAvg, Quantile, Gate, Readiness:
+		return 1, true
+	case Sum, Rate:
+	}
+	return 0, false
+}
 
 // List asks for one replica more while its metrics are above their upper
 // thresholds, for one less while they are below their lower ones, and for none
@@ -78,7 +101,7 @@ type Metric struct {
 	// Quantile of a histogram's observations is compared, in (0, 1]; their mean
 	// if it is 0.
 	Quantile float64
-	// Window is how far back to look, 1 s to 1 h.
+	// Window is how far back to look, 1 s to 1 h; 0 for the newest value of a Gauge.
 	Window time.Duration
 }
 
@@ -86,7 +109,8 @@ type Metric struct {
 type Kind uint8
 
 const (
-	// Gauge is compared by its mean over serving replicas and over the window.
+	// Gauge is compared by its mean over serving replicas, and over the window if
+	// there is one.
 	Gauge Kind = iota
 	// Histogram is compared by the observations made within the window.
 	Histogram
@@ -124,6 +148,9 @@ type Reading struct {
 
 // Reading is what has to be read for the trigger.
 func (t Trigger) Reading() Reading {
+	if t.Page == NoPage {
+		return Reading{Page: NoPage}
+	}
 	r := Reading{Page: t.Page, Window: t.Queue.Window}
 	var metrics []string
 	// Over a window a histogram may have nothing to say, with two reasons that
@@ -155,11 +182,15 @@ func (t Trigger) Reading() Reading {
 	return r
 }
 
-// Readings are what all the triggers need together, one for each page.
+// Readings are what all the triggers need together, one for each page that is
+// read.
 func Readings(triggers []Trigger) []Reading {
 	var all []Reading
 	for _, t := range triggers {
 		r := t.Reading()
+		if r.Page == NoPage {
+			continue
+		}
 		i := slices.IndexFunc(all, func(a Reading) bool { return a.Page == r.Page })
 		if i < 0 {
 			all = append(all, r)
@@ -213,7 +244,7 @@ func (t Trigger) Published() (metric string, target float64) {
 	switch {
 	case t.List != nil, t.Saturation != nil:
 		return metricDesired, 1
-	case t.Queue.Aggregation == Gate:
+	case t.Queue.Aggregation == Gate, t.Queue.Aggregation == Readiness:
 		return t.Queue.Metric, 1
 	}
 	return t.Queue.Metric, t.Queue.Target

@@ -17,6 +17,10 @@ const (
 	metaSource   = "metricSource"
 )
 
+// NoPage is of a trigger for which no pod is read. Its path is none that a page
+// can have.
+var NoPage = Page{Path: "none"}
+
 // What these are unless they are given: KAITO's own.
 const (
 	schemeHTTP  = "http"
@@ -72,13 +76,18 @@ func (p *parser) page() Page {
 		// would be asked for.
 		page.Timeout = (timeout + minTimeout - 1).Truncate(minTimeout)
 	}
-	// Each names the same pods: the Service of a Workspace has one endpoint.
-	p.oneOf(metaSource, sourceModelPod, "pod", "service")
+	if p.source(metaSource) {
+		// Each names the same pods: the Service of a Workspace has one endpoint.
+		p.oneOf(metaSource, sourceModelPod, "pod", "service")
+	}
 	return page
 }
 
 // write adds what differs from KAITO's own way to a trigger's metadata.
 func (p Page) write(metadata map[string]string) {
+	if p == NoPage {
+		return
+	}
 	if p.Scheme != "" {
 		metadata[metaProtocol] = p.Scheme
 	}

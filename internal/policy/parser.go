@@ -17,6 +17,8 @@ type parser struct {
 	prefix   string
 	problems []Problem
 	notes    []string
+	// nested are keys whose value is an object or a list, which is told already.
+	nested map[string]bool
 }
 
 func (p *parser) refuse(key, value, rule string) {
@@ -27,9 +29,11 @@ func (p *parser) note(format string, args ...any) {
 	p.notes = append(p.notes, fmt.Sprintf(format, args...))
 }
 
-func (p *parser) get(key string) (string, bool) {
-	value, given := p.values[p.prefix+key]
-	return strings.TrimSpace(value), given
+// get reads a value. An empty one isn't given: templates write "" for what their
+// user leaves out.
+func (p *parser) get(key string) (value string, given bool) {
+	value = strings.TrimSpace(p.values[p.prefix+key])
+	return value, value != ""
 }
 
 // any tells whether any of the keys is given.
@@ -140,6 +144,38 @@ func (p *parser) metric(key string) string {
 	}
 	return value
 }
+
+// fraction reads a quantile, above 0 and at most 1.
+func (p *parser) fraction(key string) (q float64, given bool) {
+	value, given := p.get(key)
+	if !given {
+		return 0, false
+	}
+	q, err := finite(value)
+	if err != nil || q <= 0 || q > 1 {
+		p.refuse(key, value, "must be above 0 and at most 1, such as 0.95")
+		return 0, false
+	}
+	return q, true
+}
+
+// least reads the minimum of replicas. None, and fewer, count as one, as in all
+// versions so far.
+func (p *parser) least(key string) int32 {
+	value, given := p.get(key)
+	if !given {
+		return DefaultMin
+	}
+	if n, err := strconv.ParseInt(value, 10, 32); err == nil && n < 1 {
+		p.note("%s %q counts as 1, because %s", key, shorten(value), noZero)
+		return 1
+	}
+	n, _ := p.count(key)
+	return n
+}
+
+// noZero is what this version can't do yet.
+const noZero = "scaling to zero and back is not supported yet"
 
 // count reads a number of replicas, ≥ 1.
 func (p *parser) count(key string) (int32, bool) {

@@ -73,10 +73,14 @@ func defaultDown() Pace {
 	return Pace{Window: 300 * time.Second, Cooldown: 600 * time.Second, Step: 1, Tolerance: DownTolerance}
 }
 
-// listPace is KAITO's for a metric list, in both directions. The HPA wants to
-// see the verdict for the whole window, beside the smoothing that each metric
-// has of its own: it is what evaluationwindow always meant. It tolerates
+// listUp is KAITO's for a metric list. The HPA wants to see the verdict for the
+// whole window, beside the window that a metric has of its own. It tolerates
 // nothing, because what is published is a number of replicas.
-func listPace() Pace {
+func listUp() Pace {
 	return Pace{Window: 60 * time.Second, Cooldown: 300 * time.Second, Step: 1}
+}
+
+// listDown is the same for the way down, of which the window is the cooldown.
+func listDown() Pace {
+	return Pace{Window: 300 * time.Second, Cooldown: 300 * time.Second, Step: 1}
 }

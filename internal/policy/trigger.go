@@ -25,6 +25,7 @@ const (
 	metaMax          = "maxReplicas"
 
 	metaAggregation  = "aggregation"
+	metaQuantile     = "quantile"
 	metaWindow       = "metricCacheWindow"
 	metaMetrics      = "metrics"
 	metaCombine      = "combinePolicy"
@@ -37,8 +38,19 @@ const (
 	metaDownGuard  = "downGuard"
 )
 
-// aggregations are the words of Aggregation, in its order.
-var aggregations = [...]string{Sum: "sum", ServiceAvg: "service-avg", WindowedAvg: "windowed-avg", Gate: "gate", Rate: "rate"}
+// aggregations are the words of Aggregation, in its order. Two are gates, see
+// asksReadiness.
+var aggregations = [...]string{
+	Sum: "sum", ServiceAvg: "service-avg", WindowedAvg: "windowed-avg", Gate: "gate", Rate: "rate",
+	Quantile: "quantile", Readiness: "gate",
+}
+
+const (
+	// metricReadiness is what version 0.6 called its readiness gate.
+	metricReadiness = "readiness_gate"
+	// DefaultQuantile is that of versions 0.6.0 and 0.6.1.
+	DefaultQuantile = 0.95
+)
 
 func (a Aggregation) String() string { return aggregations[a] }
 
@@ -61,11 +73,18 @@ type Trigger struct {
 	Use          Use
 	// Tolerances are the HPA's, nil for those that ScaledObjects of ours have.
 	Tolerances *Tolerances
+	// DownWindow is for how long the HPA has to see a step down of a List before it
+	// makes it, 0 if that isn't known.
+	DownWindow time.Duration
 }
 
 // Trigger is the one trigger that the policy comes to for an InferenceSet.
 func (p Policy) Trigger(namespace, name string) Trigger {
-	return Trigger{Namespace: namespace, InferenceSet: name, Queue: p.Queue, List: p.List, Saturation: p.Saturation, Bounds: p.Bounds}
+	t := Trigger{Namespace: namespace, InferenceSet: name, Queue: p.Queue, List: p.List, Saturation: p.Saturation, Bounds: p.Bounds}
+	if p.List != nil {
+		t.DownWindow = p.Down.Window
+	}
+	return t
 }
 
 // Metadata writes the trigger for KEDA, which is to reach the scaler at
@@ -103,9 +122,14 @@ func (t Trigger) Metadata(address string) map[string]string {
 // write adds the queue to a trigger's metadata.
 func (q Queue) write(metadata map[string]string) {
 	metadata[metaMetric] = q.Metric
-	metadata[metaThreshold] = strconv.FormatFloat(q.Target, 'f', -1, 64)
+	if q.Aggregation != Readiness {
+		metadata[metaThreshold] = strconv.FormatFloat(q.Target, 'f', -1, 64)
+	}
 	if q.Aggregation != Sum {
 		metadata[metaAggregation] = q.Aggregation.String()
+	}
+	if q.Aggregation == Quantile {
+		metadata[metaQuantile] = strconv.FormatFloat(q.Quantile, 'f', -1, 64)
 	}
 	if q.Window != 0 {
 		metadata[metaWindow] = wholeSeconds(q.Window)
@@ -145,7 +169,6 @@ func ParseTrigger(namespace string, metadata map[string]string) (Trigger, error)
 	t := Trigger{
 		Namespace:    cmp.Or(p.values[metaNamespace], namespace),
 		InferenceSet: p.values[metaInferenceSet],
-		Page:         p.page(),
 		Bounds:       bounds(metadata),
 	}
 	if t.Namespace != namespace {
@@ -168,6 +191,9 @@ func ParseTrigger(namespace string, metadata map[string]string) (Trigger, error)
 	default:
 		t.Queue = p.measured()
 	}
+	if t.Page = NoPage; t.Queue.Aggregation != Readiness {
+		t.Page = p.page()
+	}
 	if len(p.problems) > 0 {
 		return Trigger{}, RefusalError(p.problems)
 	}
@@ -179,14 +205,35 @@ func (p *parser) cooldown(key string) time.Duration {
 	if cooldown, given := p.seconds(key, minCooldown, maxCooldown, ""); given {
 		return cooldown
 	}
-	return listPace().Cooldown
+	return listUp().Cooldown
+}
+
+// asksReadiness tells whether a trigger is the readiness gate of version 0.6: a
+// gate of that name, or one that says nothing of how much of a metric opens it.
+func (p *parser) asksReadiness() bool {
+	how, _ := p.get(metaAggregation)
+	metric, _ := p.get(metaMetric)
+	return strings.EqualFold(how, Gate.String()) && (metric == metricReadiness || !p.any(metaThreshold))
 }
 
 // measured reads a queue with the ways to add it up that only a trigger written
-// by hand has.
+// by hand, or by version 0.6, has.
 func (p *parser) measured() Queue {
-	how := p.aggregation(metaAggregation, Sum, ServiceAvg, WindowedAvg, Gate, Rate)
+	if p.asksReadiness() {
+		queue := Queue{Metric: metricReadiness, Target: 1, Aggregation: Readiness}
+		if p.any(metaMetric) {
+			queue.Metric = p.metric(metaMetric)
+		}
+		return queue
+	}
+	how := p.aggregation(metaAggregation, Sum, ServiceAvg, WindowedAvg, Gate, Rate, Quantile)
 	queue := p.queue(metaMetric, metaThreshold, how, metaWindow)
+	if how == Quantile {
+		queue.Quantile = DefaultQuantile
+		if q, given := p.fraction(metaQuantile); given {
+			queue.Quantile = q
+		}
+	}
 	// A mean or a gate isn't what the HPA holds on.
 	if p.yes(metaDownGuard, false) {
 		queue.Guard = p.promise(metaTTFT, metaITL)

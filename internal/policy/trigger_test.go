@@ -27,10 +27,17 @@ func queues() *rapid.Generator[Queue] {
 		queue := Queue{
 			Metric:      names().Draw(t, "metric"),
 			Target:      rapid.Float64Range(0.001, 1e12).Draw(t, "target"),
-			Aggregation: rapid.SampledFrom([]Aggregation{Sum, ServiceAvg, WindowedAvg, Gate, Rate}).Draw(t, "aggregation"),
+			Aggregation: rapid.SampledFrom([]Aggregation{Sum, ServiceAvg, WindowedAvg, Gate, Rate, Quantile, Readiness}).Draw(t, "aggregation"),
 		}
 		if queue.Aggregation.windowed() {
 			queue.Window = seconds(time.Hour).Draw(t, "window")
+		}
+		switch queue.Aggregation {
+		case Quantile:
+			queue.Quantile = rapid.SampledFrom([]float64{0.5, 0.95, 0.999, 1}).Draw(t, "quantile")
+		case Readiness:
+			queue.Target = 1
+		case Sum, ServiceAvg, WindowedAvg, Gate, Rate:
 		}
 		if (queue.Aggregation == Sum || queue.Aggregation == Rate) && rapid.Bool().Draw(t, "guarded") {
 			queue.Guard = promises().Draw(t, "promise")
@@ -63,6 +70,9 @@ func lists() *rapid.Generator[*List] {
 			}
 			metric.Up = rapid.Float64Min(metric.Down).Draw(t, "up")
 			metric.Kind = rapid.SampledFrom([]Kind{Gauge, Histogram, Counter}).Draw(t, "kind")
+			if metric.Kind == Gauge && rapid.Bool().Draw(t, "newest") {
+				metric.Window = 0
+			}
 			if metric.Kind == Histogram {
 				metric.Quantile = rapid.SampledFrom([]float64{0, 0.5, 0.95, 0.999, 1}).Draw(t, "quantile")
 			}
@@ -99,6 +109,9 @@ func triggers() *rapid.Generator[Trigger] {
 			trigger.Saturation = promises().Draw(t, "promise")
 		default:
 			trigger.Queue = queues().Draw(t, "queue")
+		}
+		if trigger.Queue.Aggregation == Readiness {
+			trigger.Page = NoPage
 		}
 		if rapid.Bool().Draw(t, "bounded") {
 			trigger.Bounds.Min = rapid.Int32Range(1, 100).Draw(t, "min")
@@ -154,9 +167,9 @@ func TestAHandWrittenTriggerIsUnderstood(t *testing.T) {
 			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10, Aggregation: ServiceAvg}},
 		},
 		{
-			"the mean of a minute of a histogram",
+			"the mean of a while of a histogram",
 			[]string{"metricName", "vllm:request_queue_time_seconds", "aggregation", "windowed-avg"},
-			Trigger{Queue: Queue{Metric: "vllm:request_queue_time_seconds", Target: 10, Aggregation: WindowedAvg, Window: time.Minute}},
+			Trigger{Queue: Queue{Metric: "vllm:request_queue_time_seconds", Target: 10, Aggregation: WindowedAvg, Window: 5 * time.Minute}},
 		},
 		{
 			"a gate",
@@ -236,7 +249,7 @@ func TestATriggerIsRefusedInWords(t *testing.T) {
 		{"an hour", "scrapeTimeout", "1h", `scrapeTimeout "1h": must be from`},
 		{"a time of no meaning", "scrapeTimeout", "soon", `scrapeTimeout "soon": must be from`},
 		{"another source", "metricSource", "prometheus", `metricSource "prometheus": must be modelpod, pod or service`},
-		{"another aggregation", "aggregation", "max", `aggregation "max": must be sum, service-avg, windowed-avg, gate or rate`},
+		{"another aggregation", "aggregation", "max", `aggregation "max": must be sum, service-avg, windowed-avg, gate, rate or quantile`},
 		{"the rate of a gauge that nobody named", "aggregation", "rate", `metricName: required beside rate: a counter, such as vllm:prompt_tokens_total`},
 		{"no window", "metricCacheWindow", "0", `metricCacheWindow "0": must be whole seconds from 1 to 3600`},
 		{"a list that is none", "metrics", "10", `metrics "10": must be a list of metrics in YAML or JSON`},
@@ -373,6 +386,8 @@ func FuzzTrigger(f *testing.F) {
 	f.Add("aggregation", "gate", "metricCacheWindow", "5m")
 	f.Add("saturation", "true", "threshold", "")
 	f.Add("downGuard", "true", "itlSLO", "50ms")
+	f.Add("aggregation", "gate", "metricName", "readiness_gate")
+	f.Add("aggregation", "quantile", "quantile", "0.5")
 	f.Add("scrapeTimeout", "3s", "metricProtocol", "https")
 	f.Fuzz(func(t *testing.T, key1, value1, key2, value2 string) {
 		metadata := map[string]string{"inferenceSetName": "phi-4", "threshold": "10", key1: value1, key2: value2}
@@ -385,7 +400,7 @@ func FuzzTrigger(f *testing.F) {
 		}
 		page := trigger.Page
 		if strings.ContainsAny(page.Path, "@?#%\\ \n") || strings.Contains(page.Path, "//") || strings.Contains(page.Path, "..") ||
-			page.Path != "" && page.Path[0] != '/' || page.Timeout < 0 || page.Timeout > 30*time.Second ||
+			page.Path != "" && page.Path[0] != '/' && page != NoPage || page.Timeout < 0 || page.Timeout > 30*time.Second ||
 			!slices.Contains([]string{"", "https"}, page.Scheme) || trigger.Namespace != "default" {
 			t.Fatalf("%+v would read elsewhere than asked", trigger)
 		}

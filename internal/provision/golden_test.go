@@ -126,7 +126,7 @@ func TestAChangedListIsToldByItsMetrics(t *testing.T) {
 	w.reconcile()
 	w.wantEvents("Normal ScaledObjectCreated")
 	for _, step := range []struct{ key, value, told string }{
-		{"metrics", list(10, ""), "metricName removed; threshold removed; metrics added; combinepolicy added; downguard removed; ttft-slo removed; itl-slo removed; window downwards 300 → 60; scaledowncooldown 600 → 300; " +
+		{"metrics", list(10, ""), "metricName removed; threshold removed; metrics added; combinepolicy added; downguard removed; ttft-slo removed; itl-slo removed; scaledowncooldown 600 → 300; " +
 			"tolerance upwards 100m → 0; tolerance downwards 500m → 0; now scaling between 1 and 5 replicas: up while vllm:num_requests_waiting > 10, down while vllm:num_requests_waiting < 1"},
 		{"metrics", list(12, ""), "vllm:num_requests_waiting upthreshold 10 → 12; now scaling"},
 		{"metrics", list(12, latency), "p95 of vllm:e2e_request_latency_seconds added; now scaling between 1 and 5 replicas: " +

@@ -52,7 +52,7 @@ const (
 	maxSubjects = 20_000
 	// maxTriggers bounds those of one InferenceSet, so that no owner's triggers
 	// take the series of another's.
-	maxTriggers = 16
+	maxTriggers = 18
 	// superseded is when a subject is dropped while others of its InferenceSet
 	// are asked for: the metric or the threshold was changed. KEDA asks every
 	// 15 s.

@@ -155,7 +155,10 @@ func (s *Service) blind(trigger policy.Trigger, verdict decision.Verdict) string
 
 // isTotal tells whether a verdict is a total of what was read.
 func isTotal(trigger policy.Trigger, verdict decision.Verdict) bool {
-	return trigger.List == nil && trigger.Saturation == nil && trigger.Queue.Aggregation == policy.Sum && verdict.Answer == decision.Measured
+	if trigger.List != nil || trigger.Saturation != nil || verdict.Answer != decision.Measured {
+		return false
+	}
+	return trigger.Queue.Aggregation == policy.Sum || trigger.Queue.Aggregation == policy.Rate
 }
 
 // IsActive is true as long as replicas are desired, those that are starting

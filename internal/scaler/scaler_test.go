@@ -51,6 +51,18 @@ func waiting(pod string, n float64) decision.Replica {
 	return decision.Replica{Pod: pod, Phase: decision.Serving, Expected: now.Add(-time.Hour), Last: decision.NewSample(now, families, nil)}
 }
 
+// counting has counted 600 prompt tokens in the last minute.
+func counting(pod string) decision.Replica {
+	now := time.Now()
+	r := decision.Replica{Pod: pod, Phase: decision.Serving, Expected: now.Add(-time.Hour)}
+	for at := range 13 {
+		families := []decision.Family{{Name: "vllm:prompt_tokens_total", Kind: decision.Counter, Sum: float64(50 * at), Engines: 1}}
+		r.Last = decision.NewSample(now.Add(time.Duration(at-12)*5*time.Second), families, r.Last)
+		r.History.Add(r.Last, time.Hour)
+	}
+	return r
+}
+
 func failing(pod, why string) decision.Replica {
 	return decision.Replica{Pod: pod, Phase: decision.Serving, Expected: time.Now().Add(-time.Minute), Failure: why}
 }
@@ -333,6 +345,8 @@ func TestWithoutAWatchNothingIsSaidThatRestsOnTheReplicasDesired(t *testing.T) {
 		told   bool
 	}{
 		{"a total of what was read", of(2, waiting("a", 3), waiting("b", 4)), trigger(), true},
+		{"a rate of what was read", of(1, counting("a")), trigger("metricName", "vllm:prompt_tokens_total", "aggregation", "rate"), true},
+		{"a readiness gate", of(1, waiting("a", 3)), trigger("metricName", "readiness_gate", "aggregation", "gate"), false},
 		{"a hold on a lost reading", of(2, waiting("a", 3), failing("b", "hangs")), trigger(), false},
 		{"a metric list", of(2, waiting("a", 3), waiting("b", 4)), trigger("metrics", list, "threshold", ""), false},
 		{"what was learned", of(2, decision.Replica{Pod: "a", Phase: decision.Starting}), trigger("saturation", "true", "threshold", ""), false},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -35,6 +36,9 @@ func (s *Service) complete(ctx context.Context, trigger *policy.Trigger, key typ
 func fill(trigger *policy.Trigger, object *kedav1alpha1.ScaledObject, use policy.Use) {
 	trigger.Use = use
 	trigger.Tolerances = tolerances(object)
+	if down := behaviorOf(object).ScaleDown; trigger.List != nil && down != nil && down.StabilizationWindowSeconds != nil {
+		trigger.DownWindow = time.Duration(*down.StabilizationWindowSeconds) * time.Second
+	}
 	if trigger.Bounds == (policy.Bounds{}) {
 		trigger.Bounds = policy.Bounds{Min: *object.GetHPAMinReplicas(), Max: object.GetHPAMaxReplicas()}
 	}
@@ -47,11 +51,7 @@ const usualTolerance = 0.1
 // own: from Kubernetes 1.35 on.
 func tolerances(object *kedav1alpha1.ScaledObject) *policy.Tolerances {
 	t := policy.Tolerances{Up: usualTolerance, Down: usualTolerance}
-	if object.Spec.Advanced == nil || object.Spec.Advanced.HorizontalPodAutoscalerConfig == nil ||
-		object.Spec.Advanced.HorizontalPodAutoscalerConfig.Behavior == nil {
-		return &t
-	}
-	behavior := object.Spec.Advanced.HorizontalPodAutoscalerConfig.Behavior
+	behavior := behaviorOf(object)
 	if up := behavior.ScaleUp; up != nil && up.Tolerance != nil {
 		t.Up = up.Tolerance.AsApproximateFloat64()
 	}
@@ -59,6 +59,15 @@ func tolerances(object *kedav1alpha1.ScaledObject) *policy.Tolerances {
 		t.Down = down.Tolerance.AsApproximateFloat64()
 	}
 	return &t
+}
+
+// behaviorOf is the HPA's that a ScaledObject asks for, maybe in no direction.
+func behaviorOf(object *kedav1alpha1.ScaledObject) autoscalingv2.HorizontalPodAutoscalerBehavior {
+	a := object.Spec.Advanced
+	if a == nil || a.HorizontalPodAutoscalerConfig == nil || a.HorizontalPodAutoscalerConfig.Behavior == nil {
+		return autoscalingv2.HorizontalPodAutoscalerBehavior{}
+	}
+	return *a.HorizontalPodAutoscalerConfig.Behavior
 }
 
 // use is what the HPA does with the number of the trigger that has this

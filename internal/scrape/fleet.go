@@ -240,17 +240,22 @@ func dropAll(targets []*target) {
 	}
 }
 
-// Fleet is what is known of the fleet by one page of its pods at this moment.
-// It never waits for a pod. ok is false for one that isn't read.
+// Fleet is what is known of the fleet by one page of its pods at this moment, or of
+// its replicas alone by policy.NoPage. It never waits for a pod. ok is false for one
+// that isn't read.
 func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decision.Fleet, ok bool) {
 	r.mu.Lock()
 	f := r.fleets[key]
-	if f == nil || f.onPage(page) == nil {
+	if f == nil || page != policy.NoPage && f.onPage(page) == nil {
 		r.mu.Unlock()
 		return decision.Fleet{}, false
 	}
 	// Set replaces both slices whole.
-	replicas, targets := f.replicas, f.onPage(page).targets
+	replicas := f.replicas
+	targets := make([]*target, len(replicas))
+	if page != policy.NoPage {
+		targets = f.onPage(page).targets
+	}
 	known = decision.Fleet{
 		Desired:     f.desired,
 		Freshness:   freshIntervals * r.cfg.Interval,

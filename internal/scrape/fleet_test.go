@@ -67,6 +67,27 @@ func TestEachPageHasItsOwnReadings(t *testing.T) {
 	}
 }
 
+// A readiness gate asks who is Ready, and for no page.
+func TestAFleetWithoutAPageIsItsReplicas(t *testing.T) {
+	pod := vllm(t, func(http.ResponseWriter, *http.Request) { t.Error("the pod is read") })
+	r := run(t, Config{Interval: time.Second})
+	since := time.Now().Add(-time.Minute)
+	replica := serving("phi-4-a", pod)
+	replica.Since = since
+	r.Set(phi, 2, []kaito.Replica{replica}, nil)
+	f, ok := r.Fleet(phi, policy.NoPage)
+	if !ok || f.Desired != 2 || len(f.Replicas) != 1 || !f.Replicas[0].ReadySince.Equal(since) || f.Replicas[0].Phase != decision.Serving {
+		t.Errorf("%t, %+v", ok, f)
+	}
+	if _, ok := r.Fleet(phi, policy.Page{}); ok {
+		t.Error("the usual page is known, which nobody asked for")
+	}
+	r.Forget(phi)
+	if _, ok := r.Fleet(phi, policy.NoPage); ok {
+		t.Error("a forgotten fleet is known")
+	}
+}
+
 func TestAPageThatNobodyAsksForAnyMoreIsReadNoMore(t *testing.T) {
 	inBubble(t, never, func(r *Reader, b *book) {
 		both := []policy.Reading{{Families: []string{waiting}}, {Page: policy.Page{Port: 8000}, Families: []string{waiting}}}

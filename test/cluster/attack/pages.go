@@ -16,7 +16,7 @@ func wide() []map[string]string {
 	for i := range pagesOfPod {
 		timeout := fmt.Sprintf("%dms", 1000-100*i)
 		list := fmt.Sprintf("[{name: %s, type: histogram, quantile: 0.9, upthreshold: 2, downthreshold: 1, metriccachewindow: 10},"+
-			" {name: %s, type: gauge, upthreshold: 2, downthreshold: 1, metriccachewindow: 10}]", hostileHistogram, hostileGauge)
+			" {name: %s, type: gauge, aggregation: windowed-avg, upthreshold: 2, downthreshold: 1, metriccachewindow: 10}]", hostileHistogram, hostileGauge)
 		triggers = append(triggers,
 			map[string]string{"scrapeTimeout": timeout, "metrics": list},
 			map[string]string{"scrapeTimeout": timeout, "metricName": hostileGauge, "threshold": "10"},

@@ -73,7 +73,7 @@ func scalingModes() map[string]map[string]string {
 	pace := map[string]string{"evaluationwindow": "0", "scaleupcooldown": "5", "scaledowncooldown": "60"}
 	threshold, list := with(pace), with(pace)
 	threshold["threshold"] = "4"
-	list["metrics"] = "[{name: vllm:num_requests_running, type: gauge, upthreshold: 13, downthreshold: 4, metriccachewindow: 5}]"
+	list["metrics"] = "[{name: vllm:num_requests_running, type: gauge, aggregation: windowed-avg, upthreshold: 13, downthreshold: 4, metriccachewindow: 5}]"
 	return map[string]map[string]string{
 		"threshold": threshold, "list": list, "automatic": with(map[string]string{"itl-slo": "150ms"}),
 	}

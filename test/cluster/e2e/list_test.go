@@ -22,7 +22,7 @@ func listed(metrics ...string) map[string]string {
 
 // gauge is one of them, over two seconds.
 func gauge(name string, up, down float64) string {
-	return fmt.Sprintf("{name: %s, type: gauge, source: modelpod, upthreshold: %g, downthreshold: %g, metriccachewindow: 2}", name, up, down)
+	return fmt.Sprintf("{name: %s, type: gauge, aggregation: windowed-avg, upthreshold: %g, downthreshold: %g, metriccachewindow: 2}", name, up, down)
 }
 
 // queues asks for one more above 10 waiting requests on each, for one less

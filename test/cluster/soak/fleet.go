@@ -136,8 +136,8 @@ func (f *fleet) annotations() map[string]string {
 			a["downguard"] = "false"
 		}
 	case byList:
-		a["metrics"] = fmt.Sprintf(`[{"name":"vllm:num_requests_waiting","type":"gauge","upthreshold":%d,"downthreshold":%d,"metriccachewindow":30},`+
-			`{"name":"vllm:kv_cache_usage_perc","type":"gauge","upthreshold":0.85,"downthreshold":0.12,"metriccachewindow":30}]`, listUp, listDown)
+		a["metrics"] = fmt.Sprintf(`[{"name":"vllm:num_requests_waiting","type":"gauge","aggregation":"windowed-avg","upthreshold":%d,"downthreshold":%d,"metriccachewindow":30},`+
+			`{"name":"vllm:kv_cache_usage_perc","type":"gauge","aggregation":"windowed-avg","upthreshold":0.85,"downthreshold":0.12,"metriccachewindow":30}]`, listUp, listDown)
 		if f.index%4 == 1 {
 			a["combinepolicy"] = "OR"
 		}

@@ -1,0 +1,22 @@
+package decision
+
+import "fmt"
+
+// readiness is the gate of version 0.6: 1 while every desired replica is Ready, else
+// 0. Its formula asks for more only behind it, so that a step isn't asked for twice.
+// It goes by Kubernetes' own word: a pod that is too busy for its probe closes it, as
+// it did before.
+func readiness(fleet Fleet) Verdict {
+	ready := int32(0)
+	for i := range fleet.Replicas {
+		if r := &fleet.Replicas[i]; r.Phase == Serving && !r.ReadySince.IsZero() {
+			ready++
+		}
+	}
+	v := Verdict{Answer: Measured, Replicas: fleet.Desired}
+	if ready >= fleet.Desired {
+		v.Value = 1
+	}
+	v.Reason = fmt.Sprintf("%s for the formula: of %s desired %d Ready", number(v.Value), replicas(int(fleet.Desired)), ready)
+	return v
+}
