@@ -17,6 +17,6 @@ func readiness(fleet Fleet) Verdict {
 	if ready >= fleet.Desired {
 		v.Value = 1
 	}
-	v.Reason = fmt.Sprintf("%s for the formula: of %s desired %d Ready", number(v.Value), replicas(int(fleet.Desired)), ready)
+	v.Reason = fmt.Sprintf("%s for the formula: %d Ready of %s desired", number(v.Value), ready, replicas(int(fleet.Desired)))
 	return v
 }

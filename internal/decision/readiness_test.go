@@ -19,13 +19,13 @@ func TestTheReadinessGateOpensOnceAllDesiredReplicasAreReady(t *testing.T) {
 		value  float64
 		reason string
 	}{
-		{"all are Ready", fleet(2, ready, ready), 1, "1 for the formula: of 2 replicas desired 2 Ready"},
-		{"one starts", fleet(2, ready, in(Starting)), 0, "0 for the formula: of 2 replicas desired 1 Ready"},
-		{"one has no Workspace yet", fleet(2, ready), 0, "0 for the formula: of 2 replicas desired 1 Ready"},
-		{"one isn't Ready any more", fleet(2, ready, busy), 0, "0 for the formula: of 2 replicas desired 1 Ready"},
-		{"one leaves that nobody wants", fleet(1, ready, leaving), 1, "1 for the formula: of 1 replica desired 1 Ready"},
-		{"an upgrade has one more", fleet(1, ready, ready), 1, "1 for the formula: of 1 replica desired 2 Ready"},
-		{"none serves yet", fleet(1, in(Starting)), 0, "0 for the formula: of 1 replica desired 0 Ready"},
+		{"all are Ready", fleet(2, ready, ready), 1, "1 for the formula: 2 Ready of 2 replicas desired"},
+		{"one starts", fleet(2, ready, in(Starting)), 0, "0 for the formula: 1 Ready of 2 replicas desired"},
+		{"one has no Workspace yet", fleet(2, ready), 0, "0 for the formula: 1 Ready of 2 replicas desired"},
+		{"one isn't Ready any more", fleet(2, ready, busy), 0, "0 for the formula: 1 Ready of 2 replicas desired"},
+		{"one leaves that nobody wants", fleet(1, ready, leaving), 1, "1 for the formula: 1 Ready of 1 replica desired"},
+		{"an upgrade has one more", fleet(1, ready, ready), 1, "1 for the formula: 2 Ready of 1 replica desired"},
+		{"none serves yet", fleet(1, in(Starting)), 0, "0 for the formula: 0 Ready of 1 replica desired"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			trigger := policy.Trigger{Queue: policy.Queue{Metric: "readiness_gate", Target: 1, Aggregation: policy.Readiness}, Use: policy.Formula}
