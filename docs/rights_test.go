@@ -73,7 +73,7 @@ func TestTheRightsAreToldAsTheyAreGranted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	granted, err := grantedRights(repository, "cluster-rules.yaml", "namespace-rules.yaml")
+	granted, err := grantedRights(repository, "cluster-rules.yaml", "namespace-rules.yaml", "keda-rules.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,30 @@ begins with this: no other one need have been rendered before it.
 {{- .Values.namespaceOverride | default .Release.Namespace -}}
 {{- end -}}
 
+{{/*
+KEDA's namespace: as given; else that of KEDA's metrics server, where Helm may ask
+the cluster; else the scaler's own.
+*/}}
+{{- define "scaler.kedaNamespace" -}}
+{{- .Values.keda.namespace | default (include "scaler.kedaFound" .) | default (include "scaler.namespace" .) -}}
+{{- end -}}
+
+{{/* Empty if nothing is given or found. */}}
+{{- define "scaler.kedaFound" -}}
+{{- if not .Values.keda.namespace -}}
+{{- with lookup "apiregistration.k8s.io/v1" "APIService" "" "v1beta1.external.metrics.k8s.io" -}}
+{{- with .spec.service -}}
+{{- if contains "keda" .name }}{{ .namespace }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* "true" if KEDA is in another namespace than the scaler. */}}
+{{- define "scaler.kedaElsewhere" -}}
+{{- if ne (include "scaler.kedaNamespace" .) (include "scaler.namespace" .) }}true{{ end -}}
+{{- end -}}
+
 {{- define "scaler.service" -}}
 {{- include "scaler.fullname" . }}-svc
 {{- end -}}

@@ -20,7 +20,7 @@ const account = "keda-kaito-scaler"
 // manifests are what has to be there first: KAITO's CRDs and the scaler's
 // account with its rights.
 func manifests(o Options) ([][]byte, error) {
-	objects, err := rights()
+	objects, err := rights(o)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func manifests(o Options) ([][]byte, error) {
 
 // rights are the ServiceAccount and its roles, made of the very lists of rules
 // that the chart's templates include.
-func rights() ([]any, error) {
+func rights(o Options) ([]any, error) {
 	clusterRules, err := rules("cluster-rules.yaml")
 	if err != nil {
 		return nil, err
@@ -55,22 +55,44 @@ func rights() ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta := metav1.ObjectMeta{Name: account}
-	local := metav1.ObjectMeta{Name: account, Namespace: Namespace}
-	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: Namespace}}
+	kedaRules, err := rules("keda-rules.yaml")
+	if err != nil {
+		return nil, err
+	}
 	kind := func(kind string) metav1.TypeMeta {
 		return metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: kind}
 	}
-	role := func(kind string) rbacv1.RoleRef {
-		return rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: kind, Name: account}
+	ref := func(kind, name string) rbacv1.RoleRef {
+		return rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: kind, Name: name}
 	}
-	return []any{
-		&corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: local},
-		&rbacv1.ClusterRole{TypeMeta: kind("ClusterRole"), ObjectMeta: meta, Rules: clusterRules},
-		&rbacv1.ClusterRoleBinding{TypeMeta: kind("ClusterRoleBinding"), ObjectMeta: meta, RoleRef: role("ClusterRole"), Subjects: subjects},
-		&rbacv1.Role{TypeMeta: kind("Role"), ObjectMeta: local, Rules: namespaceRules},
-		&rbacv1.RoleBinding{TypeMeta: kind("RoleBinding"), ObjectMeta: local, RoleRef: role("Role"), Subjects: subjects},
-	}, nil
+	at := func(name, namespace string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Name: name, Namespace: namespace}
+	}
+	own := o.namespace()
+	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: own}}
+	var all []any
+	if own != Namespace {
+		all = append(all, &corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: at(own, "")})
+	}
+	all = append(
+		all,
+		&corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: at(account, own)},
+		&rbacv1.ClusterRole{TypeMeta: kind("ClusterRole"), ObjectMeta: at(account, ""), Rules: clusterRules},
+		&rbacv1.ClusterRoleBinding{TypeMeta: kind("ClusterRoleBinding"), ObjectMeta: at(account, ""), RoleRef: ref("ClusterRole", account), Subjects: subjects},
+	)
+	const inKEDAs = account + "-keda"
+	for _, role := range []struct {
+		metav1.ObjectMeta
+		rules []rbacv1.PolicyRule
+	}{{at(account, own), namespaceRules}, {at(inKEDAs, Namespace), kedaRules}, {at(inKEDAs, own), kedaRules}} {
+		// The scaler may be told that KEDA is beside it, rightly or not.
+		all = append(
+			all,
+			&rbacv1.Role{TypeMeta: kind("Role"), ObjectMeta: role.ObjectMeta, Rules: role.rules},
+			&rbacv1.RoleBinding{TypeMeta: kind("RoleBinding"), ObjectMeta: role.ObjectMeta, RoleRef: ref("Role", role.Name), Subjects: subjects},
+		)
+	}
+	return all, nil
 }
 
 func rules(file string) ([]rbacv1.PolicyRule, error) {

@@ -29,7 +29,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 )
 
-// Namespace is where KEDA and the scaler are installed.
+// Namespace is where KEDA is installed, and the scaler unless Options say otherwise.
 const Namespace = "keda"
 
 // Options say what to run. The zero value builds what is needed and runs it
@@ -41,6 +41,8 @@ type Options struct {
 	Versions kaito.Versions
 	// KAITO is how the stand-in behaves.
 	KAITO kaito.Options
+	// ScalerNamespace is where the scaler is installed; "" is KEDA's.
+	ScalerNamespace string
 	// ScalerArgs are further flags of the scaler.
 	ScalerArgs []string
 	// Race builds the scaler with the race detector, which needs a C compiler.
@@ -65,6 +67,8 @@ type Options struct {
 	Out io.Writer
 }
 
+func (o Options) namespace() string { return cmp.Or(o.ScalerNamespace, Namespace) }
+
 // Stack is everything, running.
 type Stack struct {
 	*controlplane.Cluster
@@ -75,8 +79,9 @@ type Stack struct {
 	// Scaler is the first scaler process, nil with NoScaler.
 	Scaler *Scaler
 
-	binary string
-	args   []string
+	binary    string
+	namespace string
+	args      []string
 }
 
 // Scaler is a scaler process and where it listens.
@@ -126,7 +131,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the control plane: %w", err)
 	}
-	s := &Stack{Cluster: cluster, binary: binary, args: o.ScalerArgs}
+	s := &Stack{Cluster: cluster, binary: binary, namespace: o.namespace(), args: o.ScalerArgs}
 	if err := s.start(ctx, o); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -186,7 +191,7 @@ func (s *Stack) StartOwnScaler(ctx context.Context, name string, args ...string)
 }
 
 func (s *Stack) startScaler(ctx context.Context, binary, name string, args []string) (*Scaler, error) {
-	kubeconfig, err := s.ServiceAccountKubeconfig(ctx, Namespace, account)
+	kubeconfig, err := s.ServiceAccountKubeconfig(ctx, s.namespace, account)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +202,7 @@ func (s *Stack) startScaler(ctx context.Context, binary, name string, args []str
 	at := func(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[i])) }
 	scaler := &Scaler{GRPC: at(0), Metrics: at(1), Health: at(2)}
 	all := []string{
-		"--working-namespace=" + Namespace,
+		"--working-namespace=" + s.namespace,
 		"--bind-address=127.0.0.1",
 		"--grpc-port=" + strconv.Itoa(ports[0]),
 		"--metrics-port=" + strconv.Itoa(ports[1]),
