@@ -7,28 +7,34 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
 
-// preface begins HTTP/2 and reads on in the background, without which nobody
-// goes on to be served.
-func (s *stranger) preface(ctx context.Context, address string) (net.Conn, *http2.Framer, error) {
-	conn, err := s.open(ctx, address)
+// withFramer opens a connection to the health port, begins HTTP/2, has frames written
+// by do, and closes it. It reads on in the background, without which nobody goes
+// on to be served.
+func (s *stranger) withFramer(ctx context.Context, do func(context.Context, *http2.Framer) error) error {
+	conn, err := s.open(ctx, s.Health)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
+	defer func() { _ = conn.Close() }()
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
-		return nil, nil, err
+		return err
 	}
 	framer := http2.NewFramer(conn, conn)
 	if err := framer.WriteSettings(); err != nil {
-		return nil, nil, err
+		return err
 	}
 	go func() { _, _ = io.Copy(io.Discard, conn) }()
-	return conn, framer, nil
+	return do(ctx, framer)
+}
+
+// withFramerAgain does so with one connection after another, until it was done often enough.
+func (s *stranger) withFramerAgain(ctx context.Context, do func(context.Context, *http2.Framer) error) error {
+	return s.again(ctx, func(ctx context.Context) error { return s.withFramer(ctx, do) })
 }
 
 // request is the header of a call to the health service.
@@ -53,14 +59,11 @@ func request(method string) []byte {
 var emptyMessage = make([]byte, 5)
 
 // watchStreams opens as many as it can on each connection, whatever it is allowed.
-func (s *stranger) watchStreams(ctx context.Context) error { return s.again(ctx, s.watchStreamsOnce) }
+func (s *stranger) watchStreams(ctx context.Context) error {
+	return s.withFramerAgain(ctx, s.watchStreamsOn)
+}
 
-func (s *stranger) watchStreamsOnce(ctx context.Context) error {
-	conn, framer, err := s.preface(ctx, s.Health)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
+func (s *stranger) watchStreamsOn(ctx context.Context, framer *http2.Framer) error {
 	block := request("Watch")
 	for i := range s.Count {
 		id := uint32(2*i + 1)
@@ -77,14 +80,11 @@ func (s *stranger) watchStreamsOnce(ctx context.Context) error {
 }
 
 // rapidResets takes each stream back at once (CVE-2023-44487).
-func (s *stranger) rapidResets(ctx context.Context) error { return s.again(ctx, s.rapidResetsOnce) }
+func (s *stranger) rapidResets(ctx context.Context) error {
+	return s.withFramerAgain(ctx, s.rapidResetsOn)
+}
 
-func (s *stranger) rapidResetsOnce(ctx context.Context) error {
-	conn, framer, err := s.preface(ctx, s.Health)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
+func (s *stranger) rapidResetsOn(_ context.Context, framer *http2.Framer) error {
 	block := request("Watch")
 	for i := range s.Count {
 		id := uint32(2*i + 1)
@@ -99,14 +99,9 @@ func (s *stranger) rapidResetsOnce(ctx context.Context) error {
 	return nil
 }
 
-func (s *stranger) pings(ctx context.Context) error { return s.again(ctx, s.pingsOnce) }
+func (s *stranger) pings(ctx context.Context) error { return s.withFramerAgain(ctx, s.pingsOn) }
 
-func (s *stranger) pingsOnce(ctx context.Context) error {
-	conn, framer, err := s.preface(ctx, s.Health)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
+func (s *stranger) pingsOn(_ context.Context, framer *http2.Framer) error {
 	for range s.Count {
 		if err := framer.WritePing(false, [8]byte{}); err != nil {
 			return err
@@ -121,15 +116,10 @@ func (s *stranger) pingsOnce(ctx context.Context) error {
 
 // endlessHeaders continues one request's header for ever.
 func (s *stranger) endlessHeaders(ctx context.Context) error {
-	return s.again(ctx, s.endlessHeadersOnce)
+	return s.withFramerAgain(ctx, s.endlessHeadersOn)
 }
 
-func (s *stranger) endlessHeadersOnce(ctx context.Context) error {
-	conn, framer, err := s.preface(ctx, s.Health)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
+func (s *stranger) endlessHeadersOn(_ context.Context, framer *http2.Framer) error {
 	block := request("Watch")
 	if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block}); err != nil {
 		return err
@@ -149,14 +139,11 @@ func (s *stranger) endlessHeadersOnce(ctx context.Context) error {
 }
 
 // headerBombs name one large field of the table a thousand times in each request.
-func (s *stranger) headerBombs(ctx context.Context) error { return s.again(ctx, s.headerBombsOnce) }
+func (s *stranger) headerBombs(ctx context.Context) error {
+	return s.withFramerAgain(ctx, s.headerBombsOn)
+}
 
-func (s *stranger) headerBombsOnce(ctx context.Context) error {
-	conn, framer, err := s.preface(ctx, s.Health)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
+func (s *stranger) headerBombsOn(ctx context.Context, framer *http2.Framer) error {
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)
 	field := hpack.HeaderField{Name: "x", Value: string(bytes.Repeat([]byte("y"), 4000))}
@@ -186,12 +173,7 @@ func (s *stranger) headerBombsOnce(ctx context.Context) error {
 // halfMessages announce 4 MB on each stream and send what the window takes.
 func (s *stranger) halfMessages(ctx context.Context) error {
 	part := append([]byte{0, 0, 0x3f, 0xff, 0xff}, make([]byte, 15<<10)...)
-	return s.many(ctx, 16, func(ctx context.Context, _ int) error {
-		conn, framer, err := s.preface(ctx, s.Health)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = conn.Close() }()
+	half := func(ctx context.Context, framer *http2.Framer) error {
 		for i := range s.Count / 16 {
 			id := uint32(2*i + 1)
 			if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: request("Check"), EndHeaders: true}); err != nil {
@@ -204,5 +186,6 @@ func (s *stranger) halfMessages(ctx context.Context) error {
 		}
 		<-ctx.Done()
 		return nil
-	})
+	}
+	return s.many(ctx, 16, func(ctx context.Context, _ int) error { return s.withFramer(ctx, half) })
 }
