@@ -277,6 +277,11 @@ func (r Rules) retireAt(t trust) time.Time {
 
 func (r Rules) wake(t trust, leaves [2]leaf) time.Time {
 	at := earlier(renewAt(leaves[forServer].cert), renewAt(leaves[forClient].cert))
+	for _, l := range leaves {
+		if l.cert.CheckSignatureFrom(t.active.cert) != nil {
+			at = earlier(at, r.seenOutAt(t))
+		}
+	}
 	if t.next != nil {
 		at = earlier(at, r.promoteAt(t))
 	} else {

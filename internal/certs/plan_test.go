@@ -154,7 +154,7 @@ func TestRepairs(t *testing.T) {
 		{"CA's Secret wiped", func(b *Bundle) { b.CA = wiped }, []Op{StageCA, PublishClient, PublishServer, MarkPublished}},
 		{"CA's key of another", func(b *Bundle) { b.CA = b.CA.with(Data{keyKey: foreign.CA[keyKey]}) }, []Op{StageCA, PublishClient, PublishServer, MarkPublished}},
 		{"CA's and server's Secret deleted", func(b *Bundle) { b.CA, b.Server = nil, nil }, []Op{CreateCA, IssueClient, IssueServer}},
-		{"CA's key and server's Secret gone", func(b *Bundle) { b.CA, b.Server = b.CA.with(Data{keyKey: nil}), nil }, []Op{StageCA, PromoteCA, IssueClient, IssueServer}},
+		{"CA's key and server's Secret gone", func(b *Bundle) { b.CA, b.Server = b.CA.with(Data{keyKey: nil}), nil }, []Op{StageCA, PromoteCA, PublishClient, IssueServer}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := usual(t)
@@ -176,13 +176,61 @@ func TestLostCAKeyIsReplacedWithOverlap(t *testing.T) {
 	}
 	w.settle()
 	staged := w.bundle
-	// From here on those who never read the staged roots can't be convinced:
-	// the key that would sign the new CA for them is gone.
+	// The key that would sign the new CA for those who trust the old one alone is
+	// gone: the leaves that it signed stay for as long again.
+	w.after(DefaultOverlap).wantOps(PromoteCA, PublishClient, PublishServer)
 	w.seen = func(Step) {
 		w.wantTalk(staged.Client, w.bundle.Server)
 		w.wantTalk(w.bundle.Client, staged.Server)
 	}
-	w.after(DefaultOverlap).wantOps(PromoteCA, IssueClient, IssueServer)
+	w.after(DefaultOverlap).wantOps(IssueClient, IssueServer)
+}
+
+// The CA's Secret is deleted, then KEDA's, and the API server goes away before
+// KEDA has read anything new: what it has still serves it, as long as the overlap
+// lasts.
+func TestAnAccidentThatNeedsANewCAKeepsTheOthersCertificate(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		gone  func(b *Bundle) *Data
+		want  []Op
+		later Op
+		reach func(w *world, before Bundle)
+	}{
+		{
+			name: "KEDA's", gone: func(b *Bundle) *Data { return &b.Client },
+			want: []Op{PromoteCA, IssueClient, PublishServer}, later: IssueServer,
+			reach: func(w *world, before Bundle) {
+				w.wantTalk(before.Client, w.bundle.Server)
+				w.wantTalk(w.bundle.Client, before.Server.with(Data{keyRoots: w.bundle.Server[keyRoots]}))
+			},
+		},
+		{
+			name: "the server's", gone: func(b *Bundle) *Data { return &b.Server },
+			want: []Op{PromoteCA, PublishClient, IssueServer}, later: IssueClient,
+			// KEDA has read the roots that were staged in the meantime.
+			reach: func(w *world, before Bundle) {
+				w.wantTalk(before.Client.with(Data{keyRoots: w.bundle.Client[keyRoots]}), w.bundle.Server)
+			},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := usual(t)
+			before := w.bundle
+			w.bundle.CA = nil
+			w.settle()
+			*tc.gone(&w.bundle) = nil
+			w.wantOps(tc.want...)
+			tc.reach(w, before)
+			w.after(DefaultOverlap - time.Minute).wantOps()
+			tc.reach(w, before)
+			if wake := w.plan().Wake; !wake.Equal(w.now.Add(time.Minute)) {
+				t.Errorf("wakes at %s, now is %s", wake, w.now)
+			}
+			w.after(time.Minute).wantOps(tc.later)
+			w.wantTalk(w.bundle.Client, w.bundle.Server)
+		})
+	}
 }
 
 func TestSettingsChangeLeaves(t *testing.T) {
