@@ -300,13 +300,13 @@ func (k *KAITO) Replicas(namespace, name string) []Replica {
 	return out
 }
 
-// Serving returns the pods that a Service would send requests to: started and
-// not terminating. One that fails its probes is among them, for KAITO's
-// Services publish addresses that aren't ready.
+// Serving returns the pods that a Service would send requests to: started, known
+// as such to the API server, and not terminating. One that fails its probes is
+// among them, for KAITO's Services publish addresses that aren't ready.
 func (k *KAITO) Serving(namespace, name string) []*vllm.Pod {
 	var pods []*vllm.Pod
 	for _, r := range k.Replicas(namespace, name) {
-		if r.Stage == Ready {
+		if r.Served {
 			pods = append(pods, r.VLLM)
 		}
 	}

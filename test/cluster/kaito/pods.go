@@ -104,6 +104,13 @@ func (k *KAITO) syncReplicaPods(ctx context.Context, ws *Workspace, existing map
 		if err := k.writePodStatus(ctx, pod, s, ip); err != nil {
 			return err
 		}
+		if i == 0 && s.ready && pod.DeletionTimestamp == nil {
+			k.mu.Lock()
+			if r := k.replicas[ws.UID]; r != nil && r.podUID == pod.UID && r.stage == Ready {
+				r.served = true
+			}
+			k.mu.Unlock()
+		}
 	}
 	return nil
 }
@@ -112,7 +119,7 @@ func (k *KAITO) syncReplicaPods(ctx context.Context, ws *Workspace, existing map
 func (k *KAITO) rebirth(ws *Workspace) error {
 	k.mu.Lock()
 	r := k.replicas[ws.UID]
-	r.stage, r.since, r.podUID = Downloading, time.Now(), ""
+	r.stage, r.since, r.podUID, r.served = Downloading, time.Now(), "", false
 	set := r.set
 	r.restarts = 0
 	k.mu.Unlock()

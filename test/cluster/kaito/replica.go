@@ -100,6 +100,10 @@ type Replica struct {
 	// Ready says whether the first pod's condition Ready is True or is just
 	// becoming it, and the replica is to stay.
 	Ready bool
+	// Served says whether the first pod's condition Ready has stood in the API
+	// server since its engine started: no request goes to a pod before that, for
+	// whoever sends them looks there. It stays when the probes fail.
+	Served bool
 	// VLLM is the simulated first pod.
 	VLLM *vllm.Pod
 
@@ -165,6 +169,8 @@ type replica struct {
 	workers []*vllm.Pod
 	// podUID is the first pod's object, empty before there is one.
 	podUID types.UID
+	// served tells that its condition Ready was written in this stage.
+	served bool
 
 	// adjusting makes adjust's changes to the pod one at a time. It is taken
 	// before KAITO.mu.
@@ -192,7 +198,7 @@ func (r *replica) fail(f Failure, now time.Time) {
 		r.stuck = true
 	case Restart:
 		r.restarts++
-		r.stage, r.since = StartingEngine, now
+		r.stage, r.since, r.served = StartingEngine, now, false
 		r.startup.Benchmark = 0 // it has been measured
 	}
 }
@@ -314,12 +320,13 @@ func (r *replica) view(k *KAITO) Replica {
 		Created:   r.created,
 		Stage:     r.stage,
 		Ready:     r.ready() && !r.dying,
+		Served:    r.served,
 		VLLM:      r.first,
 		uid:       r.uid,
 		k:         k,
 	}
 	if r.dying {
-		v.Stage = Terminating
+		v.Stage, v.Served = Terminating, false
 	}
 	return v
 }

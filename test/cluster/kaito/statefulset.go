@@ -60,7 +60,7 @@ func (k *KAITO) observe(w *world, ws *Workspace, pod *corev1.Pod) {
 	case pod == nil || pod.Spec.NodeName == "":
 		r.stage = AwaitingNode
 	case ready(pod):
-		r.stage, r.trouble, r.wasReady = Ready, nil, true
+		r.stage, r.trouble, r.wasReady, r.served = Ready, nil, true, true
 	case r.wasReady:
 		trouble := NotReady
 		r.stage, r.trouble = Ready, &trouble

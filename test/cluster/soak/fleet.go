@@ -233,7 +233,7 @@ func (f *fleet) tick(k *kaito.KAITO, now time.Time) {
 		case ails && ail.deed.idles():
 			s.broken = s.broken || ail.deed == crash
 			idle = append(idle, r)
-		case r.Stage == kaito.Ready:
+		case r.Served:
 			serving = append(serving, r)
 			s.lost = s.lost || (ails && ail.deed.hides() && now.Sub(ail.since) > readingsCount)
 		}
