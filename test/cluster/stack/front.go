@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 )
 
 // Front is one address with scalers behind it, as kube-proxy makes it of a
@@ -161,8 +163,17 @@ func (f *Front) set(address string, ready bool) {
 	}
 }
 
+// The chart's readiness probe: as many looks in a row have to come to nothing, each
+// within its time, before a pod that is only slow loses its endpoint.
+const (
+	probeTimeout     = 2 * time.Second
+	failureThreshold = 6
+)
+
 // Follow keeps a scaler among the ready ones for as long as its probe says so,
-// as the endpoints of a Service do, until ctx ends.
+// as the endpoints of a Service do, until ctx ends. One that says that it isn't
+// ready, or that is gone, is none of them at once: that stands for a pod which is
+// being deleted, or whose container has ended.
 func (f *Front) Follow(ctx context.Context, scaler *Scaler) error {
 	connection, err := grpc.NewClient(scaler.Health, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -173,11 +184,19 @@ func (f *Front) Follow(ctx context.Context, scaler *Scaler) error {
 	probe := healthgrpc.NewHealthClient(connection)
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
+	late := 0
 	for {
-		ask, cancel := context.WithTimeout(ctx, time.Second)
+		ask, cancel := context.WithTimeout(ctx, probeTimeout)
 		answer, err := probe.Check(ask, &healthgrpc.HealthCheckRequest{})
 		cancel()
-		f.set(scaler.GRPC, err == nil && answer.GetStatus() == healthgrpc.HealthCheckResponse_SERVING)
+		if status.Code(err) == codes.DeadlineExceeded {
+			late++
+		} else {
+			late = 0
+		}
+		if late == 0 || late >= failureThreshold {
+			f.set(scaler.GRPC, err == nil && answer.GetStatus() == healthgrpc.HealthCheckResponse_SERVING)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
