@@ -21,6 +21,11 @@ COUNT ?= 6
 BASE  ?=
 # make image: for which platforms.
 PLATFORMS ?= linux/amd64,linux/arm64
+# make release-dry-run, release-version: which version; the chart repository's
+# index so far, of which nothing may be lost.
+VERSION  ?= $(shell awk '/^version:/ { print $$2 }' charts/keda-kaito-scaler/Chart.yaml)
+PREVIOUS ?=
+export PREVIOUS
 # make sim-report: the folder with Azure's traces, how many seeds, on how many of
 # them knobs are swept, which loads (all without) and cold starts; RESUME=1 goes on
 # from where the last one was interrupted.
@@ -46,8 +51,9 @@ FUZZTIME ?= 30s
 GOLANGCI_LINT = go tool -modfile=$(CURDIR)/tools/golangci-lint/go.mod golangci-lint
 # Modules with Go code of ours. Those under test/cluster pin versions; one of
 # them has a program of 60 lines, which to lint would compile cert-manager again.
-CODE_MODULES := . test/cluster tools/image
-TIDY_MODULES := $(CODE_MODULES) test/cluster/certmanager tools/golangci-lint tools/helm tools/helmdocs tools/benchstat
+CODE_MODULES := . test/cluster tools/release
+TIDY_MODULES := $(CODE_MODULES) test/cluster/certmanager tools/golangci-lint tools/helm tools/helmdocs tools/benchstat \
+	tools/actionlint tools/govulncheck
 
 # Nothing needs C but the race detector: everything else builds the same on a
 # machine with no compiler.
@@ -62,20 +68,33 @@ help: ## Show this list
 
 .PHONY: build
 build: ## Build bin/keda-kaito-scaler, a static binary
-	go build -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/...
+	@# Its version is the clone's, whatever GOFLAGS says of stamping.
+	go build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(BIN)/ ./cmd/...
 
 .PHONY: image
 image: ## Build the container image without an engine, into build/image: OCI layout, tarballs, SBOMs (PLATFORMS=linux/amd64,linux/arm64)
-	cd tools/image && go build -o ../../$(BIN)/image .
-	$(BIN)/image -into $(BUILD)/image -platforms $(PLATFORMS)
+	@hack/release.sh tool
+	$(BIN)/release image -into $(BUILD)/image -platforms $(PLATFORMS)
+
+.PHONY: release-dry-run
+release-dry-run: ## Make all of a release in build/release, serve it on loopback and take image and chart from there (VERSION=the chart's; 10 min the first time, then 2)
+	DRY_RUN=1 hack/release.sh build $(VERSION)
+	hack/release.sh try
+
+.PHONY: release-version
+release-version: ## Write a new version to all places that have it, and to CHANGELOG.md: VERSION=0.8.0
+	@hack/release.sh tool
+	$(BIN)/release set $(VERSION)
+	hack/chart.sh render
+	hack/chart.sh readme
 
 .PHONY: test
-test: compiler browser control-plane ## Run all tests, on a real control plane too (first run: up to an hour on two cores; RACE= without a C compiler)
+test: compiler browser control-plane ## Run all tests, on a real control plane too (25 min on two cores, 50 the first time; RACE= without a C compiler)
 	$(WITH_RACE) go test $(RACE) -shuffle=on $(TESTFLAGS) ./...
 	@# What measures time and memory leaves itself out under the race detector.
 	$(if $(RACE),go test $(TESTFLAGS) -run 'Hostile|HungScrape' ./internal/scrape)
 	@# The image for two platforms: the other one's packages are compiled for the first time here.
-	cd tools/image && go test -shuffle=on -timeout 30m $(TESTFLAGS) ./...
+	cd tools/release && go test -shuffle=on -timeout 30m $(TESTFLAGS) ./...
 	@# Compile on all cores, then test one package at a time: a control plane wants the machine for itself.
 	cd test/cluster && $(WITH_RACE) go build $(RACE) ./...
 	cd test/cluster && $(WITH_RACE) go test $(RACE) -shuffle=on -p 1 -timeout $(CLUSTER_TIMEOUT) $(TESTFLAGS) ./...
@@ -157,6 +176,15 @@ verify: lint ## Check all that needs no test: linters, go.mod files, the chart, 
 	done
 	hack/chart.sh verify
 	@for script in .ci/run hack/*.sh; do bash -n $$script || exit 1; done
+	@# Without the linters of scripts that a machine may have or not have.
+	go tool -modfile=tools/actionlint/go.mod actionlint -shellcheck= -pyflakes=
+
+.PHONY: vulnerabilities
+vulnerabilities: ## Ask Go's database whether a vulnerability reaches our code (needs vuln.go.dev)
+	@for module in $(CODE_MODULES); do \
+		echo "govulncheck in $$module"; \
+		(cd $$module && go tool -modfile=$(CURDIR)/tools/govulncheck/go.mod govulncheck ./...) || exit 1; \
+	done
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp COUNT=6 BASE=older.txt to compare)
@@ -198,8 +226,8 @@ node-parts:
 	cd test/cluster && go build -trimpath -ldflags '-s -w' -o ../../$(BUILD)/node/ ./node/pause ./node/vllm
 	@# As go tool builds it, so that it is compiled once.
 	go build -modfile=tools/helm/go.mod -o $(BUILD)/node/helm helm.sh/helm/v4/cmd/helm
-	cd tools/image && go build -o ../../$(BIN)/image .
-	$(BIN)/image -into $(BUILD)/node/image -platforms linux/$(shell go env GOARCH)
+	@hack/release.sh tool
+	$(BIN)/release image -into $(BUILD)/node/image -platforms linux/$(shell go env GOARCH)
 
 .PHONY: compiler
 compiler:

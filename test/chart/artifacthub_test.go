@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func TestArtifactHubIsToldTheSameTwice(t *testing.T) {
 		"keywords":    {strings.Join(scaler.Keywords, " "), strings.Join(chart.Keywords, " ")},
 		"category":    {scaler.Category, chart.Annotations["artifacthub.io/category"]},
 		"license":     {scaler.License, chart.Annotations["artifacthub.io/license"]},
-		"prerelease":  {map[bool]string{true: "true"}[scaler.Prerelease], chart.Annotations["artifacthub.io/prerelease"]},
+		"prerelease":  {strconv.FormatBool(scaler.Prerelease), chart.Annotations["artifacthub.io/prerelease"]},
 		"images":      {imagesIn(scaler.Images), imagesOf(t, chart)},
 	} {
 		if both[0] != both[1] || both[0] == "" {

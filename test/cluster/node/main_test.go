@@ -24,7 +24,7 @@ const made = "build/node"
 
 const (
 	vllmImage = "node.test/vllm:dev"
-	// repository is how tools/image calls the scaler's image.
+	// repository is how tools/release calls the scaler's image.
 	repository = "ghcr.io/kaito-project/keda-kaito-scaler"
 )
 

@@ -20,10 +20,13 @@ type built struct {
 	platform *v1.Platform
 	binary   []byte
 	info     *debug.BuildInfo
+	// release is the version that it was told to be, "" if nobody told.
+	release string
 }
 
-// build compiles the program as make build does.
-func build(ctx context.Context, root, platform string) (*built, error) {
+// build compiles the program as make build does. A release's version is given,
+// as 0.7.0; without one the program says what Go made of the commit.
+func build(ctx context.Context, root, platform, release string) (*built, error) {
 	p, err := v1.ParsePlatform(platform)
 	if err != nil {
 		return nil, err
@@ -34,8 +37,12 @@ func build(ctx context.Context, root, platform string) (*built, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	file := filepath.Join(dir, "keda-kaito-scaler")
+	ldflags := "-s -w"
+	if release != "" {
+		ldflags += " -X main.release=" + release
+	}
 	// Go stamps version and commit into the program, whatever GOFLAGS says.
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=auto", "-ldflags", "-s -w", "-o", file, "./cmd/keda-kaito-scaler") //nolint:gosec // a folder of our own
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=auto", "-ldflags", ldflags, "-o", file, "./cmd/keda-kaito-scaler") //nolint:gosec // a folder of our own
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOOS="+p.OS, "GOARCH="+p.Architecture)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -49,7 +56,7 @@ func build(ctx context.Context, root, platform string) (*built, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the program's build info: %w", err)
 	}
-	return &built{platform: p, binary: binary, info: info}, nil
+	return &built{platform: p, binary: binary, info: info, release: release}, nil
 }
 
 func (b *built) setting(key string) string {
@@ -61,8 +68,15 @@ func (b *built) setting(key string) string {
 	return ""
 }
 
-// version is the module's, as Go stamped it; "devel" outside of a clone.
+// version is the release's, or the module's as Go stamped it; "devel" outside of
+// a clone.
 func (b *built) version() string {
+	if b.release != "" && b.setting("vcs.modified") == "true" {
+		return b.release + "+dirty"
+	}
+	if b.release != "" {
+		return b.release
+	}
 	return strings.Trim(strings.TrimPrefix(b.info.Main.Version, "v"), "()")
 }
 

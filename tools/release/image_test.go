@@ -26,19 +26,23 @@ import (
 
 const root = "../.."
 
+// scratch is where made writes to, if a test needs it.
+var scratch string
+
 // made is what run writes, made once for all tests.
 var made = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "image-test-")
 	if err != nil {
 		return "", err
 	}
-	return dir, run(context.Background(), root, dir, []string{"linux/amd64", "linux/arm64"})
+	scratch = dir
+	return dir, run(context.Background(), imageOptions{root: root, into: dir, platforms: []string{"linux/amd64", "linux/arm64"}})
 })
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := made(); err == nil {
-		_ = os.RemoveAll(dir)
+	if scratch != "" {
+		_ = os.RemoveAll(scratch)
 	}
 	os.Exit(code)
 }
@@ -225,7 +229,7 @@ func TestTheDockerfileIsInStep(t *testing.T) {
 	}
 	for _, line := range []string{
 		"FROM scratch", "USER " + user, `ENTRYPOINT ["` + program + `"]`, "EXPOSE 10450 10451 10452",
-		"go build -trimpath -ldflags '-s -w' -o " + program + " ./cmd/keda-kaito-scaler", " " + filepath.Dir(caRoots) + "/",
+		`go build -trimpath -ldflags "-s -w -X main.release=${VERSION}" -o ` + program + " ./cmd/keda-kaito-scaler", " " + filepath.Dir(caRoots) + "/",
 	} {
 		if !strings.Contains(string(text), line) {
 			t.Errorf("the Dockerfile has no %q", line)

@@ -37,7 +37,7 @@ func assemble(b *built) (v1.Image, error) {
 	}
 	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	img, err = mutate.Append(img, mutate.Addendum{
-		Layer: content, History: v1.History{CreatedBy: "tools/image", Created: v1.Time{Time: b.created()}},
+		Layer: content, History: v1.History{CreatedBy: "tools/release", Created: v1.Time{Time: b.created()}},
 	})
 	if err != nil {
 		return nil, err

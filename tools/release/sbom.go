@@ -75,7 +75,7 @@ func sbom(b *built) ([]byte, error) {
 		Namespace: "https://github.com/kaito-project/keda-kaito-scaler/sbom/" + text,
 		Creation: creation{
 			Created:  b.created().Format(time.RFC3339),
-			Creators: []string{"Organization: kaito-project", "Tool: tools/image"},
+			Creators: []string{"Organization: kaito-project", "Tool: tools/release"},
 		},
 		Packages:      []component{main},
 		Relationships: []relationship{{"SPDXRef-DOCUMENT", "DESCRIBES", main.ID}},
