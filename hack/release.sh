@@ -6,17 +6,19 @@
 #       pages/charts/kaito-project   the chart repository: chart and index
 #       notes.md        what CHANGELOG.md says
 #       checksums.txt   of the programs, their SBOMs and the chart
+#   hack/release.sh chart VERSION   writes pages alone
 #   hack/release.sh push REGISTRY   puts image and chart into a registry, such as ghcr.io/kaito-project
+#   hack/release.sh push-chart REGISTRY   the chart alone
 #   hack/release.sh try             serves build/release on loopback, and takes image and chart from there
 #   hack/release.sh tool            builds bin/release, which does the parts that bash doesn't
 # PREVIOUS=FILE is the chart repository's index so far: its versions stay. With
 # DRY_RUN=1 the changelog needs no section of the version yet, and changes that
 # aren't committed are no obstacle; without PREVIOUS the index is then that of the
-# branch gh-pages, if there is one.
+# branch gh-pages, if there is one. RELEASE_DIR is another folder than build/release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-release=build/release
+release=${RELEASE_DIR:-build/release}
 charts=${release}/pages/charts/kaito-project
 helm() { go tool -modfile=tools/helm/go.mod helm "$@"; }
 
@@ -53,8 +55,9 @@ checksums() {
     if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi
 }
 
-build() {
-    local version=$1 lenient=()
+# begin VERSION refuses what must not be published, before anything is built.
+lenient=()
+begin() {
     tool
     before=$(mktemp)
     trap 'rm -f "${before}"' EXIT
@@ -65,32 +68,44 @@ build() {
         exit 1
     fi
     previous "${before}"
-    # Before anything is built: what must not be published is refused here.
-    bin/release check ${lenient[@]+"${lenient[@]}"} -index "${before}" "v${version}"
-
+    bin/release check ${lenient[@]+"${lenient[@]}"} -index "${before}" "v$1"
     rm -rf "${release}"
-    bin/release image -into "${release}/image" -bin "${release}/bin" -version "${version}" \
-        -platforms linux/amd64,linux/arm64,darwin/amd64,darwin/arm64
     mkdir -p "${charts}"
+    echo "$1" >"${release}/version"
+}
+
+chart() {
     helm package charts/keda-kaito-scaler --destination "${charts}"
     index "${before}"
+}
+
+build() {
+    local version=$1
+    begin "${version}"
+    chart
+    bin/release image -into "${release}/image" -bin "${release}/bin" -version "${version}" \
+        -platforms linux/amd64,linux/arm64,darwin/amd64,darwin/arm64
     bin/release notes ${lenient[@]+"${lenient[@]}"} "${version}" >"${release}/notes.md"
     { (cd "${release}/bin" && checksums -- *) && (cd "${charts}" && checksums -- *.tgz); } >"${release}/checksums.txt"
-    echo "${version}" >"${release}/version"
     echo "${release} has version ${version}"
 }
 
 # push REGISTRY prints the digests of what it pushed.
 push() {
-    local registry=$1 version image chart plain=()
-    version=$(cat "${release}/version")
-    image=${registry}/keda-kaito-scaler:${version}
-    case ${registry} in 127.0.0.1:* | localhost:*) plain=(--plain-http) ;; esac
+    local image
     # Assigned first: a failure within an argument of echo would go unnoticed.
-    image=$(bin/release push "${release}/image/oci" "${image}")
-    helm push ${plain[@]+"${plain[@]}"} "${charts}/keda-kaito-scaler-${version}.tgz" "oci://${registry}/charts" >&2
-    chart=$(bin/release digest "${registry}/charts/keda-kaito-scaler:${version}")
-    printf 'image=%s\nchart=%s\n' "${image}" "${chart}"
+    image=$(bin/release push "${release}/image/oci" "$1/keda-kaito-scaler:$(cat "${release}/version")")
+    echo "image=${image}"
+    push_chart "$1"
+}
+
+push_chart() {
+    local version chart plain=()
+    version=$(cat "${release}/version")
+    case $1 in 127.0.0.1:* | localhost:*) plain=(--plain-http) ;; esac
+    helm push ${plain[@]+"${plain[@]}"} "${charts}/keda-kaito-scaler-${version}.tgz" "oci://$1/charts" >&2
+    chart=$(bin/release digest "$1/charts/keda-kaito-scaler:${version}")
+    echo "chart=${chart}"
 }
 
 # served does what the README says, but for the hosts, with what bin/release
@@ -146,6 +161,14 @@ push)
     tool
     push "${2:?the registry, such as ghcr.io/kaito-project}"
     ;;
+chart)
+    begin "${2:?the version, such as 0.7.0}"
+    chart
+    ;;
+push-chart)
+    tool
+    push_chart "${2:?the registry, such as ghcr.io/kaito-project}"
+    ;;
 try)
     tool
     says
@@ -161,7 +184,7 @@ tool)
     tool
     ;;
 *)
-    echo "usage: $0 build VERSION | push REGISTRY | try | tool" >&2
+    echo "usage: $0 build VERSION | chart VERSION | push REGISTRY | push-chart REGISTRY | try | tool" >&2
     exit 2
     ;;
 esac

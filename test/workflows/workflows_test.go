@@ -58,7 +58,7 @@ func TestUsersInstallWhatIsReleased(t *testing.T) {
 	for text, part := range map[string][]byte{
 		"CHART: " + strings.TrimPrefix(artefact, "oci://") + "\n":      release,
 		"hack/release.sh push ghcr.io/kaito-project ":                  release,
-		`"oci://${registry}/charts"`:                                   script,
+		`"oci://$1/charts"`:                                   script,
 		"${release}/pages/" + strings.TrimPrefix(published, pagesRoot): script,
 	} {
 		if !strings.Contains(string(part), text) {
@@ -85,6 +85,28 @@ func TestTheCheckOfInstalls(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What is released is built with the Go that go.mod asks for, by GitHub as by the
+// Dockerfile.
+func TestGoIsOfOneVersion(t *testing.T) {
+	mod, err := fs.ReadFile(repository(), "go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(mod)
+	if match == nil {
+		t.Fatal("go.mod names no Go")
+	}
+	for name, want := range map[string]string{
+		".github/actions/setup/action.yaml": "go-version: " + string(match[1]) + ".x\n",
+		"Dockerfile":                        " golang:" + string(match[1]) + " AS build\n",
+	} {
+		text, err := fs.ReadFile(repository(), name)
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s has no %q: %v", name, want, err)
+		}
 	}
 }
 
