@@ -31,7 +31,10 @@ previous() {
     elif git cat-file -e origin/gh-pages:charts/kaito-project/index.yaml 2>/dev/null; then
         git show origin/gh-pages:charts/kaito-project/index.yaml
     fi >"$1"
-    [ -s "$1" ] || echo "there is no index of earlier versions: this version is the only one in it" >&2
+    [ -s "$1" ] && return 0
+    # Published, it would take the earlier versions from those who have them.
+    echo "there is no index of earlier versions" >&2
+    [ -n "${DRY_RUN:-}" ]
 }
 
 # index INDEX writes the index of the chart that is there, with what the
@@ -111,8 +114,10 @@ push_chart() {
 # served does what the README says, but for the hosts, with what bin/release
 # serves at RELEASE_ADDRESS.
 served() {
-    local version image
+    local version image devel=()
     version=$(cat "${release}/version")
+    # Helm takes a pre-release only if it is told to.
+    case ${version} in *-*) devel=(--devel) ;; esac
     scratch=$(mktemp -d)
     trap 'rm -rf "${scratch}"' EXIT
     export HELM_CACHE_HOME=${scratch}/cache HELM_CONFIG_HOME=${scratch}/config HELM_DATA_HOME=${scratch}/data
@@ -120,8 +125,9 @@ served() {
 
     helm repo add keda-kaito-scaler "http://${RELEASE_ADDRESS}/keda-kaito-scaler/charts/kaito-project"
     helm template keda-kaito-scaler --namespace keda charts/keda-kaito-scaler >"${scratch}/checkout.yaml"
-    helm template keda-kaito-scaler --namespace keda keda-kaito-scaler/keda-kaito-scaler >"${scratch}/repository.yaml"
-    helm template keda-kaito-scaler --namespace keda --plain-http \
+    helm template keda-kaito-scaler --namespace keda ${devel[@]+"${devel[@]}"} \
+        keda-kaito-scaler/keda-kaito-scaler >"${scratch}/repository.yaml"
+    helm template keda-kaito-scaler --namespace keda ${devel[@]+"${devel[@]}"} --plain-http \
         "oci://${RELEASE_ADDRESS}/kaito-project/charts/keda-kaito-scaler" >"${scratch}/oci.yaml"
     diff "${scratch}/checkout.yaml" "${scratch}/repository.yaml"
     diff "${scratch}/checkout.yaml" "${scratch}/oci.yaml"

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -186,6 +187,64 @@ func TestThisCheckoutIsOfOneVersion(t *testing.T) {
 		t.Fatal("the chart has no version")
 	}
 	if err := checkTag(root, "v"+string(match[1]), "", true); err != nil {
+		t.Error(err)
+	}
+}
+
+// hack/release.sh adds the chart to the index that there is, and before it does
+// anything it refuses what must not be published.
+func TestAReleaseKeepsEarlierVersions(t *testing.T) {
+	before, err := versionsIn("testdata/index.yaml")
+	if err != nil || len(before) != 6 {
+		t.Fatalf("earlier versions are %v: %v", before, err)
+	}
+	into := filepath.Join(t.TempDir(), "release")
+	chart := func(version, previous string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "hack/release.sh", "chart", version)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "DRY_RUN=1", "RELEASE_DIR="+into, "PREVIOUS="+previous)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for version, want := range map[string]string{
+		"99.9.9": "the tag v99.9.9 wants 99.9.9", "0.6.2": "the chart repository has 0.6.2 already", "latest": "no tag of a release",
+	} {
+		if out, err := chart(version, "tools/release/testdata/index.yaml"); err == nil || !strings.Contains(out, want) {
+			t.Errorf("version %s: %v, %s", version, err, out)
+		}
+		if _, err := os.Stat(into); !os.IsNotExist(err) {
+			t.Errorf("version %s is refused, and something is there: %v", version, err)
+		}
+	}
+
+	text, err := os.ReadFile(filepath.Join(root, chartFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := string(places[0].pattern.FindSubmatch(text)[1])
+	if out, err := chart(version, "tools/release/testdata/index.yaml"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	pages := filepath.Join(into, "pages", "charts", "kaito-project")
+	after, err := versionsIn(filepath.Join(pages, "index.yaml"))
+	if diff := cmp.Diff(append([]string{version}, before...), after); err != nil || diff != "" {
+		t.Errorf("%v; the index's versions (-want +got):\n%s", err, diff)
+	}
+	index, err := os.ReadFile(filepath.Join(pages, "index.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "keda-kaito-scaler-" + version + ".tgz"
+	for _, want := range []string{
+		// Found beside the index, wherever that is served.
+		"    - " + name + "\n",
+		"    - https://kaito-project.github.io/keda-kaito-scaler/charts/kaito-project/keda-kaito-scaler-0.6.2.tgz\n",
+	} {
+		if !strings.Contains(string(index), want) {
+			t.Errorf("the index has no %q", want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(pages, name)); err != nil {
 		t.Error(err)
 	}
 }
