@@ -14,7 +14,8 @@
 # PREVIOUS=FILE is the chart repository's index so far: its versions stay. With
 # DRY_RUN=1 the changelog needs no section of the version yet, and changes that
 # aren't committed are no obstacle; without PREVIOUS the index is then that of the
-# branch gh-pages, if there is one. RELEASE_DIR is another folder than build/release.
+# branch gh-pages, if there is one. RELEASE_DIR is another folder than build/release,
+# RELEASE_PLATFORMS are others than all, for a quick look.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -87,7 +88,7 @@ build() {
     begin "${version}"
     chart
     bin/release image -into "${release}/image" -bin "${release}/bin" -version "${version}" \
-        -platforms linux/amd64,linux/arm64,darwin/amd64,darwin/arm64
+        -platforms "${RELEASE_PLATFORMS:-linux/amd64,linux/arm64,darwin/amd64,darwin/arm64}"
     bin/release notes ${lenient[@]+"${lenient[@]}"} "${version}" >"${release}/notes.md"
     { (cd "${release}/bin" && checksums -- *) && (cd "${charts}" && checksums -- *.tgz); } >"${release}/checksums.txt"
     echo "${release} has version ${version}"
