@@ -50,7 +50,7 @@ the cluster; else the scaler's own.
 
 {{/* Empty if nothing is given or found. */}}
 {{- define "scaler.kedaFound" -}}
-{{- if not .Values.keda.namespace -}}
+{{- if and (not .Values.keda.namespace) (.Capabilities.APIVersions.Has "apiregistration.k8s.io/v1") -}}
 {{- with lookup "apiregistration.k8s.io/v1" "APIService" "" "v1beta1.external.metrics.k8s.io" -}}
 {{- with .spec.service -}}
 {{- if contains "keda" .name }}{{ .namespace }}{{ end -}}
