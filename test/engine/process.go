@@ -150,6 +150,8 @@ func variables(o Options) []string {
 		"KEDA_ENGINE_SEATS="+strconv.Itoa(o.Physics.MaxSequences),
 		"VLLM_CPU_KVCACHE_SPACE=1", "VLLM_CPU_OMP_THREADS_BIND=nobind", "OMP_NUM_THREADS=1",
 		"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "VLLM_DO_NOT_TRACK=1",
+		// Even without it vLLM has torch compile a few lines at the start: half a minute.
+		"TORCHDYNAMO_DISABLE=1",
 		"VLLM_CACHE_ROOT="+filepath.Join(o.Dir, "cache"),
 	)
 }

@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestAPhysicsIsReadFromAFile(t *testing.T) {
+	write := func(content string) string {
+		path := filepath.Join(t.TempDir(), "engine.json")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	whole, err := json.Marshal(SlowGPU())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadPhysics(write(string(whole))); err != nil || got != SlowGPU() {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for content, want := range map[string]string{
+		`{`: "unexpected end",
+		`{"alphaSeconds":0.03,"maxSequences":16,"kvTokens":65536,"tokensPerStep":8}`:      "tokensPerStep is 8, must be at least maxSequences, 16",
+		`{"alphaSeconds":0.03,"kvTokens":65536,"tokensPerStep":2048}`:                     "maxSequences is 0",
+		`{"alphaSeconds":-1,"maxSequences":16,"kvTokens":65536,"tokensPerStep":2048}`:     "a time is negative",
+		`{"maxSequences":16,"kvTokens":65536,"tokensPerStep":2048}`:                       "a step takes no time",
+		`{"alphaSeconds":0.03,"maxSequences":16,"kvTokens":31,"tokensPerStep":2048}`:      "kvTokens is 31",
+		`{"alphaSeconds":"30ms","maxSequences":16,"kvTokens":65536,"tokensPerStep":2048}`: "alphaSeconds",
+	} {
+		if _, err := ReadPhysics(write(content)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", content, err, want)
+		}
+	}
+}
+
+func TestABusyMachineIsNoticed(t *testing.T) {
+	read := func(line string) cpu {
+		c, err := parseCPU([]byte(line + "\ncpu0 1 2 3 4 5 6 7 8 9 10\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	before := read("cpu  100 200 300 1000 10 0 0 0 0 0")
+	// user has the guests' 10 in it.
+	if got := read("cpu  150 220 310 1015 15 0 0 0 10 0").idleSince(before); got != 0.2 {
+		t.Errorf("idle %v of the time, want 0.2", got)
+	}
+	if _, err := parseCPU([]byte("intr 1 2 3\n")); err == nil {
+		t.Error("another line is taken")
+	}
+}
+
+// A program that acts as an engine's Python: a script in place of vLLM.
+func fake(t *testing.T, script string) *Engine {
+	t.Helper()
+	python := filepath.Join(t.TempDir(), "python")
+	if err := os.WriteFile(python, []byte("#!/bin/sh\n"+script), 0o700); err != nil { //nolint:gosec // A program.
+		t.Fatal(err)
+	}
+	e, err := Installation{Python: python}.Start(Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Kill)
+	return e
+}
+
+func TestAnEngineThatEndsByItselfSaysWhy(t *testing.T) {
+	e := fake(t, "echo loading; echo 'OSError: no such model' >&2; exit 1")
+	err := e.AwaitReady(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "OSError: no such model") || !strings.Contains(err.Error(), "exit status 1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnEngineEndsWithAllItsProcesses(t *testing.T) {
+	// A child that its parent leaves behind, as an engine core whose API server was
+	// killed.
+	for name, end := range map[string]func(e *Engine){
+		"stopped": func(e *Engine) { e.Stop(1 << 40) },
+		"out of patience": func(e *Engine) {
+			if err := e.Suspend(); err != nil {
+				t.Error(err)
+			}
+			e.Stop(1)
+		},
+		"killed": (*Engine).Kill,
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := fake(t, "/bin/sleep 1000 & echo $! > child; wait")
+			pid := awaitFile(t, filepath.Join(e.cmd.Dir, "child"))
+			end(e)
+			if stat, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && !strings.Contains(string(stat), ") Z") {
+				t.Errorf("process %s is left: %s", pid, stat)
+			}
+			if err := e.Err(); err != nil {
+				t.Errorf("an end that was asked for is an error: %v", err)
+			}
+		})
+	}
+}
+
+func awaitFile(t *testing.T, path string) string {
+	t.Helper()
+	for t.Context().Err() == nil {
+		if content, err := os.ReadFile(path); err == nil && len(content) > 0 {
+			return strings.TrimSpace(string(content))
+		}
+	}
+	return ""
+}
+
+func TestAnEngineIsToldWhatItsGPUIs(t *testing.T) {
+	e := fake(t, `echo "$*"; echo "$KEDA_ENGINE_SEATS"; /bin/cat "$KEDA_ENGINE_PHYSICS" plugin/keda_engine-1.dist-info/entry_points.txt; /bin/ls model`)
+	<-e.Done()
+	for _, want := range []string{
+		"--max-num-seqs 16 ", "--max-num-batched-tokens 2048 ", "--num-gpu-blocks-override 2048 ", "\n16\n",
+		`"alphaSeconds":0.03`, "keda_engine.steps:register", "tokenizer.json",
+	} {
+		if !strings.Contains(e.Tail(100), want) {
+			t.Errorf("%q isn't among it:\n%s", want, e.Tail(100))
+		}
+	}
+}
