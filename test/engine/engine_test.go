@@ -8,36 +8,37 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestAPhysicsIsReadFromAFile(t *testing.T) {
-	write := func(content string) string {
-		path := filepath.Join(t.TempDir(), "engine.json")
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+func TestWhatCannotBeEmulatedIsRefused(t *testing.T) {
+	speculating := SlowGPU()
+	speculating.Speculation = simulate.Speculation{Tokens: 3, Acceptance: 0.6}
+	for want, physics := range map[string]simulate.Engine{
+		"speculation isn't emulated": speculating, "the description isn't one": {Name: "nothing"},
+	} {
+		_, err := Installation{Python: "/bin/false"}.Start(Options{Physics: physics, Dir: t.TempDir()})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// The simulator and the plugin read the same file.
+func TestTheSimulatorsEnginesStartToo(t *testing.T) {
+	for _, physics := range append(simulate.Engines, SlowGPU()) {
+		if err := check(physics); err != nil {
+			t.Errorf("%s: %v", physics.Name, err)
+		}
+		bytes, err := json.Marshal(physics)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return path
-	}
-	whole, err := json.Marshal(SlowGPU())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := ReadPhysics(write(string(whole))); err != nil || got != SlowGPU() {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	for content, want := range map[string]string{
-		`{`: "unexpected end",
-		`{"alphaSeconds":0.03,"maxSequences":16,"kvTokens":65536,"tokensPerStep":8}`:      "tokensPerStep is 8, must be at least maxSequences, 16",
-		`{"alphaSeconds":0.03,"kvTokens":65536,"tokensPerStep":2048}`:                     "maxSequences is 0",
-		`{"alphaSeconds":-1,"maxSequences":16,"kvTokens":65536,"tokensPerStep":2048}`:     "a time is negative",
-		`{"maxSequences":16,"kvTokens":65536,"tokensPerStep":2048}`:                       "a step takes no time",
-		`{"alphaSeconds":0.03,"maxSequences":16,"kvTokens":31,"tokensPerStep":2048}`:      "kvTokens is 31",
-		`{"alphaSeconds":"30ms","maxSequences":16,"kvTokens":65536,"tokensPerStep":2048}`: "alphaSeconds",
-	} {
-		if _, err := ReadPhysics(write(content)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want %s", content, err, want)
+		if got, err := simulate.ParseEngine(bytes); err != nil || got != physics {
+			t.Errorf("%s isn't what it was: %+v, %v", physics.Name, got, err)
 		}
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 )
 
 const (
@@ -36,7 +38,7 @@ var plugin embed.FS
 // Options of an engine. The zero value is a SlowGPU on a free loopback address.
 type Options struct {
 	// Physics are SlowGPU's if it has no name.
-	Physics Physics
+	Physics simulate.Engine
 	// IP is a loopback address of the engine's own; "" is any that is free.
 	IP string
 	// ContextLength is the longest prompt and answer together, in tokens; 0 is 8192,
@@ -51,6 +53,7 @@ type Options struct {
 // Engine is a running vLLM: an API server and its engine core, in a process group.
 type Engine struct {
 	ip       string
+	seats    int
 	log      string
 	cmd      *exec.Cmd
 	stopping atomic.Bool
@@ -65,7 +68,7 @@ func (i Installation) Start(o Options) (*Engine, error) {
 	if o.Physics.Name == "" {
 		o.Physics = SlowGPU()
 	}
-	if err := o.Physics.check(); err != nil {
+	if err := check(o.Physics); err != nil {
 		return nil, fmt.Errorf("starting an engine: %w", err)
 	}
 	if o.IP == "" {
@@ -78,7 +81,7 @@ func (i Installation) Start(o Options) (*Engine, error) {
 	if err := prepare(o); err != nil {
 		return nil, fmt.Errorf("preparing an engine: %w", err)
 	}
-	e := &Engine{ip: o.IP, log: filepath.Join(o.Dir, "engine.log"), done: make(chan struct{})}
+	e := &Engine{ip: o.IP, seats: o.Physics.MaxSeqs, log: filepath.Join(o.Dir, "engine.log"), done: make(chan struct{})}
 	log, err := os.OpenFile(e.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -130,8 +133,8 @@ func arguments(o Options) []string {
 		"--model", filepath.Join(o.Dir, "model"), "--served-model-name", ModelName,
 		"--load-format", "dummy", "--enforce-eager", "--dtype", "bfloat16",
 		"--max-model-len", strconv.Itoa(length),
-		"--max-num-seqs", strconv.Itoa(o.Physics.MaxSequences),
-		"--max-num-batched-tokens", strconv.Itoa(o.Physics.TokensPerStep),
+		"--max-num-seqs", strconv.Itoa(o.Physics.MaxSeqs),
+		"--max-num-batched-tokens", strconv.Itoa(o.Physics.Chunk),
 		// As small as the GPU's, so that requests wait and are preempted as there.
 		"--block-size", strconv.Itoa(blockSize),
 		"--num-gpu-blocks-override", strconv.Itoa(o.Physics.KVTokens / blockSize),
@@ -147,7 +150,7 @@ func variables(o Options) []string {
 	return append(os.Environ(),
 		"PYTHONPATH="+filepath.Join(o.Dir, "plugin"),
 		"KEDA_ENGINE_PHYSICS="+filepath.Join(o.Dir, "physics.json"),
-		"KEDA_ENGINE_SEATS="+strconv.Itoa(o.Physics.MaxSequences),
+		"KEDA_ENGINE_SEATS="+strconv.Itoa(o.Physics.MaxSeqs),
 		"VLLM_CPU_KVCACHE_SPACE=1", "VLLM_CPU_OMP_THREADS_BIND=nobind", "OMP_NUM_THREADS=1",
 		"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "VLLM_DO_NOT_TRACK=1",
 		// Even without it vLLM has torch compile a few lines at the start: half a minute.

@@ -12,7 +12,7 @@ import (
 
 // patience is how long an engine may take to start: 50 s on an idle core, and more
 // beside other tests.
-const patience = 10 * time.Minute
+const patience = 15 * time.Minute
 
 // VersionForTests is the vLLM that tests use: $VLLM, else DefaultVersion.
 func VersionForTests() string {

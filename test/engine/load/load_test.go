@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -124,17 +125,35 @@ func TestWhoIsRefusedTriesAgainIfToldTo(t *testing.T) {
 
 func TestAClientThatGoesAwayIsNoticedByTheEngine(t *testing.T) {
 	e := newEngine(t)
-	gone := make(chan struct{})
+	arrived, gone := make(chan struct{}), make(chan struct{})
 	e.before = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+		close(arrived)
 		<-r.Context().Done()
 		close(gone)
 		return true
 	}
-	r := e.client().Run(t.Context(), []Request{{Prompt: 1, Output: 1, Cancel: time.Millisecond}})[0]
-	if r.Outcome != Cancelled {
+	ctx, leave := context.WithCancel(t.Context())
+	go func() {
+		<-arrived
+		leave()
+	}()
+	if r := e.client().Run(ctx, Burst(1, 1, 1))[0]; r.Outcome != Cancelled || r.Err != nil {
 		t.Errorf("got %+v", r)
 	}
 	<-gone
+}
+
+func TestAClientGoesAwayAtItsTime(t *testing.T) {
+	e := newEngine(t)
+	e.before = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+		<-r.Context().Done()
+		return true
+	}
+	begin := time.Now()
+	r := e.client().Run(t.Context(), []Request{{Prompt: 1, Output: 1, Cancel: 20 * time.Millisecond}})[0]
+	if passed := time.Since(begin); r.Outcome != Cancelled || passed < 20*time.Millisecond {
+		t.Errorf("after %s: %+v", passed, r)
+	}
 }
 
 func TestAnEngineThatEndsBreaksItsRequests(t *testing.T) {
