@@ -82,6 +82,20 @@ func TestEachExampleRenders(t *testing.T) {
 	}
 }
 
+// What production-stack's chart writes renders as what its author meant.
+func TestWhatTheProductionStackWritesRenders(t *testing.T) {
+	for _, name := range []string{"modeldeployment-threshold", "modeldeployment-list"} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join("..", "..", "test", "earlier", "objects", name+".yaml")
+			out := render(t, "", "-f", file, "--explain", "--kaito-version=v1alpha1")
+			if out.err != nil {
+				t.Errorf("refused: %v", out.err)
+			}
+			golden(t, name+".txt", out)
+		})
+	}
+}
+
 func TestTheTriggerByHandIsUnderstood(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "examples", "by-hand.yaml"))
 	if err != nil {

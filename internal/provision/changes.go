@@ -49,9 +49,9 @@ func owned(so *kedav1alpha1.ScaledObject, by metav1.OwnerReference) bool {
 	})
 }
 
-// earlier tells whether a ScaledObject was written by an earlier version, whose
+// ofEarlier tells whether a ScaledObject was written by an earlier version, whose
 // triggers have other names.
-func earlier(so *kedav1alpha1.ScaledObject) bool {
+func ofEarlier(so *kedav1alpha1.ScaledObject) bool {
 	return !slices.ContainsFunc(so.Spec.Triggers, func(t kedav1alpha1.ScaleTriggers) bool { return t.Name == policy.TriggerName })
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/test/earlier"
 )
 
 // with is an InferenceSet with more annotations, given without their prefix.
@@ -48,6 +49,11 @@ func TestTheScaledObjectIsAsInTheGoldenFile(t *testing.T) {
 		{"saturation-other.yaml", with(example(t, "saturation.yaml"), "ttft-slo", "1500ms", "itl-slo", "100ms",
 			"evaluationwindow", "2m", "scaleupcooldown", "60", "scaledowncooldown", "10m"), settings},
 		{"guarded-other.yaml", with(quickStart(t), "ttft-slo", "1500ms", "itl-slo", "0.1s"), settings},
+		{"earlier-threshold.yaml", earlier.InferenceSet(t, "inferenceset-0.5.yaml"), settings},
+		{"earlier-list.yaml", earlier.InferenceSet(t, "inferenceset-0.6.yaml"), settings},
+		{"earlier-everything.yaml", earlier.InferenceSet(t, "inferenceset-0.6-everything.yaml"), settings},
+		{"modeldeployment-threshold.yaml", earlier.InferenceSet(t, "modeldeployment-threshold.yaml"), settings},
+		{"modeldeployment-list.yaml", earlier.InferenceSet(t, "modeldeployment-list.yaml"), settings},
 		{"unguarded.yaml", with(quickStart(t), "downguard", "false"), settings},
 	} {
 		t.Run(tt.file, func(t *testing.T) {

@@ -43,11 +43,20 @@ func (n notice) text() string {
 	return shorten(n.note, maxNote-len(tail)) + tail
 }
 
-// refusal names what stays in force, nil for nothing.
-func refusal(problem error, inForce *kedav1alpha1.ScaledObject) notice {
+// refusal says of the ScaledObject that is there, nil for none, what of it is in
+// force.
+func refusal(problem error, there *kedav1alpha1.ScaledObject) notice {
 	n := notice{kind: corev1.EventTypeWarning, reason: "ScalingRefused", note: "nothing was changed: " + problem.Error()}
-	if inForce != nil {
-		n.tail = "; still in force: " + summary(inForce)
+	if there == nil {
+		return n
+	}
+	switch how, why := forceOf(there); how {
+	case whole:
+		n.tail = "; still in force: " + summary(there)
+	case onlyUp:
+		n.tail = "; still in force, for the way up alone: " + summary(there) + "; " + why
+	case none:
+		n.tail = "; nothing is in force: " + why
 	}
 	return n
 }
@@ -101,8 +110,8 @@ func provided(so *kedav1alpha1.ScaledObject, did result, changed []string) notic
 // summary says what is in force by a ScaledObject of ours.
 func summary(so *kedav1alpha1.ScaledObject) string {
 	text := "scaling between " + count(so.Spec.MinReplicaCount) + " and " + count(so.Spec.MaxReplicaCount) + " replicas"
-	if len(so.Spec.Triggers) != 1 {
-		return text
+	if len(so.Spec.Triggers) != 1 || so.IsUsingModifiers() {
+		return text + measuring(so)
 	}
 	trigger, err := policy.ParseTrigger(so.Namespace, so.Spec.Triggers[0].Metadata)
 	switch {

@@ -51,7 +51,7 @@ func (c *Controller) write(ctx context.Context, u *unstructured.Unstructured, is
 			return unchanged, nil
 		}
 		did, changed = updated, changes(existing, desired)
-		if earlier(existing) {
+		if ofEarlier(existing) {
 			did = adopted
 		}
 		if d.surplus {
@@ -128,6 +128,9 @@ func (c *Controller) refuse(ctx context.Context, u *unstructured.Unstructured, i
 		return refused, nil
 	}
 	c.tell(ctx, u, refusal(problem, so))
+	if how, _ := forceOf(so); how == none {
+		return refused, nil
+	}
 	return outdated, nil
 }
 

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
-	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/test/earlier"
 )
 
@@ -53,12 +52,8 @@ func composite(t *testing.T, so *kedav1alpha1.ScaledObject, f fleets) (value flo
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := kaito.StripScaledObject(so)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s, _ := service(f)
-	s.ScaledObjects = scaledObjects{phi4: kept.(*kedav1alpha1.ScaledObject)}
+	s.ScaledObjects = scaledObjects{phi4: so}
 	data := map[string]any{}
 	for i := range so.Spec.Triggers {
 		trigger := &so.Spec.Triggers[i]
