@@ -10,8 +10,18 @@ cd "$(dirname "$0")/.."
 chart=charts/keda-kaito-scaler
 helm="go tool -modfile=tools/helm/go.mod helm"
 
+# render FOLDER; one with a Chart.yaml is a chart around this one
 render() {
-    ${helm} template keda-kaito-scaler ${chart} --namespace keda --values "$1"
+    if [ ! -f "$1/Chart.yaml" ]; then
+        ${helm} template keda-kaito-scaler ${chart} --namespace keda --values "$1/values.yaml"
+        return
+    fi
+    around=$(mktemp -d)
+    mkdir "${around}/charts"
+    cp "$1/Chart.yaml" "$1/values.yaml" "${around}"
+    cp -r ${chart} "${around}/charts"
+    ${helm} template production-stack "${around}" --namespace kaito-workspace
+    rm -r "${around}"
 }
 
 # defaults FILE: values.yaml without comments; a template can't read that itself
@@ -38,7 +48,7 @@ case ${1:-} in
 render)
     defaults ${chart}/files/defaults.yaml
     for values in test/chart/*/values.yaml; do
-        render "${values}" >"${values%/*}/render.yaml"
+        render "${values%/*}" >"${values%/*}/render.yaml"
     done
     ;;
 readme)
@@ -50,8 +60,8 @@ verify)
     defaults "${fresh}"
     same ${chart}/files/defaults.yaml "${fresh}"
     for values in test/chart/*/values.yaml; do
-        ${helm} lint --strict --quiet ${chart} --values "${values}"
-        render "${values}" >"${fresh}"
+        [ -f "${values%/*}/Chart.yaml" ] || ${helm} lint --strict --quiet ${chart} --values "${values}"
+        render "${values%/*}" >"${fresh}"
         same "${values%/*}/render.yaml" "${fresh}"
     done
     readme "${fresh}"

@@ -57,7 +57,7 @@ waits for them.`,
 	}
 	o.addFlags(cmd)
 	cmd.CompletionOptions.DisableDefaultCmd = true
-	cmd.AddCommand(renderCommand(), simulateCommand())
+	cmd.AddCommand(renderCommand(), simulateCommand(), healthCommand())
 	return cmd
 }
 

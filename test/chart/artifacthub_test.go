@@ -45,6 +45,8 @@ type chartFile struct {
 	Version     string            `json:"version"`
 	AppVersion  string            `json:"appVersion"`
 	Home        string            `json:"home"`
+	Icon        string            `json:"icon"`
+	Maintainers []named           `json:"maintainers"`
 	Keywords    []string          `json:"keywords"`
 	Annotations map[string]string `json:"annotations"`
 }
@@ -93,6 +95,22 @@ func TestArtifactHubIsToldTheSameTwice(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(folder, "README.md")); err != nil {
 		t.Error(err)
+	}
+}
+
+// What chart-testing asks for: a picture, which is in this repository, and
+// somebody to write to.
+func TestTheChartHasAPictureAndMaintainers(t *testing.T) {
+	var chart chartFile
+	if err := yaml.Unmarshal([]byte(file(t, root+"/charts/keda-kaito-scaler/Chart.yaml")), &chart); err != nil {
+		t.Fatal(err)
+	}
+	path, ours := strings.CutPrefix(chart.Icon, strings.Replace(chart.Home, "github.com", "raw.githubusercontent.com", 1)+"/main/")
+	if !ours || !strings.HasPrefix(file(t, filepath.Join(root, path)), "<svg") {
+		t.Errorf("the icon is %q", chart.Icon)
+	}
+	if len(chart.Maintainers) == 0 || chart.Maintainers[0].Name == "" || chart.Maintainers[0].URL == "" {
+		t.Errorf("maintainers %q", chart.Maintainers)
 	}
 }
 

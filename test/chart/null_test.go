@@ -79,7 +79,6 @@ func TestWhateverIsNullTheChartRenders(t *testing.T) {
 			for _, tt := range []struct{ story, chart, values string }{
 				{"its defaults", "charts/keda-kaito-scaler", nulled(t, "{}", path)},
 				{"everything enabled", "charts/keda-kaito-scaler", nulled(t, everything, path)},
-				{"no defaults", bare, nulled(t, "{}", path)},
 				{"no defaults, everything enabled", bare, nulled(t, everything, path)},
 			} {
 				values := filepath.Join(t.TempDir(), "values.yaml")

@@ -19,6 +19,7 @@ type schema struct {
 // which the API server checks, and what Helm shares among charts.
 var open = []string{
 	"env[].valueFrom", "topologySpreadConstraints[].labelSelector", "global", "global.imagePullSecrets[]",
+	"podSecurityContext", "securityContext", "extraObjects[]",
 	"objects[]", // volumes, rules of a NetworkPolicy, terms of an affinity
 	"placement.requiredDuringSchedulingIgnoredDuringExecution",
 }

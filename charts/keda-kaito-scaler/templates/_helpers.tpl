@@ -6,7 +6,7 @@ begins with this: no other one need have been rendered before it.
 */}}
 {{- define "scaler.defaults" -}}
 {{- include "scaler.dropNull" .Values -}}
-{{- $whole := list "resources" "podAnnotations" "podLabels" "nodeSelector" "affinity" -}}
+{{- $whole := list "podSecurityContext" "securityContext" "resources" -}}
 {{- range $key, $default := .Files.Get "files/defaults.yaml" | fromYaml -}}
 {{- if not (hasKey $.Values $key) -}}
 {{- $_ := set $.Values $key $default -}}
@@ -95,7 +95,7 @@ that program has other flags.
 {{- define "scaler.pullSecrets" -}}
 {{- $names := list -}}
 {{- range concat (.Values.global.imagePullSecrets | default list) .Values.image.pullSecrets -}}
-{{- $names = append $names (dict "name" (kindIs "map" . | ternary (get . "name") .)) -}}
+{{- if kindIs "string" . }}{{ $names = append $names (dict "name" .) }}{{ else }}{{ $names = append $names . }}{{ end -}}
 {{- end -}}
 {{- with $names | uniq }}{{ toYaml . }}{{ end -}}
 {{- end -}}
@@ -107,10 +107,44 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "scaler.labels" -}}
+{{ include "scaler.labelsAnd" (list . dict) }}
+{{- end -}}
+
+{{/* The labels of an object, with more: (list CONTEXT MAP). The chart's own can't be replaced. */}}
+{{- define "scaler.labelsAnd" -}}
+{{- $context := index . 0 -}}
+{{- with $context -}}
 {{ include "scaler.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+{{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" -}}
+{{- range $key, $value := merge dict (index . 1) $context.Values.commonLabels -}}
+{{- if not (has $key $own) }}
+{{ $key }}: {{ $value | quote }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* OpenShift admits a pod if its user is of the namespace's range, or if it leaves that to OpenShift. */}}
+{{- define "scaler.podSecurityContext" -}}
+{{- $given := .Values.podSecurityContext -}}
+{{- $adapt := dig "compatibility" "openshift" "adaptSecurityContext" "auto" .Values.global -}}
+{{- if or (eq $adapt "force") (and (eq $adapt "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}
+{{- $given = omit $given "runAsUser" "runAsGroup" "fsGroup" -}}
+{{- end -}}
+{{- with $given }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
+{{/* Charts before 0.7.0 tolerated the control plane's taint too: where the scaler ran, it goes on. */}}
+{{- define "scaler.tolerations" -}}
+- key: node-role.kubernetes.io/control-plane
+  operator: Exists
+  effect: NoSchedule
+{{- with .Values.tolerations }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/*
