@@ -34,13 +34,17 @@ type simulator struct {
 	ttft     time.Duration
 	itl      time.Duration
 
-	trace  string
-	jitter time.Duration
-	copies float64
-	load   string
-	kind   string
-	length time.Duration
-	peak   float64
+	trace    string
+	requests string
+	results  string
+	steps    bool
+	initial  int32
+	jitter   time.Duration
+	copies   float64
+	load     string
+	kind     string
+	length   time.Duration
+	peak     float64
 
 	seeds      int
 	loss       float64
@@ -107,24 +111,28 @@ func (s *simulator) flags(cmd *cobra.Command) {
 	f.StringSliceVar(&s.policies, "policies", nil, "`names` of policies to compare with: "+strings.Join(names(report.Contenders()), ", ")+
 		" (default "+strings.Join(usualPolicies, ",")+")")
 	f.StringVar(&s.trace, "trace", "", "`file` with a load, such as one of Azure's public traces")
+	f.StringVar(&s.requests, "requests", "", "`file` with given requests, played as they are: arrival_seconds,prompt_tokens,output_tokens[,cancel_after_seconds]")
 	f.DurationVar(&s.jitter, "jitter", 0, "how far a copy of a request in the trace may be from the original's time")
 	f.Float64Var(&s.copies, "copies", 0, "how often the trace is played at once, which may be a fraction (default as --replicas-at-peak asks for)")
-	f.StringVar(&s.load, "load", "", "generated load: "+strings.Join(simulate.LoadNames(), ", ")+" (default diurnal without --trace)")
+	f.StringVar(&s.load, "load", "", "generated load: "+strings.Join(simulate.LoadNames(), ", ")+" (default diurnal without --trace and --requests)")
 	f.StringVar(&s.kind, "kind", "conversation", "what users of a generated load ask for: conversation or code")
 	f.Float64Var(&s.peak, "replicas-at-peak", 0, "how many replicas the load's busiest five minutes fill (default 6, or what the trace needs as it is)")
 	f.DurationVar(&s.length, "length", 0, "how long is played; a trace begins anew until then (default 24h, or the trace's own length)")
 	f.StringVar(&s.engine, "engine", simulate.Engines[0].Name, "replica: "+strings.Join(simulate.EngineNames(), ", ")+", or a `file` with an engine's description in JSON")
+	f.BoolVar(&s.steps, "steps", false, "play engines step by step, as vLLM's scheduler goes, instead of as a fluid: truer under load, slower")
 	f.Float64Var(&s.rate, "peak-tokens-per-minute", 0, "speed of a replica as KAITO's benchmark measured it (default as the engine)")
 	f.DurationVar(&s.cold, "cold-start", 5*time.Minute, "mean time from ordering a replica to its serving")
 	f.DurationVar(&s.ttft, "ttft", 2*time.Second, "promised time to the first token, up to 4096 tokens; a second more for each 4096 more")
 	f.DurationVar(&s.itl, "itl", 60*time.Millisecond, "promised mean time between tokens")
+	f.Int32Var(&s.initial, "initial-replicas", 0, "how many replicas serve at the beginning (default as many as the load needs then; 1 with --requests)")
 	f.IntVar(&s.seeds, "seeds", 1, "how many seeds, from 1 on; with two or more there are confidence intervals")
-	f.DurationVar(&s.warmUp, "warm-up", -1, "how much of the beginning isn't scored (default 1h, at most a quarter of the length)")
+	f.DurationVar(&s.warmUp, "warm-up", -1, "how much of the beginning isn't scored (default 1h, at most a quarter of the length; 0s with --requests)")
 	f.Lookup("warm-up").DefValue = "0s" // a default that isn't printed: the words say it
 	f.Float64Var(&s.loss, "loss", .02, "share of scrapes that fail")
 	f.Float64Var(&s.stuck, "stuck", 0, "share of new replicas that never serve")
 	f.BoolVar(&s.roundRobin, "round-robin", false, "send requests to replicas in turn instead of to the one with the fewest")
 	f.IntVar(&s.workers, "workers", runtime.GOMAXPROCS(0), "loads played at a time; each takes up to 16 bytes a request")
+	f.StringVar(&s.results, "results", "", "`file` to write what came of each request to, in CSV")
 	f.StringVar(&s.json, "json", "", "`file` to write the result to, in JSON")
 	f.StringVar(&s.html, "html", "", "`file` to write a page of plots to")
 }
@@ -188,23 +196,34 @@ func (s *simulator) study() (*report.Study, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--policies: %w", err)
 	}
-	warmUp := s.warmUp
-	if warmUp < 0 {
-		warmUp = min(time.Hour, scenario.Length/4).Truncate(time.Minute)
-	}
 	study := &report.Study{
 		Title: "Scaling policies on " + scenario.Name, Engine: engine, SLO: s.slo,
 		Scenarios: []simulate.Scenario{*scenario}, ColdStarts: []time.Duration{s.cold},
 		Contenders: append(s.contenders, others...), Workers: s.workers, Clock: time.Now,
-		World: func(world *simulate.Setting) {
-			world.WarmUp, world.Loss, world.Stuck, world.RoundRobin = warmUp, s.loss, s.stuck, s.roundRobin
-			world.Bounds.Max = max(world.Bounds.Max, int32(4*scenario.Replicas)+1)
-		},
+		World: s.world(scenario),
 	}
 	for seed := range s.seeds {
 		study.Seeds = append(study.Seeds, uint64(seed)+1)
 	}
 	return study, nil
+}
+
+// world is what the flags change of a scenario's setting.
+func (s *simulator) world(scenario *simulate.Scenario) func(*simulate.Setting) {
+	warmUp, initial := s.warmUp, s.initial
+	switch {
+	case s.requests != "":
+		warmUp, initial = max(0, warmUp), cmp.Or(initial, 1)
+	case warmUp < 0:
+		warmUp = min(time.Hour, scenario.Length/4).Truncate(time.Minute)
+	}
+	return func(world *simulate.Setting) {
+		world.WarmUp, world.Loss, world.Stuck, world.RoundRobin, world.Steps = warmUp, s.loss, s.stuck, s.roundRobin, s.steps
+		if initial > 0 {
+			world.Initial = initial
+		}
+		world.Bounds.Max = max(world.Bounds.Max, int32(4*scenario.Replicas)+1)
+	}
 }
 
 // engineOf is a preset by its name, or what a file describes.
@@ -235,18 +254,13 @@ func (s *simulator) checkNumbers() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
+	s.checkLoad(refuse)
 	refuse(s.nodes < 0, "--nodes-per-replica %d: must not be negative", s.nodes)
-	refuse(s.trace != "" && s.load != "", "--trace and --load: only one of them may be given")
-	refuse(s.copies != 0 && s.trace == "", "--copies: is of a --trace")
-	refuse(s.copies != 0 && s.peak != 0, "--copies and --replicas-at-peak: only one of them may be given")
-	refuse(s.copies < 0 || s.copies > 10_000, "--copies %g: must be above 0, at most 10000", s.copies)
-	refuse(s.peak < 0 || s.peak > 200, "--replicas-at-peak %g: must be above 0, at most 200", s.peak)
-	refuse(s.length != 0 && (s.length < 10*time.Minute || s.length > 31*24*time.Hour), "--length %v: must be from 10m to 744h", s.length)
-	refuse(s.jitter < 0 || s.jitter > time.Hour, "--jitter %v: must be from 0 to 1h", s.jitter)
 	refuse(s.rate < 0, "--peak-tokens-per-minute %g: must be above 0", s.rate)
 	refuse(s.cold < 15*time.Second || s.cold > 2*time.Hour, "--cold-start %v: must be from 15s to 2h", s.cold)
 	refuse(s.ttft <= 0, "--ttft %v: must be above 0", s.ttft)
 	refuse(s.itl <= 0, "--itl %v: must be above 0", s.itl)
+	refuse(s.initial < 0 || s.initial > 500, "--initial-replicas %d: must be from 0 to 500", s.initial)
 	refuse(s.seeds < 1 || s.seeds > 100, "--seeds %d: must be from 1 to 100", s.seeds)
 	refuse(s.loss < 0 || s.loss >= 1, "--loss %g: must be from 0 to below 1", s.loss)
 	refuse(s.stuck < 0 || s.stuck > 1, "--stuck %g: must be from 0 to 1", s.stuck)
@@ -254,23 +268,37 @@ func (s *simulator) checkNumbers() error {
 	return errors.Join(errs...)
 }
 
+// checkLoad refuses flags of the load.
+func (s *simulator) checkLoad(refuse func(wrong bool, format string, args ...any)) {
+	given := 0
+	for _, load := range []string{s.trace, s.load, s.requests} {
+		given += min(1, len(load))
+	}
+	refuse(given > 1, "--trace and --load and --requests: only one of them may be given")
+	refuse(s.requests != "" && (s.length != 0 || s.peak != 0), "--length and --replicas-at-peak: the load of --requests is what it is")
+	refuse(s.copies != 0 && s.trace == "", "--copies: is of a --trace")
+	refuse(s.copies != 0 && s.peak != 0, "--copies and --replicas-at-peak: only one of them may be given")
+	refuse(s.copies < 0 || s.copies > 10_000, "--copies %g: must be above 0, at most 10000", s.copies)
+	refuse(s.peak < 0 || s.peak > 200, "--replicas-at-peak %g: must be above 0, at most 200", s.peak)
+	refuse(s.length != 0 && (s.length < 10*time.Minute || s.length > 31*24*time.Hour), "--length %v: must be from 10m to 744h", s.length)
+	refuse(s.jitter < 0 || s.jitter > time.Hour, "--jitter %v: must be from 0 to 1h", s.jitter)
+}
+
 // scenario is the load.
 func (s *simulator) scenario(e *simulate.Engine) (*simulate.Scenario, error) {
-	if s.trace == "" {
-		kind, err := simulate.KindNamed(s.kind)
+	switch {
+	case s.requests != "":
+		load, err := readLoad(s.requests, simulate.ReadRequests)
 		if err != nil {
-			return nil, fmt.Errorf("--kind: %w", err)
+			return nil, err
 		}
-		name, length := cmp.Or(s.load, "diurnal"), cmp.Or(s.length, 24*time.Hour)
-		shape, err := simulate.ShapeNamed(name, length, s.cold)
-		if err != nil {
-			return nil, fmt.Errorf("--load: %w", err)
-		}
-		return &simulate.Scenario{
-			Name: name + "-" + kind.Name, Kind: kind, Shape: shape, Length: length, Replicas: cmp.Or(s.peak, 6.),
-		}, nil
+		scenario := &simulate.Scenario{Name: load.Name, Trace: load, AsIs: true, Length: load.Length}
+		scenario.Replicas = 1 / simulate.Copies(load, e, 1, s.slo)
+		return scenario, s.bearable(scenario, s.requests, e)
+	case s.trace == "":
+		return s.generated()
 	}
-	trace, err := readTrace(s.trace)
+	trace, err := readLoad(s.trace, simulate.ReadTrace)
 	if err != nil {
 		return nil, err
 	}
@@ -282,29 +310,72 @@ func (s *simulator) scenario(e *simulate.Engine) (*simulate.Scenario, error) {
 		scenario.Copies = cmp.Or(s.copies, 1.)
 		scenario.Replicas = scenario.Copies / simulate.Copies(trace, e, 1, s.slo)
 	}
-	if scenario.Replicas > 500 {
-		return nil, fmt.Errorf("%s needs %.0f replicas of %s at its peak: at most 500 are simulated, --copies takes a share",
-			s.trace, math.Ceil(scenario.Replicas), e.Name)
-	}
-	return scenario, nil
+	return scenario, s.bearable(scenario, s.trace, e)
 }
 
-func readTrace(file string) (*simulate.Load, error) {
+// bearable refuses what takes more replicas than are simulated.
+func (s *simulator) bearable(scenario *simulate.Scenario, file string, e *simulate.Engine) error {
+	if scenario.Replicas > 500 {
+		return fmt.Errorf("%s needs %.0f replicas of %s at its peak: at most 500 are simulated, --copies takes a share of a --trace",
+			file, math.Ceil(scenario.Replicas), e.Name)
+	}
+	return nil
+}
+
+// generated is a load that is made here.
+func (s *simulator) generated() (*simulate.Scenario, error) {
+	kind, err := simulate.KindNamed(s.kind)
+	if err != nil {
+		return nil, fmt.Errorf("--kind: %w", err)
+	}
+	name, length := cmp.Or(s.load, "diurnal"), cmp.Or(s.length, 24*time.Hour)
+	shape, err := simulate.ShapeNamed(name, length, s.cold)
+	if err != nil {
+		return nil, fmt.Errorf("--load: %w", err)
+	}
+	return &simulate.Scenario{
+		Name: name + "-" + kind.Name, Kind: kind, Shape: shape, Length: length, Replicas: cmp.Or(s.peak, 6.),
+	}, nil
+}
+
+// readLoad reads a file with a load.
+func readLoad(file string, read func(string, io.Reader) (*simulate.Load, error)) (*simulate.Load, error) {
 	f, err := os.Open(file) //nolint:gosec // the user's own file, read with the user's own rights
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // of a file that was read: nothing is left to lose
-	trace, err := simulate.ReadTrace(file, f)
+	load, err := read(file, f)
 	if err != nil {
 		return nil, err
 	}
-	trace.Name = strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
-	return trace, nil
+	load.Name = strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+	return load, nil
 }
 
 // play runs the study and writes what came of it.
 func (s *simulator) play(ctx context.Context, study *report.Study) error {
+	if s.results == "" {
+		return s.tell(ctx, study)
+	}
+	f, err := os.Create(s.results)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, simulate.ResultsHeader("policy,seed,"))
+	// One run after the other: so the file is the same each time.
+	study.Workers = 1
+	study.PerRequest = func(policy string, seed uint64, load *simulate.Load, results []simulate.RequestResult) error {
+		return load.WriteResults(f, fmt.Sprintf("%s,%d,", policy, seed), results)
+	}
+	if err == nil {
+		err = s.tell(ctx, study)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// tell runs the study and writes its tables.
+func (s *simulator) tell(ctx context.Context, study *report.Study) error {
 	result, err := played(ctx, study, s.stderr)
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/report"
 )
 
@@ -75,6 +77,38 @@ func TestATraceIsSimulated(t *testing.T) {
 	}
 }
 
+// Given requests are played as they are, and what came of each is written: the
+// same for each seed where nothing else is left to chance.
+func TestGivenRequestsAreSimulatedOneByOne(t *testing.T) {
+	folder := t.TempDir()
+	requests, results := filepath.Join(folder, "requests.csv"), filepath.Join(folder, "results.csv")
+	text := "arrival_seconds,prompt_tokens,output_tokens,cancel_after_seconds\n0,1000,101,\n5,1000,101,\n10,1000,1000,2\n"
+	if err := os.WriteFile(requests, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--requests", requests, "--results", results, "--policies", "fixed-1", "--seeds", "2"}
+	if out := simulated(t, args...)(t.Context()); out.err == nil || !strings.Contains(out.err.Error(), "requests has clients that cancel, which are played in steps alone") {
+		t.Errorf("got %v", out.err)
+	}
+	if out := simulated(t, append(args, "--steps")...)(t.Context()); out.err != nil || !strings.Contains(out.stdout, "fixed-1") {
+		t.Fatalf("%v\n%s", out.err, out.stdout)
+	}
+	got, err := os.ReadFile(results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"policy,seed,arrival_seconds,prompt_tokens,output_tokens,outcome,ttft_seconds,seconds_per_token"}
+	for _, seed := range []string{"1", "2"} {
+		// 7.8 + 1000 × 0.03 + 0.11 ms to the first token, then 7.91 ms each.
+		for _, line := range []string{"0,1000,101,served,0.037910,0.007910", "5,1000,101,served,0.037910,0.007910", "10,1000,1000,cancelled,0.037910,"} {
+			want = append(want, "fixed-1,"+seed+","+line)
+		}
+	}
+	if diff := cmp.Diff(append(want, ""), strings.Split(string(got), "\n")); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestASimulationIsRefusedInWords(t *testing.T) {
 	folder := t.TempDir()
 	file := func(name, text string) string {
@@ -98,6 +132,10 @@ func TestASimulationIsRefusedInWords(t *testing.T) {
 		"an engine nobody knows":    {[]string{"--engine", "abacus"}, "--engine: engine \"abacus\" is not known"},
 		"an engine with a slip":     {[]string{"--engine", slip}, "slip.json: \"alfaSeconds\" is not known: it must be one of [\"alphaSeconds\""},
 		"an engine in a folder":     {[]string{"--engine", folder}, "--engine: "},
+		"requests that aren't any":  {[]string{"--requests", broken}, "the first line is \"TIMESTAMP,ContextTokens,GeneratedTokens\": it must be arrival_seconds"},
+		"requests for longer":       {[]string{"--requests", broken, "--length", "1h"}, "the load of --requests is what it is"},
+		"a fleet of none":           {[]string{"--policies", "fixed-0"}, "or fixed-N for a fleet of N from 1 to 500"},
+		"too many at the beginning": {[]string{"--initial-replicas", "501"}, "--initial-replicas 501: must be from 0 to 500"},
 		"too much at once":          {[]string{"--trace", broken, "--load", "steady"}, "--trace and --load"},
 		"a promise no engine keeps": {[]string{"--itl", "5ms"}, "an empty iteration of phi-4-mini-a100 takes 7.8 ms"},
 		"no seed and no workers":    {[]string{"--seeds", "0", "--workers", "0"}, "--workers 0"},

@@ -275,7 +275,7 @@ func (s *studier) loads() (scenarios []simulate.Scenario, notes []string, err er
 
 func findTrace(folder string, names []string) (*simulate.Load, error) {
 	for _, name := range names {
-		trace, err := readTrace(filepath.Join(folder, name))
+		trace, err := readLoad(filepath.Join(folder, name), simulate.ReadTrace)
 		if !errors.Is(err, os.ErrNotExist) {
 			return trace, err
 		}

@@ -8,6 +8,7 @@ type running struct {
 	// first of them.
 	due, first float64
 	request    Request
+	id         int32
 	// next is the one after it in its day, or among the free.
 	next int32
 }
@@ -122,11 +123,11 @@ func (a *agenda) earliest(list, before uint) int32 {
 }
 
 // all are the requests on it, in no order.
-func (a *agenda) all() []Request {
-	var requests []Request
+func (a *agenda) all() []int32 {
+	var requests []int32
 	for _, at := range a.lists {
 		for ; at != nobody; at = a.entries[at].next {
-			requests = append(requests, a.entries[at].request)
+			requests = append(requests, a.entries[at].id)
 		}
 	}
 	return requests

@@ -7,6 +7,7 @@ package simulate
 import (
 	"math"
 	"slices"
+	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 )
@@ -40,16 +41,42 @@ func pacesOf(model *Engine) *paces {
 	return p
 }
 
-// engine is one replica at work. Between arrivals, first tokens and last tokens
-// an iteration's length is constant, so it is advanced from one to the next in
+// clock is what the fleet asks of every engine at every arrival: when the next
+// thing happens within it, up to when it has run, in seconds, and how many requests
+// wait or run.
+type clock struct {
+	next, at float64
+	inFlight int
+}
+
+func (c *clock) head() *clock { return c }
+
+// machine is one replica's engine at work: the fluid one or the one of steps.
+type machine interface {
+	head() *clock
+	// advance runs it to a time.
+	advance(t float64)
+	// push gives it a request at the time to which it has run, and tells whether
+	// it was taken.
+	push(request int32) bool
+	// unfinished are the requests that a deletion of the replica breaks, silent
+	// those that wait for their first token as a caller sees it.
+	unfinished() []int32
+	silent() []int32
+	// occupied is how many requests run and wait.
+	occupied() (running, waiting int)
+	// read is what a scrape of its page at that time yields of the families asked
+	// for. like is an earlier one, or nil.
+	read(names []string, at time.Time, like *decision.Sample) *decision.Sample
+}
+
+// engine is the fluid one. Between arrivals, first tokens and last tokens an
+// iteration's length is constant, so it is advanced from one to the next in
 // closed form on a clock of iterations: a request is done at its own iteration,
 // whatever the others do to the speed.
 type engine struct {
-	// next is when the next thing happens within it, at up to when it has run,
-	// in seconds; iterations is its own clock. inFlight is how many requests
-	// wait or run. They stand first because every arrival looks at all of them.
-	next, at   float64
-	inFlight   int
+	// clock stands first because every arrival looks at all of it.
+	clock
 	iterations float64
 	// pace is how fast it goes, nil while idle.
 	pace *pace
@@ -58,54 +85,18 @@ type engine struct {
 	load  []Request
 	tally *tally
 
-	waiting   queue
-	prefill   queue
+	waiting   queue[int32]
+	prefill   queue[int32]
 	left      float64 // prefill tokens that the first of prefill still needs
 	admitted  int
 	kv        int
 	histogram bool
-	counters  counters
 	batch     agenda
-	// page is what a scrape found, from scrape to scrape.
-	page []decision.Family
-}
-
-// counters are those of vLLM's page, since the process began.
-type counters struct {
-	prompt, generated, success, rejected, steps float64
-	// tokenTime is the sum of all inter-token latencies.
-	tokenTime float64
-	ttft      [len(ttftBounds) + 1]float64
-	itl       [len(tokenBounds) + 1]float64
-	tpot      [len(tokenBounds) + 1]float64
-	queued    [len(secondBounds) + 1]float64
-	ttftSum   float64
-	tpotSum   float64
-	queuedSum float64
-}
-
-// The buckets of vLLM's histograms.
-var (
-	ttftBounds = [...]float64{
-		.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
-	}
-	tokenBounds  = [...]float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}
-	secondBounds = [...]float64{
-		.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
-	}
-)
-
-func bucket(bounds []float64, x float64) int {
-	for i, b := range bounds {
-		if x <= b {
-			return i
-		}
-	}
-	return len(bounds)
+	page
 }
 
 func newEngine(model *paces, load []Request, score *tally, at float64, histogram bool) *engine {
-	e := &engine{paces: model, load: load, tally: score, at: at, next: math.Inf(1), histogram: histogram}
+	e := &engine{clock: clock{next: math.Inf(1), at: at}, paces: model, load: load, tally: score, histogram: histogram}
 	e.batch.init()
 	return e
 }
@@ -128,7 +119,7 @@ func (e *engine) push(request int32) bool {
 // KV cache is reserved for a request's whole length, so none is ever preempted.
 func (e *engine) admit() {
 	for e.waiting.len() > 0 && e.admitted < e.model.MaxSeqs {
-		r := &e.load[e.waiting.first()]
+		r := &e.load[*e.waiting.first()]
 		tokens := int(r.In) + int(r.Out)
 		if e.kv+tokens > e.model.KVTokens && e.admitted > 0 {
 			return
@@ -136,6 +127,7 @@ func (e *engine) admit() {
 		id := e.waiting.pop()
 		e.kv += tokens
 		e.admitted++
+		e.counters.queries += float64(r.In)
 		if e.histogram {
 			since := e.at - r.At
 			e.counters.queued[bucket(secondBounds[:], since)]++
@@ -223,9 +215,9 @@ func (e *engine) happen() {
 			e.counters.ttftSum += first - r.At
 		}
 		if e.prefill.len() > 0 {
-			e.left = float64(e.load[e.prefill.first()].In)
+			e.left = float64(e.load[*e.prefill.first()].In)
 		}
-		e.batch.push(running{due: e.iterations + float64(r.Out-1), first: first, request: *r})
+		e.batch.push(running{due: e.iterations + float64(r.Out-1), first: first, request: *r, id: id})
 	}
 	done := false
 	for e.batch.n > 0 && e.batch.due() <= e.iterations+almost {
@@ -251,31 +243,34 @@ func (e *engine) finish(r *running) {
 		e.counters.tpot[bucket(tokenBounds[:], perToken)]++
 		e.counters.tpotSum += perToken
 	}
-	e.tally.served(request, r.first-request.At, perToken)
+	e.tally.served(r.id, request, r.first-request.At, perToken)
 }
 
-// unfinished are the requests that a deletion of the replica breaks.
-func (e *engine) unfinished() []Request {
-	requests := e.batch.all()
-	for _, ids := range [][]int32{e.waiting.all(), e.prefill.all()} {
-		for _, id := range ids {
-			requests = append(requests, e.load[id])
-		}
-	}
-	return requests
+func (e *engine) unfinished() []int32 {
+	return slices.Concat(e.batch.all(), e.waiting.all(), e.prefill.all())
+}
+
+func (e *engine) silent() []int32 { return e.waiting.all() }
+
+func (e *engine) occupied() (running, waiting int) { return e.admitted, e.waiting.len() }
+
+func (e *engine) read(names []string, at time.Time, like *decision.Sample) *decision.Sample {
+	e.page.running, e.page.waiting = float64(e.admitted), float64(e.waiting.len())
+	e.page.usage = min(1, float64(e.kv)/float64(e.model.KVTokens))
+	return e.page.read(names, at, like)
 }
 
 // queue is first in, first out.
-type queue struct {
-	items []int32
+type queue[T any] struct {
+	items []T
 	head  int
 }
 
-func (q *queue) len() int     { return len(q.items) - q.head }
-func (q *queue) first() int32 { return q.items[q.head] }
-func (q *queue) push(x int32) { q.items = append(q.items, x) }
-func (q *queue) all() []int32 { return q.items[q.head:] }
-func (q *queue) pop() (x int32) {
+func (q *queue[T]) len() int  { return len(q.items) - q.head }
+func (q *queue[T]) first() *T { return &q.items[q.head] }
+func (q *queue[T]) push(x T)  { q.items = append(q.items, x) }
+func (q *queue[T]) all() []T  { return q.items[q.head:] }
+func (q *queue[T]) pop() (x T) {
 	x = q.items[q.head]
 	q.head++
 	if q.head > 64 && q.head*2 > len(q.items) {
@@ -283,4 +278,14 @@ func (q *queue) pop() (x int32) {
 		q.head = 0
 	}
 	return x
+}
+
+// pushFront puts one before all others.
+func (q *queue[T]) pushFront(x T) {
+	if q.head == 0 {
+		q.items = slices.Insert(q.items, 0, x)
+		return
+	}
+	q.head--
+	q.items[q.head] = x
 }

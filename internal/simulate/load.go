@@ -23,6 +23,9 @@ type Load struct {
 	Name string
 	// Requests ascend in time.
 	Requests []Request
+	// Cancels is for each request the time in seconds after its arrival at which
+	// its client goes away, +Inf for never; nil if nobody does.
+	Cancels []float64
 	// Length is from the start to the end, > 0.
 	Length time.Duration
 }

@@ -7,17 +7,61 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 )
 
+// page is an engine's metrics page.
+type page struct {
+	running, waiting, usage float64
+	counters                counters
+	// families is what a scrape found, from scrape to scrape.
+	families []decision.Family
+}
+
+// counters are those of vLLM's page, since the process began.
+type counters struct {
+	prompt, generated, success, rejected, steps float64
+	// queries are prompt tokens that were looked up in the prefix cache.
+	queries, preemptions float64
+	// tokenTime is the sum of all inter-token latencies.
+	tokenTime float64
+	ttft      [len(ttftBounds) + 1]float64
+	itl       [len(tokenBounds) + 1]float64
+	tpot      [len(tokenBounds) + 1]float64
+	queued    [len(secondBounds) + 1]float64
+	ttftSum   float64
+	tpotSum   float64
+	queuedSum float64
+}
+
+// The buckets of vLLM's histograms.
+var (
+	ttftBounds = [...]float64{
+		.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
+	}
+	tokenBounds  = [...]float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}
+	secondBounds = [...]float64{
+		.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
+	}
+)
+
+func bucket(bounds []float64, x float64) int {
+	for i, b := range bounds {
+		if x <= b {
+			return i
+		}
+	}
+	return len(bounds)
+}
+
 // families are what a simulated page says, by the names of vLLM and KAITO.
-var families = map[string]func(*engine) decision.Family{
-	"vllm:num_requests_running": gauge(func(e *engine) float64 { return float64(e.admitted) }),
-	"vllm:num_requests_waiting": gauge(func(e *engine) float64 { return float64(e.waiting.len()) }),
-	"vllm:kv_cache_usage_perc": gauge(func(e *engine) float64 {
-		return min(1, float64(e.kv)/float64(e.model.KVTokens))
-	}),
-	"vllm:prompt_tokens_total":       counter(func(c *counters) float64 { return c.prompt }),
-	"vllm:generation_tokens_total":   counter(func(c *counters) float64 { return c.generated }),
-	"vllm:request_success_total":     counter(func(c *counters) float64 { return c.success }),
-	"kaito_ratelimit_rejected_total": counter(func(c *counters) float64 { return c.rejected }),
+var families = map[string]func(*page) decision.Family{
+	"vllm:num_requests_running":       gauge(func(p *page) float64 { return p.running }),
+	"vllm:num_requests_waiting":       gauge(func(p *page) float64 { return p.waiting }),
+	"vllm:kv_cache_usage_perc":        gauge(func(p *page) float64 { return p.usage }),
+	"vllm:num_preemptions_total":      counter(func(c *counters) float64 { return c.preemptions }),
+	"vllm:prefix_cache_queries_total": counter(func(c *counters) float64 { return c.queries }),
+	"vllm:prompt_tokens_total":        counter(func(c *counters) float64 { return c.prompt }),
+	"vllm:generation_tokens_total":    counter(func(c *counters) float64 { return c.generated }),
+	"vllm:request_success_total":      counter(func(c *counters) float64 { return c.success }),
+	"kaito_ratelimit_rejected_total":  counter(func(c *counters) float64 { return c.rejected }),
 	"vllm:time_to_first_token_seconds": histogram(ttftLe, func(c *counters) ([]float64, float64) {
 		return c.ttft[:], c.ttftSum
 	}),
@@ -42,21 +86,21 @@ var (
 	secondLe = append(secondBounds[:len(secondBounds):len(secondBounds)], math.Inf(1))
 )
 
-func gauge(value func(*engine) float64) func(*engine) decision.Family {
-	return func(e *engine) decision.Family {
-		return decision.Family{Kind: decision.Gauge, Sum: value(e), Engines: 1}
+func gauge(value func(*page) float64) func(*page) decision.Family {
+	return func(p *page) decision.Family {
+		return decision.Family{Kind: decision.Gauge, Sum: value(p), Engines: 1}
 	}
 }
 
-func counter(value func(*counters) float64) func(*engine) decision.Family {
-	return func(e *engine) decision.Family {
-		return decision.Family{Kind: decision.Counter, Sum: value(&e.counters), Engines: 1}
+func counter(value func(*counters) float64) func(*page) decision.Family {
+	return func(p *page) decision.Family {
+		return decision.Family{Kind: decision.Counter, Sum: value(&p.counters), Engines: 1}
 	}
 }
 
-func histogram(le []float64, value func(*counters) ([]float64, float64)) func(*engine) decision.Family {
-	return func(e *engine) decision.Family {
-		counts, sum := value(&e.counters)
+func histogram(le []float64, value func(*counters) ([]float64, float64)) func(*page) decision.Family {
+	return func(p *page) decision.Family {
+		counts, sum := value(&p.counters)
 		cumulative := make([]float64, len(counts))
 		total := 0.0
 		for i, n := range counts {
@@ -70,20 +114,18 @@ func histogram(le []float64, value func(*counters) ([]float64, float64)) func(*e
 	}
 }
 
-// read is what a scrape of the engine's page at that time yields of the
-// families asked for. like is an earlier one, or nil.
-func (e *engine) read(names []string, at time.Time, like *decision.Sample) *decision.Sample {
-	e.page = e.page[:0]
+func (p *page) read(names []string, at time.Time, like *decision.Sample) *decision.Sample {
+	p.families = p.families[:0]
 	for _, name := range names {
 		value, found := families[name]
 		if !found {
 			continue
 		}
-		family := value(e)
+		family := value(p)
 		family.Name = name
-		e.page = append(e.page, family)
+		p.families = append(p.families, family)
 	}
-	sample := decision.NewSample(at, e.page, like)
+	sample := decision.NewSample(at, p.families, like)
 	sample.ProcessStart = 1
 	return sample
 }

@@ -39,6 +39,10 @@ type Setting struct {
 	// the fewest in flight.
 	RoundRobin bool
 	Bounds     policy.Bounds
+	// Steps plays each engine step by step, instead of as a fluid.
+	Steps bool
+	// PerRequest asks for what came of every request.
+	PerRequest bool
 	// WarmUp is not scored: neither the requests that come in it, nor its
 	// GPU-hours. A policy learns in it, as it has in a fleet that has stood for
 	// a while.
@@ -84,9 +88,15 @@ type replica struct {
 	ready   time.Time
 	serving bool
 	stuck   bool
-	engine  *engine
+	engine  machine
 	history decision.History
 	failure string
+}
+
+// seat is an engine with what every arrival asks of it at hand.
+type seat struct {
+	*clock
+	machine
 }
 
 // run is a simulation under way.
@@ -99,11 +109,13 @@ type run struct {
 	tally   *tally
 	desired int32
 	named   int
+	// begun is how many engines of steps there were: each draws its own lots.
+	begun uint64
 	// replicas in order of creation; serving are those that take requests.
 	replicas []*replica
 	serving  []*replica
 	// engines are those of serving, in its order.
-	engines []*engine
+	engines []seat
 	paces   *paces
 	turn    int
 	gpu     time.Duration
@@ -119,8 +131,13 @@ type run struct {
 // Run plays the load under the policy. It ends early, with the context's error,
 // once the context does.
 func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) {
-	if what := s.Engine.needsSteps(); what != "" {
-		return nil, fmt.Errorf("engine %s has %s, which is not simulated", s.Engine.Name, what)
+	if !s.Steps {
+		if what := s.Engine.needsSteps(); what != "" {
+			return nil, fmt.Errorf("engine %s has %s, which is played in steps alone", s.Engine.Name, what)
+		}
+		if load.Cancels != nil {
+			return nil, fmt.Errorf("%s has clients that cancel, which are played in steps alone", load.Name)
+		}
 	}
 	scaler, err := p.New(s)
 	if err != nil {
@@ -132,10 +149,15 @@ func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) 
 		rand:    random(s.Seed + 1),
 		paces:   pacesOf(&s.Engine),
 		desired: s.Initial, peak: s.Initial,
-		tally: &tally{slo: s.SLO, from: s.WarmUp.Seconds(), minutes: make([]Minute, int(math.Ceil(load.Length.Minutes())))},
+		tally: &tally{
+			slo: s.SLO, from: s.WarmUp.Seconds(), load: load, minutes: make([]Minute, int(math.Ceil(load.Length.Minutes()))),
+		},
+	}
+	if s.PerRequest {
+		r.tally.results = make([]RequestResult, len(load.Requests))
 	}
 	for _, name := range scaler.Families {
-		if f, found := families[name]; found && f(&engine{paces: r.paces}).Kind == decision.Histogram {
+		if f, found := families[name]; found && f(new(page)).Kind == decision.Histogram {
 			r.histogram = true
 		}
 	}
@@ -188,8 +210,9 @@ func (r *run) note(at time.Duration) {
 	m := &r.tally.minutes[int(at/time.Minute)]
 	m.Desired, m.Ready = r.desired, int32(len(r.serving)) //nolint:gosec // far fewer
 	for _, replica := range r.serving {
-		m.Waiting += int32(replica.engine.waiting.len()) //nolint:gosec // ≤ MaxSeqs
-		m.Running += int32(replica.engine.admitted)      //nolint:gosec // ≤ MaxSeqs
+		running, waiting := replica.engine.occupied()
+		m.Waiting += int32(waiting) //nolint:gosec // ≤ 2 × MaxSeqs
+		m.Running += int32(running) //nolint:gosec // ≤ MaxSeqs
 	}
 }
 
@@ -199,7 +222,7 @@ func (r *run) route(id int32) {
 	r.tally.minute(request).Arrived++
 	n := len(r.serving)
 	if n == 0 {
-		r.tally.refuse(request)
+		r.tally.refuse(id)
 		return
 	}
 	r.turn++
@@ -207,10 +230,10 @@ func (r *run) route(id int32) {
 	if !r.RoundRobin {
 		best = r.idlest(best, request.At)
 	}
-	e := r.engines[best]
+	e := &r.engines[best]
 	e.advance(request.At)
 	if !e.push(id) {
-		r.tally.refuse(request)
+		r.tally.refuse(id)
 	}
 }
 
@@ -222,7 +245,7 @@ func (r *run) idlest(first int, at float64) int {
 	const far = 1 << 16
 	n, least := len(r.engines), math.MaxInt
 	for i, from := first, 0; from < n; from++ {
-		e := r.engines[i]
+		e := &r.engines[i]
 		if e.next <= at {
 			e.advance(at)
 		}
@@ -246,8 +269,17 @@ func (r *run) lives(now time.Time) {
 func (r *run) serve(replica *replica) {
 	replica.serving = true
 	at := replica.ready.Sub(start).Seconds()
-	replica.engine = newEngine(r.paces, r.load.Requests, r.tally, max(0, at), r.histogram)
-	r.serving, r.engines = append(r.serving, replica), append(r.engines, replica.engine)
+	replica.engine = r.machine(max(0, at))
+	r.serving, r.engines = append(r.serving, replica), append(r.engines, seat{replica.engine.head(), replica.engine})
+}
+
+// machine is the engine of a replica that serves from a time on.
+func (r *run) machine(at float64) machine {
+	if r.Steps {
+		r.begun++
+		return newSteps(&r.Engine, r.load, r.tally, at, r.histogram, r.Seed+r.begun<<32)
+	}
+	return newEngine(r.paces, r.load.Requests, r.tally, at, r.histogram)
 }
 
 // order makes a Workspace.
@@ -285,9 +317,8 @@ func (r *run) remove(now time.Time) {
 	i := slices.Index(r.serving, gone)
 	r.serving, r.engines = slices.Delete(r.serving, i, i+1), slices.Delete(r.engines, i, i+1)
 	// vLLM ends its requests with itself.
-	requests := gone.engine.unfinished()
-	for i := range requests {
-		r.tally.lost(&requests[i])
+	for _, id := range gone.engine.unfinished() {
+		r.tally.lost(id)
 	}
 }
 
@@ -376,7 +407,7 @@ func (r *run) result(name string) *Result {
 	t := r.tally
 	result := &Result{
 		Load: r.load.Name, Policy: name, Seed: r.Seed,
-		Refused: t.refused, Broken: t.broken,
+		Refused: t.refused, Broken: t.broken, Cancelled: t.cancelled, PerRequest: t.results,
 		TTFT50: t.quantile(.5), TTFT99: t.quantile(.99),
 		GPUHours: r.gpu.Hours(), Reversals: reversals(r.moves, start.Add(r.WarmUp), 2*r.ColdStart),
 		Peak: r.peak, Moves: r.told, Minutes: t.minutes,
@@ -393,13 +424,13 @@ func (r *run) result(name string) *Result {
 	// What is still in flight has neither met its SLO nor missed it, unless it
 	// is late already.
 	for _, replica := range r.serving {
-		for _, id := range replica.engine.waiting.all() {
+		for _, id := range replica.engine.silent() {
 			if r.load.Length.Seconds()-r.load.Requests[id].At > r.SLO.TTFT+2 {
 				result.Unfinished++
 			}
 		}
 	}
-	result.Requests = t.answered + t.refused + t.broken + result.Unfinished
+	result.Requests = t.answered + t.refused + t.broken + t.impatient + result.Unfinished
 	result.Attained = t.attained
 	in, out := r.load.Mean()
 	work := float64(result.Requests) / r.Engine.Capacity(in, out, r.SLO.ITL)

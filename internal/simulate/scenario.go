@@ -18,6 +18,8 @@ type Scenario struct {
 	// of the original's time; else Kind in Shape.
 	Trace  *Load
 	Jitter time.Duration
+	// AsIs plays the trace's very requests: no copies, no jitter, no second round.
+	AsIs bool
 	// Copies of the trace are played at once; 0 for as many as need Replicas.
 	Copies float64
 	Kind   *Kind
@@ -60,6 +62,9 @@ func Traced(conversation, code *Load) []Scenario {
 
 // Load makes the scenario's requests for one seed.
 func (s *Scenario) Load(e *Engine, slo SLO, seed uint64) *Load {
+	if s.AsIs {
+		return s.Trace
+	}
 	if s.Trace != nil {
 		copies := s.Copies
 		if copies == 0 {

@@ -31,6 +31,9 @@ type Result struct {
 	// got a 429 or found no replica, Broken were lost with a replica, and
 	// Unfinished had no answer when the load had ended.
 	Requests, Attained, Refused, Broken, Unfinished int
+	// Cancelled is how many clients went away. Those to whom the first token was
+	// late by then are among Requests.
+	Cancelled int
 	// TTFT50 and TTFT99 are quantiles over answered requests, in seconds.
 	TTFT50, TTFT99 float64
 	// GPUHours is from ordering a replica's node to releasing it, with one GPU
@@ -45,6 +48,9 @@ type Result struct {
 	Moves []Move
 	// Minutes is the course of it.
 	Minutes []Minute
+	// PerRequest is what came of each request, in the order of the load; nil if it
+	// wasn't asked for.
+	PerRequest []RequestResult
 }
 
 // Move is a change of the desired replicas.
@@ -86,6 +92,12 @@ type tally struct {
 	broken   int
 	ttft     [ttftBins]int
 	minutes  []Minute
+	load     *Load
+	// cancelled are clients that went away, impatient those of them to whom the
+	// first token was late.
+	cancelled, impatient int
+	// results are nil if nobody asks for them.
+	results []RequestResult
 }
 
 // The buckets of tally.ttft: each is 3 % wide, the first ends at 1 ms.
@@ -148,7 +160,8 @@ func (t *binTable) of(ttft float64) int {
 	return i
 }
 
-func (t *tally) served(r *Request, ttft, itl float64) {
+func (t *tally) served(id int32, r *Request, ttft, itl float64) {
+	t.record(id, Served, ttft, itl)
 	m := t.minute(r)
 	if long := float32(ttft); long > m.TTFT {
 		m.TTFT = long
@@ -168,13 +181,39 @@ func (t *tally) served(r *Request, ttft, itl float64) {
 }
 
 // refuse counts a request that nobody took, lost one that went with its replica.
-func (t *tally) refuse(r *Request) { t.miss(r, &t.refused) }
-func (t *tally) lost(r *Request)   { t.miss(r, &t.broken) }
+func (t *tally) refuse(id int32) { t.miss(id, Refused, 0, &t.refused) }
+func (t *tally) lost(id int32)   { t.miss(id, Broken, 0, &t.broken) }
 
-func (t *tally) miss(r *Request, count *int) {
+// cancel counts a request whose client went away, who had had the first token
+// after a time; 0 for never.
+func (t *tally) cancel(id int32, ttft float64) {
+	r := &t.load.Requests[id]
+	waited := ttft
+	if ttft == 0 {
+		waited = t.load.Cancels[id]
+	}
+	if r.At >= t.from {
+		t.cancelled++
+	}
+	if t.slo.met(r, waited, 0) {
+		t.record(id, Cancelled, ttft, 0)
+		return
+	}
+	t.miss(id, Cancelled, ttft, &t.impatient)
+}
+
+func (t *tally) miss(id int32, what Outcome, ttft float64, count *int) {
+	t.record(id, what, ttft, 0)
+	r := &t.load.Requests[id]
 	t.minute(r).Missed++
 	if r.At >= t.from {
 		*count++
+	}
+}
+
+func (t *tally) record(id int32, what Outcome, ttft, itl float64) {
+	if t.results != nil {
+		t.results[id] = RequestResult{what, ttft, itl}
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
@@ -124,8 +126,22 @@ func Contenders() []Contender {
 	}
 }
 
+// fixed is a fleet of so many replicas, if the name says so: fixed-3.
+func fixed(name string) (Contender, bool) {
+	digits, found := strings.CutPrefix(name, "fixed-")
+	n, err := strconv.ParseInt(digits, 10, 32)
+	if !found || err != nil || n < 1 || n > 500 {
+		return Contender{}, false
+	}
+	c := Contender{Name: name, Words: fmt.Sprintf("a fixed fleet of %d", n), Standing: true, Runs: 1}
+	c.New = func(k *Known) Player {
+		return k.static(func(simulate.Setting, *simulate.Load) float64 { return float64(n) })
+	}
+	return c, true
+}
+
 // ContendersNamed are those of that name, in the order given. "static" is short
-// for the smallest fixed fleet.
+// for the smallest fixed fleet, fixed-N is one of N replicas.
 func ContendersNamed(names []string) ([]Contender, error) {
 	all := Contenders()
 	var chosen []Contender
@@ -134,12 +150,15 @@ func ContendersNamed(names []string) ([]Contender, error) {
 			name = NameStatic
 		}
 		i := slices.IndexFunc(all, func(c Contender) bool { return c.Name == name })
+		if c, found := fixed(name); found && i < 0 {
+			i, all = len(all), append(all, c)
+		}
 		if i < 0 {
 			known := make([]string, len(all))
 			for i := range all {
 				known[i] = all[i].Name
 			}
-			return nil, fmt.Errorf("policy %q is not known: it must be one of %q", name, known)
+			return nil, fmt.Errorf("policy %q is not known: it must be one of %q, or fixed-N for a fleet of N from 1 to 500", name, known)
 		}
 		if !slices.ContainsFunc(chosen, func(c Contender) bool { return c.Name == name }) {
 			chosen = append(chosen, all[i])

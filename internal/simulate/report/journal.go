@@ -84,6 +84,8 @@ func (s *Study) fingerprint(u unit) string {
 		Jitter              time.Duration
 		Copies              float64
 		Trace               []simulate.Request
+		Cancels             []float64
+		AsIs                bool
 	}{
 		Version: s.Version, Load: sc.String(), Engine: s.Engine, SLO: s.SLO, Seed: s.Seeds[u.seed], First: s.Seeds[0],
 		ColdStarts: s.ColdStarts, Swept: u.seed < s.SweepSeeds, Jitter: sc.Jitter, Copies: sc.Copies,
@@ -103,7 +105,7 @@ func (s *Study) fingerprint(u unit) string {
 		}
 	}
 	if sc.Trace != nil {
-		all.Trace = sc.Trace.Requests
+		all.Trace, all.Cancels, all.AsIs = sc.Trace.Requests, sc.Trace.Cancels, sc.AsIs
 	}
 	// Its own format is good enough: it is compared with that of the same program
 	// alone.

@@ -47,6 +47,9 @@ type Study struct {
 	// all that is finished by then. Each is used by one goroutine at a time.
 	Journal  io.Writer
 	Finished func(*Report) error
+	// PerRequest, if there is one, is given what came of each request of a
+	// contender's run. It is used by one goroutine at a time.
+	PerRequest func(contender string, seed uint64, load *simulate.Load, results []simulate.RequestResult) error
 
 	recalled []Unit
 }
@@ -161,7 +164,7 @@ func (s *Study) plays(u unit, c *Contender, coldStart int) int {
 
 func (s *Study) setting(scenario int, coldStart time.Duration, seed uint64) simulate.Setting {
 	world := s.Scenarios[scenario].Setting(&s.Engine, coldStart, seed)
-	world.SLO = s.SLO
+	world.SLO, world.PerRequest = s.SLO, s.PerRequest != nil
 	if s.World != nil {
 		s.World(&world)
 	}
@@ -224,12 +227,25 @@ func (p *playing) contender(ctx context.Context, u unit, number int, load *simul
 				played.Speeds[c.Name] = append(played.Speeds[c.Name], load.Length.Seconds()/took.Seconds())
 			}
 		}
+		if err := p.tell(c, p.Seeds[u.seed], load, outcome.Result); err != nil {
+			return err
+		}
 		played.Runs[j] = append(played.Runs[j], runOf(outcome.Result, outcome.Knob, coldStart))
 		if u.seed == 0 {
 			played.Courses[j] = append(played.Courses[j], courseOf(outcome.Result.Minutes))
 		}
 	}
 	return nil
+}
+
+// tell gives what came of each request away, if anybody asks.
+func (p *playing) tell(c *Contender, seed uint64, load *simulate.Load, r *simulate.Result) error {
+	if p.PerRequest == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.PerRequest(c.Name, seed, load, r.PerRequest)
 }
 
 func (p *playing) sweeps(ctx context.Context, u unit, load *simulate.Load, known *Known, played *Unit) error {
