@@ -269,6 +269,7 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 	r.mu.Unlock()
 
 	known.PeakTokensPerMinute = peak(replicas)
+	behindPolicy := isolated(replicas, targets, time.Now())
 	known.Replicas = make([]decision.Replica, len(replicas))
 	for i := range replicas {
 		from, to := &replicas[i], &known.Replicas[i]
@@ -280,6 +281,9 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 		switch {
 		case targets[i] != nil:
 			targets[i].fill(to)
+			if behindPolicy && from.Phase == decision.Serving {
+				to.Failure += isolationWords
+			}
 		case from.Phase == decision.Serving:
 			to.Expected = from.Since
 			to.Failure = cmp.Or(from.NoAddress, "the pod has no address")
@@ -288,6 +292,30 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 		}
 	}
 	return known, true
+}
+
+// isolationWords are for a fleet whose kubelets reach every pod, and we none.
+const isolationWords = ", as behind a NetworkPolicy that doesn't let the scaler's namespace in " +
+	"(in KAITO's production stack, list it in networkPolicy.allowedIngressNamespaces)"
+
+// isolatedAfter is how long pods that were readable before must have been out of
+// reach: those of a lost node are Ready for 50 s more.
+const isolatedAfter = 2 * time.Minute
+
+// isolated tells whether every serving replica of a fleet is Ready, and takes no
+// connection of ours within the time that a scrape has. One that answers, refuses or
+// is out of order itself is no sign of a NetworkPolicy.
+func isolated(replicas []kaito.Replica, targets []*target, now time.Time) bool {
+	serving := 0
+	for i := range replicas {
+		if replicas[i].Phase != decision.Serving {
+			continue
+		}
+		if serving++; !replicas[i].Ready || targets[i] == nil || !targets[i].outOfReach(now) {
+			return false
+		}
+	}
+	return serving > 0
 }
 
 // peak is the mean of what the replicas' benchmarks measured, 0 if none tells.

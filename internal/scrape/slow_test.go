@@ -7,10 +7,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
@@ -88,7 +91,7 @@ func TestWhatATimeoutSays(t *testing.T) {
 		words    string
 		timedOut bool
 	}{
-		{"nobody accepts", hangs, 1, "connecting took too long", false},
+		{"nobody accepts", hangs, 1, "connecting took too long" + isolationWords, false},
 		{"silent on a connection that was kept", atOnce, 2, "waiting for the page took too long", true},
 		{"accepted, and then silent", atOnce, 1, "waiting for the page took too long", true},
 	} {
@@ -114,6 +117,88 @@ func TestWhatATimeoutSays(t *testing.T) {
 			r.Forget(phi)
 		})
 	}
+}
+
+// KAITO's production stack lets nobody in but its own namespace: all pods are Ready
+// and none takes a connection. One that isn't so is no sign of that.
+func TestAFleetThatTakesNoConnectionIsToldToBeBehindANetworkPolicy(t *testing.T) {
+	const words = "connecting took too long"
+	for _, tt := range []struct {
+		name string
+		edit func(pods []kaito.Replica)
+		// answers are those that take connections, and refuses that refuse them.
+		answers, refuses string
+		want             string
+	}{
+		{name: "none does", want: words + ", as behind a NetworkPolicy that doesn't let the scaler's namespace in " +
+			"(in KAITO's production stack, list it in networkPolicy.allowedIngressNamespaces)"},
+		{name: "one starts", edit: func(pods []kaito.Replica) { pods[0].Phase = decision.Starting }, want: words + isolationWords},
+		{name: "one answers", answers: "[fd00::1]:5000", want: words},
+		{name: "one refuses", refuses: "[fd00::1]:5000", want: words},
+		{name: "one isn't Ready", edit: func(pods []kaito.Replica) { pods[0].Ready = false }, want: words},
+		{name: "one has no address", edit: func(pods []kaito.Replica) { pods[0].Address = netip.AddrPort{} }, want: words},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := New(Config{})
+			r.client.dial = func(ctx context.Context, _, address string) (net.Conn, error) {
+				switch address {
+				case tt.refuses:
+					return nil, syscall.ECONNREFUSED
+				case tt.answers:
+					ours, theirs := net.Pipe()
+					go func() {
+						defer func() { _ = theirs.Close() }()
+						if _, err := http.ReadRequest(bufio.NewReader(theirs)); err == nil {
+							answer(theirs)
+						}
+					}()
+					return ours, nil
+				}
+				return nil, hangs(ctx)
+			}
+			pods := []kaito.Replica{serving("phi-4-a", netip.MustParseAddrPort("[fd00::1]:5000")), serving("phi-4-b", netip.MustParseAddrPort("[fd00::2]:5000"))}
+			if tt.edit != nil {
+				tt.edit(pods)
+			}
+			r.Set(phi, 2, pods, wanting(waiting))
+			for _, f := range r.fleets {
+				for _, target := range f.pages[0].live() {
+					r.read(t.Context(), target)
+				}
+			}
+			if got := fleetOf(t, r)[1].Failure; got != tt.want {
+				t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+			}
+			r.Forget(phi)
+		})
+	}
+}
+
+// Pods that were read before may be a lost node's: it takes two minutes to believe.
+func TestAFleetThatWasReadIsNoNetworkPolicysAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dial := atOnce
+		r := piped(t, func(ctx context.Context) error { return dial(ctx) }, func(_ int, c net.Conn) {
+			answer(c)
+			_ = c.Close()
+		})
+		once := scraping(r)
+		if err := once(); err != nil {
+			t.Fatal(err)
+		}
+		dial = hangs
+		for _, tt := range []struct {
+			after time.Duration
+			want  string
+		}{{time.Minute, "connecting took too long"}, {2 * time.Minute, "connecting took too long" + isolationWords}} {
+			time.Sleep(tt.after)
+			_ = once()
+			if got := fleetOf(t, r)[0].Failure; got != tt.want {
+				t.Errorf("%s later: %q, want %q", tt.after, got, tt.want)
+			}
+		}
+		r.Forget(phi)
+	})
 }
 
 // A prompt of 128 000 tokens makes the step count stand still for 38 s. An engine

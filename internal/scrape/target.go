@@ -201,6 +201,18 @@ func (t *target) last() *decision.Sample {
 	return t.history.Newest()
 }
 
+// outOfReach tells whether the newest scrape got no connection in its time, and no
+// other has in isolatedAfter.
+func (t *target) outOfReach(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failure.reason() != Timeout || t.failure.accepted {
+		return false
+	}
+	last := t.history.Newest()
+	return last == nil || now.Sub(last.At) > isolatedAfter
+}
+
 // fill gives a replica its readings.
 func (t *target) fill(r *decision.Replica) {
 	t.mu.Lock()
