@@ -62,7 +62,7 @@ func (f *follower) follow(ctx context.Context) error {
 		// Half a Secret isn't worth KEDA's reading it.
 		return fmt.Errorf("Secret %s: %s %w", f.key.Name, keyCert, err)
 	}
-	setExpiry(forClient.String(), certs[0].NotAfter)
+	measure(forClient.String(), certs[0])
 	copied := f.copy(ctx, secret.Data)
 	if copied != nil && !apierrors.IsForbidden(copied) && !apierrors.IsNotFound(copied) {
 		return copied

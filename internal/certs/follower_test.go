@@ -39,7 +39,7 @@ func TestFollowerTellsOfSomebodyElsesCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	look(1, "")
-	if got, want := gauge(t, "client"), float64(leafOf(t, w.bundle.Client).NotAfter.Unix()); got != want {
+	if got, want := gauge(t, "expiry", "client"), float64(leafOf(t, w.bundle.Client).NotAfter.Unix()); got != want {
 		t.Errorf("gauge says %f, want %f", got, want)
 	}
 

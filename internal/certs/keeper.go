@@ -98,8 +98,8 @@ func (k *Keeper) keepAll(ctx context.Context) (time.Duration, error) {
 		}
 		now := k.Now()
 		plan := k.Rules.Plan(found.bundle(), now)
-		setExpiry("ca", plan.CAExpires)
-		setExpiry(forClient.String(), plan.ClientExpires)
+		measure("ca", plan.CA)
+		measure(forClient.String(), plan.Client)
 		if plan.Step.Op == None {
 			k.tell(found.bundle())
 			return min(poll, max(plan.Wake.Sub(now), time.Second)), nil

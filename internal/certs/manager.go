@@ -65,6 +65,7 @@ func AddToManager(mgr manager.Manager, o Options) (*Source, error) {
 	if err := registerMetrics(metrics.Registry); err != nil {
 		return nil, err
 	}
+	forgetLeaders()
 	if o.Recorder == nil {
 		o.Recorder = mgr.GetEventRecorder(managedBy)
 	}

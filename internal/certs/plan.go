@@ -148,9 +148,8 @@ type Plan struct {
 	// Wake is when something will be due if nobody touches the Secrets. Only
 	// with Op None.
 	Wake time.Time
-	// CAExpires, ServerExpires and ClientExpires are the ends of what is in
-	// use; zero if there is nothing in use.
-	CAExpires, ServerExpires, ClientExpires time.Time
+	// CA and Client are in use; nil if there is nothing in use.
+	CA, Client *x509.Certificate
 }
 
 // Plan says which step brings b nearer to a state in which nothing is to be
@@ -164,14 +163,9 @@ func (r Rules) Plan(b Bundle, now time.Time) Plan {
 	}
 	var p Plan
 	if t.active != nil {
-		p.CAExpires = t.active.cert.NotAfter
+		p.CA = t.active.cert
 	}
-	if c := leaves[forServer].cert; c != nil {
-		p.ServerExpires = c.NotAfter
-	}
-	if c := leaves[forClient].cert; c != nil {
-		p.ClientExpires = c.NotAfter
-	}
+	p.Client = leaves[forClient].cert
 
 	for _, find := range []func() Step{
 		func() Step { return r.planAuthority(b, t, leaves, now) },
