@@ -190,6 +190,17 @@ func (m *Metrics) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 	m.drop(key, func(subject Subject, _ answered) bool { return !asked[subject.Digest] })
 }
 
+// forget ends the series of triggers that KEDA is not to ask for: they would stand
+// for an hour as the last answer was, while nobody looks at the fleet.
+func (m *Metrics) forget(key types.NamespacedName, digests []uint64) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.drop(key, func(subject Subject, _ answered) bool { return slices.Contains(digests, subject.Digest) })
+}
+
 func (m *Metrics) observe(method string, err error, began time.Time) {
 	method = path.Base(method)
 	m.requests.WithLabelValues(method, status.Code(err).String()).Inc()

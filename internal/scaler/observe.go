@@ -138,6 +138,7 @@ func (o *Observer) observe(ctx context.Context, of Scaled, digests []uint64, now
 	}
 	if object.DeletionTimestamp != nil || object.NeedToBePausedByAnnotation() {
 		o.rest(of)
+		o.metrics.forget(of.InferenceSet, digests)
 		return
 	}
 	verdicts := o.evaluate(object, of.InferenceSet, digests, now)
