@@ -82,6 +82,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"a port out of range", "ports.grpc=70000", "ports/grpc"},
 		{"a pull policy that isn't one", "image.pullPolicy=Sometimes", "value must be one of 'Always', 'IfNotPresent', 'Never'"},
 		{"a flag without dashes", "extraArgs={v=1}", "does not match pattern"},
+		{"a typo of an alert", "prometheusRule.enabled=true,prometheusRule.alerts.ScalerDown.enabled=false", "prometheusRule.alerts.ScalerDown: there is no such alert, there are KEDAKaitoScalerDown, "},
+		{"a typo in an alert", "prometheusRule.alerts.KEDADoesNotAsk.fro=5m", "'fro'"},
 		{"no port to monitor", "podMonitor.enabled=true,ports.metrics=0", "need ports.metrics"},
 		{"both monitors", "podMonitor.enabled=true,serviceMonitor.enabled=true", "would read each pod twice"},
 		{"a token that a PodMonitor can't send", "podMonitor.enabled=true,metricsSecure=true", "use the serviceMonitor"},
