@@ -31,6 +31,7 @@ type studier struct {
 	scenarios  []string
 	coldStarts []time.Duration
 	resume     bool
+	steps      bool
 	// notes are said of the report, began is when this run did.
 	notes []string
 	began time.Time
@@ -72,6 +73,7 @@ and says so.`,
 	f.StringSliceVar(&s.scenarios, "scenarios", nil, "`names` of the loads to play (default all)")
 	f.DurationSliceVar(&s.coldStarts, "cold-starts", []time.Duration{2 * time.Minute, 5 * time.Minute, 10 * time.Minute}, "mean times to start a replica")
 	f.IntVar(&s.workers, "workers", runtime.GOMAXPROCS(0), "loads played at a time; each takes up to 150 MB")
+	f.BoolVar(&s.steps, "steps", false, "play engines step by step, as vLLM's scheduler goes, instead of as a fluid, which is five times as fast")
 	f.BoolVar(&s.resume, "resume", false, "go on from what this very program played into that folder with the same flags; --seeds and --scenarios may be others")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	cmd.SetUsageFunc(usage)
@@ -140,6 +142,7 @@ func (s *studier) study() (*report.Study, error) {
 		Scenarios: scenarios, ColdStarts: s.coldStarts, Contenders: report.Contenders(),
 		Sweeps: report.Sweeps(), SweepSeeds: min(s.sweepSeeds, s.seeds), SweepAt: s.coldStarts[len(s.coldStarts)/2:][:1],
 		Workers: s.workers, Clock: time.Now, Version: program,
+		World: func(world *simulate.Setting) { world.Steps = s.steps },
 	}
 	if s.sweepSeeds == 0 {
 		study.SweepAt = nil

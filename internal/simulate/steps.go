@@ -252,7 +252,8 @@ type output struct {
 // end gives the tokens of the step that ends now, and then shows the gauges.
 func (s *steps) end() {
 	var out output
-	kept, usual := 0, 0
+	// Those from here on stay, until one that doesn't; kept are before them.
+	from, kept, usual := 0, 0, 0
 	stay, plain := s.leaves > s.at, s.model.Speculation.Tokens == 0
 	for i := range s.running {
 		q := &s.running[i]
@@ -264,13 +265,11 @@ func (s *steps) end() {
 		} else if q.now > 0 && s.give(q, &out) {
 			s.release(q)
 			s.inFlight--
-			continue
+			kept += copy(s.running[kept:], s.running[from:i])
+			from = i + 1
 		}
-		if kept != i {
-			s.running[kept] = *q
-		}
-		kept++
 	}
+	kept += copy(s.running[kept:], s.running[from:])
 	s.running = s.running[:kept]
 	s.context += usual
 	out.tokens += usual
