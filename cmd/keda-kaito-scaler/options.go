@@ -200,9 +200,8 @@ func flagError(err error) error {
 	return fmt.Errorf("--%s %q: %s", invalid.GetFlag().Name, invalid.GetValue(), rule)
 }
 
-// complete fills in what depends on the surroundings and refuses what can't be
-// right, all of it at once.
-func (o *options) complete() error {
+// fillIn fills in what depends on the surroundings.
+func (o *options) fillIn() {
 	if o.workingNamespace == "" {
 		o.workingNamespace = ownNamespace(o.root)
 	}
@@ -215,6 +214,12 @@ func (o *options) complete() error {
 	if o.scrapeTimeout == 0 {
 		o.scrapeTimeout = scrape.DefaultTimeout(o.scrapeInterval)
 	}
+}
+
+// complete fills in what is missing and refuses what can't be right, all of it at
+// once.
+func (o *options) complete() error {
+	o.fillIn()
 	var errs []error
 	refuse := func(bad bool, flag string, value any, rule string) {
 		if bad {

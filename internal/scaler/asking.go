@@ -3,6 +3,7 @@ package scaler
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,10 +44,12 @@ type KEDA struct {
 type asking struct {
 	// looked is the newest look.
 	looked time.Time
-	// heard is when KEDA was last known to ask, or else, unless known is set, when
-	// the looking began. While it gets no value from us, that is now.
-	heard, answerable time.Time
-	known             bool
+	// heard is when KEDA was last known to ask; unless known is set, when the looking
+	// began.
+	heard time.Time
+	known bool
+	// answerable is since when there is an answer.
+	answerable time.Time
 	// active is the ScaledObject's lastActiveTime at the newest look: KEDA sets it at
 	// each poll that was answered.
 	active metav1.Time
@@ -193,16 +196,16 @@ func (k KEDA) why(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPo
 
 // says is what KEDA, or else the HPA, says of a ScaledObject, and what to do.
 func (k KEDA) says(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler) (says, advice string) {
-	elsewhere := k.distrust() + " Or a NetworkPolicy keeps KEDA from the scaler"
+	either := k.distrust() + " Or a NetworkPolicy keeps KEDA from the scaler"
 	if r := readiness(so); r.Status != metav1.ConditionTrue {
 		says = fmt.Sprintf("KEDA says of ScaledObject %s: %s", so.Name, brief(cmp.Or(r.Message, r.Reason, "nothing yet")))
 		switch {
-		case contains(says, "x509", "tls:", "certificate"):
+		case hasAny(says, "x509", "tls:", "certificate"):
 			return says, k.distrust()
-		case contains(says, "no such host", "refused", "timeout", "timed out", "deadline", "unreachable"):
+		case hasAny(says, "no such host", "refused", "timeout", "timed out", "deadline", "unreachable"):
 			return says, "KEDA doesn't reach the scaler: a NetworkPolicy, or no ready pod behind its Service"
 		}
-		return says, elsewhere
+		return says, either
 	}
 	if hpa == nil {
 		return fmt.Sprintf("KEDA calls ScaledObject %s ready, but there is no HPA", so.Name), "Has KEDA's operator stopped?"
@@ -211,8 +214,14 @@ func (k KEDA) says(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalP
 	if active.Status == "" {
 		return "the HPA has no status", "Is kube-controller-manager running?"
 	}
-	return "the HPA says: " + brief(cmp.Or(active.Message, active.Reason)),
-		"Is KEDA's operator running, and its metrics server? If they are: " + lowerFirst(elsewhere)
+	says = "the HPA says: " + brief(cmp.Or(active.Message, active.Reason))
+	switch {
+	case hasAny(says, "encountered error"): // of KEDA's operator, when a scaler has no answer
+		return says, either
+	case hasAny(says, "KEDA Metrics Service"): // of KEDA's metrics server, without an operator
+		return says, "KEDA's operator isn't running"
+	}
+	return says, "Is KEDA's operator running, and its metrics server?"
 }
 
 // distrust is what to do if KEDA and the scaler don't trust each other.
@@ -221,20 +230,8 @@ func (k KEDA) distrust() string {
 		"if it does, restart its operator, which may hold a connection from before that Secret.", k.Secret, k.Namespace)
 }
 
-func lowerFirst(text string) string {
-	if strings.HasPrefix(text, "KEDA") {
-		return text
-	}
-	return strings.ToLower(text[:1]) + text[1:]
-}
-
-func contains(text string, any ...string) bool {
-	for _, part := range any {
-		if strings.Contains(text, part) {
-			return true
-		}
-	}
-	return false
+func hasAny(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }
 
 // brief quotes somebody else's words: 300 bytes of them.

@@ -248,7 +248,15 @@ func TestTheLikelyCauseOfSilence(t *testing.T) {
 			s.object.Status.Conditions = readyIs(metav1.ConditionTrue, "", "")
 			s.hpa = hpaThat("", "")
 		}, KEDA{}, []string{"the HPA has no status", "kube-controller-manager"}},
-		{"KEDA's operator is gone", func(s *stage) {
+		{"KEDA's operator is gone, says its metrics server", func(s *stage) {
+			s.object.Status.Conditions = readyIs(metav1.ConditionTrue, "", "")
+			s.hpa = hpaThat(corev1.ConditionFalse, "timeout while waiting to establish gRPC connection to KEDA Metrics Service server")
+		}, KEDA{}, []string{"KEDA's operator isn't running"}},
+		{"KEDA's operator gets no answer", func(s *stage) {
+			s.object.Status.Conditions = readyIs(metav1.ConditionTrue, "", "")
+			s.hpa = hpaThat(corev1.ConditionFalse, "metric:s0-vllm:num_requests_waiting encountered error")
+		}, KEDA{}, []string{away, "Or a NetworkPolicy"}},
+		{"KEDA's metrics server is gone too", func(s *stage) {
 			s.object.Status.Conditions = readyIs(metav1.ConditionTrue, "", "")
 			s.hpa = hpaThat(corev1.ConditionFalse, "unable to fetch metrics from external metrics API")
 		}, KEDA{}, []string{"the HPA says: \"unable to fetch", "Is KEDA's operator running"}},

@@ -49,7 +49,7 @@ func inWords(err error) string {
 	switch {
 	case errors.As(err, &plain):
 		return "a client that calls doesn't use TLS"
-	case contains(text, "remote error: tls: bad certificate", "remote error: tls: unknown certificate"):
+	case hasAny(text, "remote error: tls: bad certificate", "remote error: tls: unknown certificate"):
 		return "a client that calls doesn't trust the scaler's certificate"
 	case strings.Contains(text, "didn't provide a certificate"):
 		return "a client that calls shows no certificate"

@@ -72,10 +72,12 @@ func removeRights(t *testing.T, s *stack.Stack) {
 	t.Helper()
 	cluster := metav1.ObjectMeta{Name: release}
 	local := metav1.ObjectMeta{Name: release, Namespace: stack.Namespace}
+	kedas := metav1.ObjectMeta{Name: release + "-keda", Namespace: stack.Namespace}
 	for _, object := range []client.Object{
 		&rbacv1.ClusterRole{ObjectMeta: cluster}, &rbacv1.ClusterRoleBinding{ObjectMeta: cluster},
 		&rbacv1.Role{ObjectMeta: local}, &rbacv1.RoleBinding{ObjectMeta: local},
 		&corev1.ServiceAccount{ObjectMeta: local},
+		&rbacv1.Role{ObjectMeta: kedas}, &rbacv1.RoleBinding{ObjectMeta: kedas},
 	} {
 		if err := s.Client.Delete(t.Context(), object); err != nil {
 			t.Fatal(err)
@@ -207,7 +209,7 @@ func launch(t *testing.T, s *stack.Stack, values ...string) *scaler {
 		t.Fatal(err)
 	}
 	container, pod := deployed(t, manifest)
-	kubeconfig, err := s.ServiceAccountKubeconfig(t.Context(), stack.Namespace, pod.ServiceAccountName)
+	kubeconfig, err := s.ServiceAccountKubeconfig(t.Context(), flag(container, "working-namespace"), pod.ServiceAccountName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,6 +220,16 @@ func launch(t *testing.T, s *stack.Stack, values ...string) *scaler {
 	scaler := &scaler{container: container, binary: binary, kubeconfig: kubeconfig, grpc: address}
 	scaler.start(t, s)
 	return scaler
+}
+
+// flag is the value of a rendered flag, "" if it isn't rendered.
+func flag(container corev1.Container, name string) string {
+	for _, arg := range container.Args {
+		if value, is := strings.CutPrefix(arg, "--"+name+"="); is {
+			return value
+		}
+	}
+	return ""
 }
 
 func (c *scaler) start(t *testing.T, s *stack.Stack) {
@@ -394,7 +406,7 @@ func TestEveryGoldenRenderIsAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"monitoring", "team-a", "team-b"} {
+	for _, name := range []string{"keda-system", "monitoring", "team-a", "team-b"} {
 		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		if err := s.Client.Create(t.Context(), namespace); err != nil {
 			t.Fatal(err)
