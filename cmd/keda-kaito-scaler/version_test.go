@@ -8,7 +8,7 @@ import (
 // TestEveryBuildKnowsItsVersion, of tools/release, sees the builds themselves.
 func TestAVersionSaysWhatIsKnown(t *testing.T) {
 	const commit = "3b2c8a0f5d1e4c7b9a6f0e2d8c4b1a7f5e3d9c0b"
-	info := func(version string, modified string) *debug.BuildInfo {
+	info := func(version, modified string) *debug.BuildInfo {
 		b := &debug.BuildInfo{GoVersion: "go1.26.8", Main: debug.Module{Version: version}}
 		if modified != "" {
 			b.Settings = []debug.BuildSetting{{Key: "vcs.revision", Value: commit}, {Key: "vcs.modified", Value: modified}}

@@ -56,9 +56,9 @@ func TestUsersInstallWhatIsReleased(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, part := range map[string][]byte{
-		"CHART: " + strings.TrimPrefix(artefact, "oci://") + "\n":      release,
-		"hack/release.sh push ghcr.io/kaito-project ":                  release,
-		`"oci://$1/charts"`:                                   script,
+		"CHART: " + strings.TrimPrefix(artefact, "oci://") + "\n": release,
+		"hack/release.sh push ghcr.io/kaito-project":              release,
+		`"oci://$1/charts"`: script,
 		"${release}/pages/" + strings.TrimPrefix(published, pagesRoot): script,
 	} {
 		if !strings.Contains(string(part), text) {

@@ -40,43 +40,60 @@ func main() {
 	}
 }
 
-// do runs a command on the checkout in the working directory.
+// options are the flags of all commands.
+type options struct {
+	imageOptions
+	unreleased      bool
+	index, platform string
+}
+
+// command is run with the arguments that are left beside its flags: so many, or
+// as many and more if it is negative.
+type command struct {
+	args int
+	run  func(ctx context.Context, o *options, args []string) error
+}
+
+var commands = map[string]command{
+	"image": {0, func(ctx context.Context, o *options, _ []string) error { return run(ctx, o.imageOptions) }},
+	"check": {1, func(_ context.Context, o *options, args []string) error {
+		return checkTag(o.root, args[0], o.index, o.unreleased)
+	}},
+	"notes": {1, func(_ context.Context, o *options, args []string) error {
+		return printNotes(o.root, args[0], o.unreleased)
+	}},
+	"set": {1, func(_ context.Context, o *options, args []string) error {
+		return setVersion(o.root, args[0], time.Now())
+	}},
+	"push": {2, func(ctx context.Context, _ *options, args []string) error { return push(ctx, args[0], args[1]) }},
+	"digest": {1, func(ctx context.Context, o *options, args []string) error {
+		return printDigest(ctx, args[0], o.platform)
+	}},
+	"serve": {-1, func(ctx context.Context, _ *options, args []string) error { return serve(ctx, args[0], args[1:]) }},
+}
+
 func do(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("no command\n%s", usage)
 	}
+	var o options
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
-	var (
-		opts       imageOptions
-		unreleased = flags.Bool("unreleased", false, "a version without a section has what is under Unreleased")
-		index      = flags.String("index", "", "the chart repository's index so far")
-		platform   = flags.String("platform", "", "of this platform's image, not of the whole")
-		platforms  = flags.String("platforms", "linux/amd64,linux/arm64", "for which platforms, with commas")
-	)
-	flags.StringVar(&opts.root, "root", ".", "the checkout of keda-kaito-scaler")
-	flags.StringVar(&opts.into, "into", "build/image", "the folder to write to; what is in it goes")
-	flags.StringVar(&opts.bin, "bin", "", "a folder for the programs alone, with an SBOM each; what is in it goes")
-	flags.StringVar(&opts.version, "version", "", "the release's version; empty: what Go makes of the commit")
+	flags.StringVar(&o.root, "root", ".", "the checkout of keda-kaito-scaler")
+	flags.StringVar(&o.into, "into", "build/image", "the folder to write to; what is in it goes")
+	flags.StringVar(&o.bin, "bin", "", "a folder for the programs alone, with an SBOM each; what is in it goes")
+	flags.StringVar(&o.version, "version", "", "the release's version; empty: what Go makes of the commit")
+	flags.BoolVar(&o.unreleased, "unreleased", false, "a version without a section has what is under Unreleased")
+	flags.StringVar(&o.index, "index", "", "the chart repository's index so far")
+	flags.StringVar(&o.platform, "platform", "", "of this platform's image, not of the whole")
+	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "for which platforms, with commas")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	opts.platforms = strings.Split(*platforms, ",")
-	switch rest := flags.Args(); {
-	case args[0] == "image" && len(rest) == 0:
-		return run(ctx, opts)
-	case args[0] == "check" && len(rest) == 1:
-		return checkTag(opts.root, rest[0], *index, *unreleased)
-	case args[0] == "notes" && len(rest) == 1:
-		return printNotes(opts.root, rest[0], *unreleased)
-	case args[0] == "set" && len(rest) == 1:
-		return setVersion(opts.root, rest[0], time.Now())
-	case args[0] == "push" && len(rest) == 2:
-		return push(ctx, rest[0], rest[1])
-	case args[0] == "digest" && len(rest) == 1:
-		return printDigest(ctx, rest[0], *platform)
-	case args[0] == "serve" && len(rest) > 0:
-		return serve(ctx, rest[0], rest[1:])
+	o.platforms = strings.Split(*platforms, ",")
+	c, found := commands[args[0]]
+	if n := flags.NArg(); !found || c.args >= 0 && n != c.args || n < -c.args {
+		return fmt.Errorf("%q: no such command, or not its arguments\n%s", strings.Join(args, " "), usage)
 	}
-	return fmt.Errorf("%q: no such command, or not its arguments\n%s", strings.Join(args, " "), usage)
+	return c.run(ctx, &o, flags.Args())
 }

@@ -40,14 +40,14 @@ func push(ctx context.Context, dir, to string) error {
 	if err != nil {
 		return err
 	}
-	if err := remote.WriteIndex(ref, index, options(ctx)...); err != nil {
+	if err := remote.WriteIndex(ref, index, access(ctx)...); err != nil {
 		return fmt.Errorf("push %s: %w", ref, err)
 	}
 	fmt.Println(manifest.Manifests[0].Digest)
 	return nil
 }
 
-func options(ctx context.Context) []remote.Option {
+func access(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
 }
 
@@ -59,7 +59,7 @@ func printDigest(ctx context.Context, of, platform string) error {
 		return err
 	}
 	if platform == "" {
-		got, err := remote.Head(ref, options(ctx)...)
+		got, err := remote.Head(ref, access(ctx)...)
 		if err != nil {
 			return fmt.Errorf("look for %s: %w", ref, err)
 		}
@@ -70,7 +70,7 @@ func printDigest(ctx context.Context, of, platform string) error {
 	if err != nil {
 		return err
 	}
-	img, err := remote.Image(ref, append(options(ctx), remote.WithPlatform(*p))...)
+	img, err := remote.Image(ref, append(access(ctx), remote.WithPlatform(*p))...)
 	if err != nil {
 		return fmt.Errorf("look for %s of %s: %w", ref, platform, err)
 	}
@@ -114,7 +114,7 @@ func serve(ctx context.Context, dir string, command []string) error {
 // listen serves until it is stopped.
 func listen(ctx context.Context, dir string) (address string, stop func(), err error) {
 	pages := filepath.Join(dir, "pages")
-	if _, err := os.Stat(pages); err != nil {
+	if _, err := os.Stat(pages); err != nil { //nolint:gosec // the caller's folder
 		return "", nil, fmt.Errorf("nothing to serve: %w", err)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")

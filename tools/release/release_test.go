@@ -146,7 +146,7 @@ func TestATagThatDiffersIsRefused(t *testing.T) {
 		{"a file that has lost it", "v0.8.0", change(chartFile, "\nappVersion: 0.8.0", ""), "Chart.yaml has no appVersion"},
 		{"no section", "v0.8.0", change(changelog, "[0.8.0] -", "[0.7.10] -"), `no section "## [0.8.0] - DATE"`},
 		{"published before", "v0.6.2", nothing, "the chart repository has 0.6.2 already"},
-		{"older than what was released", "v0.7.8", nothing, "CHANGELOG.md has 0.8.0 already, which is newer than v0.7.8"},
+		{"older than what was released", "v0.7.9", nothing, "CHANGELOG.md has 0.8.0 already, which is newer than v0.7.9"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			copied := t.TempDir()
@@ -283,7 +283,6 @@ func TestWhatIsServedIsWhatUsersGet(t *testing.T) {
 		wantError(t, printDigest(t.Context(), at+"/kaito-project/keda-kaito-scaler:0.7.0", platform), want)
 	}
 	wantError(t, printDigest(t.Context(), at+"/kaito-project/keda-kaito-scaler:0.7.1", ""), "404")
-
 }
 
 func TestACommandSeesWhatIsServed(t *testing.T) {

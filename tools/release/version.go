@@ -50,35 +50,15 @@ func checkTag(root, tag, index string, unreleased bool) error {
 	if !found || !semantic.MatchString(version) {
 		return fmt.Errorf("%q is no tag of a release, which is v and a semantic version, such as v0.7.0", tag)
 	}
-	var wrong []error
-	for _, p := range places {
-		text, err := os.ReadFile(filepath.Join(root, p.file)) //nolint:gosec // the checkout's
-		if err != nil {
-			return err
-		}
-		match := p.pattern.FindSubmatch(text)
-		switch {
-		case match == nil:
-			wrong = append(wrong, fmt.Errorf("%s has no %s", p.file, p.what))
-		case string(match[1]) != p.want(version):
-			wrong = append(wrong, fmt.Errorf("%s: %s is %s, and the tag %s wants %s", p.file, p.what, match[1], tag, p.want(version)))
-		}
+	wrong, err := disagree(root, tag)
+	if err != nil {
+		return err
 	}
 	text, err := os.ReadFile(filepath.Join(root, changelog)) //nolint:gosec // the checkout's
 	if err != nil {
 		return err
 	}
-	if _, err := notes(string(text), version, unreleased); err != nil {
-		wrong = append(wrong, err)
-	}
-	if all, err := sections(string(text)); err == nil && len(all) > 0 {
-		for _, s := range all {
-			if s.version != "" && compare(s.version, version) > 0 {
-				wrong = append(wrong, fmt.Errorf("CHANGELOG.md has %s already, which is newer than %s", s.version, tag))
-				break
-			}
-		}
-	}
+	wrong = append(wrong, untold(string(text), version, unreleased))
 	if index != "" {
 		published, err := versionsIn(index)
 		if err != nil {
@@ -89,6 +69,42 @@ func checkTag(root, tag, index string, unreleased bool) error {
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// disagree are the places that say something else than a tag.
+func disagree(root, tag string) (wrong []error, err error) {
+	for _, p := range places {
+		text, err := os.ReadFile(filepath.Join(root, p.file)) //nolint:gosec // the checkout's
+		if err != nil {
+			return nil, err
+		}
+		want := p.want(strings.TrimPrefix(tag, "v"))
+		match := p.pattern.FindSubmatch(text)
+		switch {
+		case match == nil:
+			wrong = append(wrong, fmt.Errorf("%s has no %s", p.file, p.what))
+		case string(match[1]) != want:
+			wrong = append(wrong, fmt.Errorf("%s: %s is %s, and the tag %s wants %s", p.file, p.what, match[1], tag, want))
+		}
+	}
+	return wrong, nil
+}
+
+// untold says that a changelog doesn't tell of a version, or tells of a newer one.
+func untold(text, version string, unreleased bool) error {
+	if _, err := notes(text, version, unreleased); err != nil {
+		return err
+	}
+	all, err := sections(text)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.version != "" && compare(s.version, version) > 0 {
+			return fmt.Errorf("CHANGELOG.md has %s already, which is newer than v%s", s.version, version)
+		}
+	}
+	return nil
 }
 
 var indexed = regexp.MustCompile(`(?m)^    version: "?([^"\s]+)"?$`)

@@ -18,11 +18,11 @@ import (
 // Whoever builds it, and however: --version says what it is.
 func TestEveryBuildKnowsItsVersion(t *testing.T) {
 	tagged := checkout(t)
-	sha := strings.TrimSpace(command(t, tagged, nil, "git", "rev-parse", "HEAD"))
+	sha := strings.TrimSpace(shell(t, tagged, nil, "git", "rev-parse", "HEAD"))
 	changed := checkout(t)
 	appendTo(t, filepath.Join(changed, "go.mod"), "// changed\n")
-	command(t, changed, nil, "git", "commit", "-q", "-a", "-m", "after the release")
-	after := strings.TrimSpace(command(t, changed, nil, "git", "rev-parse", "HEAD"))
+	shell(t, changed, nil, "git", "commit", "-q", "-a", "-m", "after the release")
+	after := strings.TrimSpace(shell(t, changed, nil, "git", "rev-parse", "HEAD"))
 	appendTo(t, filepath.Join(changed, "go.mod"), "// and not committed\n")
 
 	for _, tt := range []struct {
@@ -31,14 +31,14 @@ func TestEveryBuildKnowsItsVersion(t *testing.T) {
 		want  string
 	}{
 		{"go build of the tag", func(t *testing.T, into string) {
-			command(t, tagged, nil, "go", "build", "-o", into, "./cmd/keda-kaito-scaler")
+			shell(t, tagged, nil, "go", "build", "-o", into, "./cmd/keda-kaito-scaler")
 		}, "0.7.0 " + sha},
 		// Packagers switch stamping off for the sake of other projects.
 		{"make build, whatever GOFLAGS says", func(t *testing.T, into string) {
-			command(t, tagged, []string{"GOFLAGS=-buildvcs=false"}, "make", "build", "BIN="+filepath.Dir(into))
+			shell(t, tagged, []string{"GOFLAGS=-buildvcs=false"}, "make", "build", "BIN="+filepath.Dir(into))
 		}, "0.7.0 " + sha},
 		{"make build of a change that isn't committed", func(t *testing.T, into string) {
-			command(t, changed, nil, "make", "build", "BIN="+filepath.Dir(into))
+			shell(t, changed, nil, "make", "build", "BIN="+filepath.Dir(into))
 		}, `0\.7\.1-0\.\d{14}-` + after[:12] + `\+dirty ` + after},
 		{"the release's builder", func(t *testing.T, into string) { builder(t, tagged, "0.7.0", into) }, "0.7.0 " + sha},
 		{"the release's builder, of a change that isn't committed", func(t *testing.T, into string) {
@@ -53,7 +53,7 @@ func TestEveryBuildKnowsItsVersion(t *testing.T) {
 		t.Run(tt.story, func(t *testing.T) {
 			into := filepath.Join(t.TempDir(), "keda-kaito-scaler")
 			tt.build(t, into)
-			got := strings.TrimSpace(command(t, "", nil, into, "--version"))
+			got := strings.TrimSpace(shell(t, "", nil, into, "--version"))
 			want := regexp.MustCompile(`^keda-kaito-scaler version ` + tt.want + ` ` + runtime.Version() + `$`)
 			if !want.MatchString(got) {
 				t.Errorf("got %q, want %s", got, want)
@@ -66,7 +66,7 @@ func TestEveryBuildKnowsItsVersion(t *testing.T) {
 func checkout(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name := range strings.SplitSeq(command(t, root, nil, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard",
+	for name := range strings.SplitSeq(shell(t, root, nil, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard",
 		"Makefile", "Dockerfile", "go.mod", "go.sum", "cmd", "internal"), "\x00") {
 		text, err := os.ReadFile(filepath.Join(root, name))
 		if name == "" || errors.Is(err, fs.ErrNotExist) { // removed, and not yet committed
@@ -77,10 +77,10 @@ func checkout(t *testing.T) string {
 		}
 		write(t, filepath.Join(dir, name), string(text))
 	}
-	command(t, dir, nil, "git", "init", "-q")
-	command(t, dir, nil, "git", "add", "-A")
-	command(t, dir, nil, "git", "commit", "-q", "-m", "a release")
-	command(t, dir, nil, "git", "tag", "v0.7.0")
+	shell(t, dir, nil, "git", "init", "-q")
+	shell(t, dir, nil, "git", "add", "-A")
+	shell(t, dir, nil, "git", "commit", "-q", "-m", "a release")
+	shell(t, dir, nil, "git", "tag", "v0.7.0")
 	return dir
 }
 
@@ -90,7 +90,7 @@ func builder(t *testing.T, dir, version, into string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(into, b.binary, 0o755); err != nil { //nolint:gosec // to be run
+	if err := os.WriteFile(into, b.binary, 0o755); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -118,11 +118,11 @@ func dockerfile(t *testing.T, version, into string) {
 			}
 		case "COPY":
 			for _, name := range words[:len(words)-1] {
-				command(t, root, nil, "cp", "-R", name, filepath.Join(src, words[len(words)-1]))
+				shell(t, root, nil, "cp", "-R", name, filepath.Join(src, words[len(words)-1]))
 			}
 		case "RUN":
 			if !strings.Contains(rest, "go mod download") {
-				command(t, src, env, "sh", "-c", strings.ReplaceAll(rest, "-o "+program, "-o "+into))
+				shell(t, src, env, "sh", "-c", strings.ReplaceAll(rest, "-o "+program, "-o "+into))
 			}
 		}
 	}
@@ -144,7 +144,7 @@ func goInstall(t *testing.T, dir, into string) {
 	write(t, filepath.Join(versions, "list"), "v0.7.0\n")
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
-	for name := range strings.SplitSeq(strings.TrimSpace(command(t, dir, nil, "git", "ls-files")), "\n") {
+	for name := range strings.SplitSeq(strings.TrimSpace(shell(t, dir, nil, "git", "ls-files")), "\n") {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -162,18 +162,18 @@ func goInstall(t *testing.T, dir, into string) {
 	}
 	write(t, filepath.Join(versions, "v0.7.0.zip"), b.String())
 
-	downloaded := strings.TrimSpace(command(t, root, nil, "go", "env", "GOMODCACHE")) + "/cache/download"
-	command(t, t.TempDir(), []string{
+	downloaded := strings.TrimSpace(shell(t, root, nil, "go", "env", "GOMODCACHE")) + "/cache/download"
+	shell(t, t.TempDir(), []string{
 		"GOBIN=" + filepath.Dir(into), "GOMODCACHE=" + t.TempDir(), "GOFLAGS=-buildvcs=auto -modcacherw -trimpath",
-		"GONOSUMDB=" + module, "GOPROXY=file://" + proxy + ",file://" + downloaded + "," + strings.TrimSpace(command(t, root, nil, "go", "env", "GOPROXY")),
+		"GONOSUMDB=" + module, "GOPROXY=file://" + proxy + ",file://" + downloaded + "," + strings.TrimSpace(shell(t, root, nil, "go", "env", "GOPROXY")),
 	}, "go", "install", module+"/cmd/keda-kaito-scaler@v0.7.0")
 }
 
-// command runs one as on a user's machine: stamping versions as Go does unless
+// shell runs a command as on a user's machine: stamping versions as Go does unless
 // told otherwise, and without this machine's configuration of git.
-func command(t *testing.T, dir string, env []string, name string, args ...string) string {
+func shell(t *testing.T, dir string, env []string, name string, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), name, args...) //nolint:gosec // a test's own
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=auto", "GOWORK=off", "CGO_ENABLED=0", "GIT_CONFIG_GLOBAL=/dev/null",
 		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
@@ -192,14 +192,14 @@ func write(t *testing.T, name, text string) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(name, []byte(text), 0o644); err != nil { //nolint:gosec // a test's own
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func appendTo(t *testing.T, name, text string) {
 	t.Helper()
-	before, err := os.ReadFile(name) //nolint:gosec // a test's own
+	before, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
