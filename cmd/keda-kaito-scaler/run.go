@@ -173,7 +173,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	})
 	handshakes := &scaler.Handshakes{}
 	observer.KEDA = scaler.KEDA{
-		Namespace: o.kedaNamespace, Secret: certs.ClientSecret, Trouble: p.clientTrouble.text, Handshakes: handshakes,
+		Namespace: o.kedaNamespace, Secret: certs.ClientSecret, Authentication: certs.TriggerAuthentication, Trouble: p.clientTrouble.text, Handshakes: handshakes,
 	}
 	metrics.Registry.MustRegister(observer.Unasked())
 	p.watcher = kaito.NewWatcher(reader, asked{p.judges, observer, measured})

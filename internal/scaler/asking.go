@@ -30,8 +30,8 @@ const (
 // KEDA is what is known of KEDA's installation, to say why it may not ask.
 type KEDA struct {
 	// Namespace is KEDA's, Secret the name of the one there that has its client
-	// certificate.
-	Namespace, Secret string
+	// certificate, Authentication the ClusterTriggerAuthentication that names it.
+	Namespace, Secret, Authentication string
 	// Trouble says in words why the Secret isn't there, "" if it is; may be nil.
 	Trouble func() string
 	// Handshakes are those that failed on this replica; may be nil.
@@ -187,7 +187,11 @@ func (k KEDA) why(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPo
 	if len(so.Status.Conditions) == 0 {
 		return fmt.Sprintf("KEDA has not looked at ScaledObject %s at all. Either KEDA isn't running, or it doesn't watch namespace %s", so.Name, so.Namespace)
 	}
-	if refused := k.Handshakes.newest(askPatience); refused != "" {
+	switch refused := k.Handshakes.newest(askPatience); refused {
+	case "":
+	case withoutTLS:
+		return refused + ". A trigger needs enableTLS: \"true\" and an authenticationRef to the ClusterTriggerAuthentication " + k.Authentication
+	default:
 		return refused + ". " + k.distrust()
 	}
 	says, advice := k.says(so, hpa)

@@ -238,6 +238,7 @@ func TestTheLikelyCauseOfSilence(t *testing.T) {
 		{"the certificate can't be written", unready(""), KEDA{Trouble: func() string { return "secrets is forbidden" }}, []string{`isn't where KEDA would read it ("secrets is forbidden")`, "--keda-namespace"}},
 		{"KEDA refuses the scaler", unready("failed to ensure HPA"), KEDA{Handshakes: after("remote error: tls: bad certificate")}, []string{"doesn't trust the scaler's certificate. " + away}},
 		{"KEDA shows no certificate", unready("failed to ensure HPA"), KEDA{Handshakes: after("tls: client didn't provide a certificate")}, []string{"shows no certificate. " + away}},
+		{"a trigger by hand without TLS", unready("x"), KEDA{Handshakes: after("first record does not look like a TLS handshake")}, []string{`enableTLS: "true"`, "ClusterTriggerAuthentication creds"}},
 		{"an old certificate", unready("x"), KEDA{Handshakes: after("tls: failed to verify certificate: x509: certificate signed by unknown authority")}, []string{"shows a certificate that isn't the scaler's. " + away}},
 		{"KEDA says so", unready("transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"), KEDA{}, []string{"KEDA says of ScaledObject phi-4: \"transport: authentication handshake", away}},
 		{"it isn't reached", unready("dial tcp 10.0.0.1:10450: i/o timeout"), KEDA{}, []string{"i/o timeout", "a NetworkPolicy, or no ready pod behind its Service"}},
@@ -264,7 +265,7 @@ func TestTheLikelyCauseOfSilence(t *testing.T) {
 		t.Run(tt.story, func(t *testing.T) {
 			s := neverAsked(t)
 			tt.change(s)
-			tt.keda.Namespace, tt.keda.Secret = "keda", "client-certs"
+			tt.keda.Namespace, tt.keda.Secret, tt.keda.Authentication = "keda", "client-certs", "creds"
 			got := tt.keda.why(s.object, s.hpa)
 			for _, want := range tt.want {
 				if !strings.Contains(got, want) {
@@ -281,7 +282,11 @@ func TestTheLikelyCauseOfSilence(t *testing.T) {
 // after are handshakes of which the newest failed so.
 func after(text string) *Handshakes {
 	h := &Handshakes{}
-	h.failed(errors.New(text))
+	if strings.HasPrefix(text, "first record") {
+		h.failed(tls.RecordHeaderError{Msg: text})
+	} else {
+		h.failed(errors.New(text))
+	}
 	return h
 }
 

@@ -41,6 +41,9 @@ func (h *Handshakes) newest(within time.Duration) string {
 	return h.what
 }
 
+// withoutTLS is what KEDA is without both in a trigger written by hand.
+const withoutTLS = "a client that calls doesn't use TLS"
+
 // inWords is what a failed handshake says of the client, "" for nothing: it may
 // just have gone away. crypto/tls has no types for most of these.
 func inWords(err error) string {
@@ -48,7 +51,7 @@ func inWords(err error) string {
 	text := err.Error()
 	switch {
 	case errors.As(err, &plain):
-		return "a client that calls doesn't use TLS"
+		return withoutTLS
 	case hasAny(text, "remote error: tls: bad certificate", "remote error: tls: unknown certificate"):
 		return "a client that calls doesn't trust the scaler's certificate"
 	case strings.Contains(text, "didn't provide a certificate"):
