@@ -84,11 +84,13 @@ func TestAListHasTheDefaultsOfVersion06(t *testing.T) {
 	}{
 		{"alone", nil, Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Step: 1}, Pace{Window: 5 * time.Minute, Cooldown: 5 * time.Minute, Step: 1}},
 		{
-			"with a window, which is of the way up", []string{"evaluationwindow", "60"},
+			"with a window, which is of the way up",
+			[]string{"evaluationwindow", "60"},
 			Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Step: 1}, Pace{Window: 5 * time.Minute, Cooldown: 5 * time.Minute, Step: 1},
 		},
 		{
-			"with a cooldown, which is the window down", []string{"evaluationwindow", "0", "scaledowncooldown", "900"},
+			"with a cooldown, which is the window down",
+			[]string{"evaluationwindow", "0", "scaledowncooldown", "900"},
 			Pace{Cooldown: 5 * time.Minute, Step: 1}, Pace{Window: 15 * time.Minute, Cooldown: 15 * time.Minute, Step: 1},
 		},
 	} {

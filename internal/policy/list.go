@@ -49,11 +49,12 @@ const (
 	// 256 KiB that annotations may have.
 	maxListBytes = 16 << 10
 	// DefaultMetricWindow is how far back a mean or a quantile looks unless it says
-	// otherwise, as in version 0.6, and DefaultRateWindow how far a rate does.
+	// otherwise, as in version 0.6.
 	DefaultMetricWindow = 5 * time.Minute
-	DefaultRateWindow   = time.Minute
-	minMetricWindow     = time.Second
-	maxMetricWindow     = time.Hour
+	// DefaultRateWindow is the same of a rate.
+	DefaultRateWindow = time.Minute
+	minMetricWindow   = time.Second
+	maxMetricWindow   = time.Hour
 )
 
 // list reads a metric list from its key and from that of the rule that combines

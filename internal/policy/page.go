@@ -67,20 +67,27 @@ func (p *parser) page() Page {
 			page.Path = value
 		}
 	}
-	if value, given := p.get(metaTimeout); given {
-		timeout, err := duration(value)
-		if err != nil || timeout < minTimeout || timeout > maxTimeout {
-			p.refuse(metaTimeout, value, fmt.Sprintf("must be from %s to %s, such as 3s", minTimeout, maxTimeout))
-		}
-		// Timeouts that differ by less make no page of their own, which each pod
-		// would be asked for.
-		page.Timeout = (timeout + minTimeout - 1).Truncate(minTimeout)
-	}
+	page.Timeout = p.timeout()
 	if p.source(metaSource) {
 		// Each names the same pods: the Service of a Workspace has one endpoint.
 		p.oneOf(metaSource, sourceModelPod, "pod", "service")
 	}
 	return page
+}
+
+// timeout reads how long a scrape may take, 0 for the scaler's own.
+func (p *parser) timeout() time.Duration {
+	value, given := p.get(metaTimeout)
+	if !given {
+		return 0
+	}
+	timeout, err := duration(value)
+	if err != nil || timeout < minTimeout || timeout > maxTimeout {
+		p.refuse(metaTimeout, value, fmt.Sprintf("must be from %s to %s, such as 3s", minTimeout, maxTimeout))
+	}
+	// Timeouts that differ by less make no page of their own, which each pod
+	// would be asked for.
+	return (timeout + minTimeout - 1).Truncate(minTimeout)
 }
 
 // write adds what differs from KAITO's own way to a trigger's metadata.
