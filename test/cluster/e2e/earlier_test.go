@@ -48,7 +48,7 @@ func TestAScaledObjectOfVersion06ScalesUntilItIsConverted(t *testing.T) {
 	ask["max-replicas"] = "many" // refused, so that what 0.6 wrote is left alone
 	s := apply(t, ask, replicas(2))
 	s.awaitReady(2)
-	s.queue(10, 10)
+	s.pins(5, 2)
 	so := s.writtenBy06()
 	if err := shared.Client.Create(s.ctx, so, client.FieldOwner("manager")); err != nil {
 		t.Fatal(err)
@@ -58,12 +58,12 @@ func TestAScaledObjectOfVersion06ScalesUntilItIsConverted(t *testing.T) {
 	s.told("ScalingRefused", "; still in force: scaling between 1 and 5 replicas by the formula of an earlier version on vllm:num_requests_waiting, readiness_gate")
 	s.settled(2)
 	if got := s.composite(); got != "1" {
-		t.Errorf("the formula comes to %s on 10 each, want 1", got)
+		t.Errorf("the formula comes to %s on 5 each, want 1", got)
 	}
 
 	// One more is ordered, and no other while it starts.
 	shared.KAITO.Adapt(s.namespace, s.name, slowly)
-	s.queue(30, 30)
+	s.pins(30, 2)
 	s.wantDesired(3)
 	s.stays("the gate is shut while one starts", 3, 8*time.Second)
 	s.queueEach(0)
@@ -77,6 +77,20 @@ func TestAScaledObjectOfVersion06ScalesUntilItIsConverted(t *testing.T) {
 		t.Error("the HPA was made anew")
 	}
 	s.settled(1)
+}
+
+// pins keeps the queues of n replicas at that length: on a busy machine one may be
+// NotReady for a moment.
+func (s *set) pins(waiting, n int) {
+	s.Helper()
+	s.eventually(fmt.Sprintf("%d replicas with %d waiting", n, waiting), func() error {
+		serving := shared.KAITO.Serving(s.namespace, s.name)
+		s.queueEach(waiting)
+		if len(serving) != n {
+			return fmt.Errorf("%d serve", len(serving))
+		}
+		return nil
+	})
 }
 
 // composite is what KEDA makes of the formula.

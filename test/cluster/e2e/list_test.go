@@ -257,7 +257,7 @@ func TestABadMetricListIsRefusedAndTheLastValidOneStays(t *testing.T) {
 		{"scaledowncooldown", "0", `scaledowncooldown "0": must be whole seconds from 1 to 1800`},
 		{"scaledowncooldown", "-5m", `scaledowncooldown "-5m": must be whole seconds`},
 		{"max-replicas", "1e3", `max-replicas "1e3": must be a whole number`},
-		{"min-replicas", "0", `min-replicas "0": must be a whole number of at least 1`},
+		{"min-replicas", "0.5", `min-replicas "0.5": must be a whole number of at least 1`},
 	} {
 		was, given := listed(queues)[tt.key]
 		if tt.key == "metrics" {

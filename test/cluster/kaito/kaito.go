@@ -313,8 +313,8 @@ func (k *KAITO) Serving(namespace, name string) []*vllm.Pod {
 	return pods
 }
 
-// AwaitReady waits until an InferenceSet has n replicas, all of them Ready and
-// none on its way out.
+// AwaitReady waits until an InferenceSet has n replicas, all of them Ready, known as
+// such to the API server, and none on its way out: Serving has them then.
 func (k *KAITO) AwaitReady(ctx context.Context, namespace, name string, n int) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -322,7 +322,7 @@ func (k *KAITO) AwaitReady(ctx context.Context, namespace, name string, n int) e
 		replicas := k.Replicas(namespace, name)
 		ready := 0
 		for _, r := range replicas {
-			if r.Ready {
+			if r.Ready && r.Served {
 				ready++
 			}
 		}
