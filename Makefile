@@ -223,7 +223,7 @@ node-parts:
 	@hack/node.sh packages
 	@cd test/cluster && go build -trimpath -o ../../$(BIN)/programs ./controlplane/programs
 	@$(BIN)/programs -node
-	cd test/cluster && go build -trimpath -ldflags '-s -w' -o ../../$(BUILD)/node/ ./node/pause ./node/vllm
+	cd test/cluster && go build -trimpath -ldflags '-s -w' -o ../../$(BUILD)/node/ ./node/pause ./node/vllm ./earlier
 	@# As go tool builds it, so that it is compiled once.
 	go build -modfile=tools/helm/go.mod -o $(BUILD)/node/helm helm.sh/helm/v4/cmd/helm
 	@hack/release.sh tool

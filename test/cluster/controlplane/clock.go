@@ -28,7 +28,7 @@ func BuildJumpyScaler(ctx context.Context, out io.Writer) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("making a clock that jumps: %w", err)
 	}
-	return buildScaler(ctx, out, "keda-kaito-scaler-jumpy", "CGO_ENABLED=0", "-overlay="+overlay)
+	return buildOf(ctx, out, ".", "./cmd/keda-kaito-scaler", "keda-kaito-scaler-jumpy", "CGO_ENABLED=0", "-overlay="+overlay)
 }
 
 // jumpSource is added to the program.

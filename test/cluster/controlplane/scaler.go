@@ -15,12 +15,18 @@ import (
 // the race detector, which needs a C compiler.
 func BuildScaler(ctx context.Context, out io.Writer, race bool) (string, error) {
 	if race {
-		return buildScaler(ctx, out, "keda-kaito-scaler-race", "CGO_ENABLED=1", "-race")
+		return buildOf(ctx, out, ".", "./cmd/keda-kaito-scaler", "keda-kaito-scaler-race", "CGO_ENABLED=1", "-race")
 	}
-	return buildScaler(ctx, out, "keda-kaito-scaler", "CGO_ENABLED=0")
+	return buildOf(ctx, out, ".", "./cmd/keda-kaito-scaler", "keda-kaito-scaler", "CGO_ENABLED=0")
 }
 
-func buildScaler(ctx context.Context, out io.Writer, name, cgo string, flags ...string) (string, error) {
+// BuildEarlier builds what plays the scaler of 0.6, and returns its path.
+func BuildEarlier(ctx context.Context, out io.Writer) (string, error) {
+	return buildOf(ctx, out, "test/cluster", "./earlier", "earlier", "CGO_ENABLED=0")
+}
+
+// buildOf builds a program of one of this checkout's modules.
+func buildOf(ctx context.Context, out io.Writer, module, program, name, cgo string, flags ...string) (string, error) {
 	root, dir, err := scalerDir()
 	if err != nil {
 		return "", err
@@ -33,8 +39,8 @@ func buildScaler(ctx context.Context, out io.Writer, name, cgo string, flags ...
 	defer func() { _ = os.RemoveAll(unfinished) }()
 	fresh := filepath.Join(unfinished, name)
 	flags = append([]string{"-trimpath", "-buildvcs=false", "-o", fresh}, flags...)
-	if err := goBuild(ctx, newProgress(out), root, []string{cgo}, append(flags, "./cmd/keda-kaito-scaler")...); err != nil {
-		return "", fmt.Errorf("building keda-kaito-scaler: %w", err)
+	if err := goBuild(ctx, newProgress(out), filepath.Join(root, module), []string{cgo}, append(flags, program)...); err != nil {
+		return "", fmt.Errorf("building %s: %w", name, err)
 	}
 	path := filepath.Join(dir, name)
 	return path, os.Rename(fresh, path)

@@ -18,6 +18,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
 )
 
 // The life of an installation in KEDA's namespace, from helm install to helm
@@ -32,7 +34,7 @@ func TestTheChartOnANode(t *testing.T) {
 	}
 	t.Run("its pods are Ready at once and may do nothing", func(t *testing.T) {
 		wantPods(t, "keda")
-		wantProcesses(t)
+		wantProcesses(t, "65532", "65532")
 	})
 	t.Run("an InferenceSet scales", scales)
 	t.Run("upgrade and rollback lose no poll but on connections that move", upgrades)
@@ -40,7 +42,7 @@ func TestTheChartOnANode(t *testing.T) {
 	t.Run("uninstall leaves what the notes say", func(t *testing.T) {
 		f := newFleet(t, "left", 1)
 		f.awaitScaledObject()
-		f.annotate("auto-provision", "false")
+		f.annotate(map[string]string{"auto-provision": "false"})
 		eventually(t, "the scaler removes its ScaledObject", func() error {
 			if err := shared.Client.Get(t.Context(), f.NamespacedName, f.scaledObject()); !apierrors.IsNotFound(err) {
 				return fmt.Errorf("the ScaledObject: %w", err)
@@ -150,7 +152,7 @@ func podReady(pod *corev1.Pod) bool {
 
 // wantProcesses looks at the scaler's processes as the kernel has them: nobody's,
 // without a right, without a way to one, with the system calls filtered.
-func wantProcesses(t *testing.T) {
+func wantProcesses(t *testing.T, user, group string) {
 	t.Helper()
 	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -168,7 +170,7 @@ func wantProcesses(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, want := range []string{
-			"Uid:\t65532\t65532\t65532\t65532", "Gid:\t65532\t65532\t65532\t65532",
+			"Uid:" + strings.Repeat("\t"+user, 4), "Gid:" + strings.Repeat("\t"+group, 4),
 			"CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000",
 			"NoNewPrivs:\t1", "Seccomp:\t2",
 		} {
@@ -219,13 +221,7 @@ func scales(t *testing.T) {
 func upgrades(t *testing.T) {
 	f := newFleet(t, "upgrades", 2, 10, 10) // at the target: nothing but a wrong answer would move it
 	f.awaitScaledObject()
-	p := f.poll(200*time.Millisecond, 20)
-	eventually(t, "polls succeed", func() error {
-		if made, _, _ := p.so(); made < 5 {
-			return fmt.Errorf("%d were made", made)
-		}
-		return nil
-	})
+	p := poll(t, 200*time.Millisecond, stack.Answer{Value: 20, Active: true}, f.ref())
 	for _, change := range []struct {
 		what, tag string
 		args      []string
@@ -233,18 +229,7 @@ func upgrades(t *testing.T) {
 		{"helm upgrade", next, append([]string{"upgrade"}, chart("keda", next)...)},
 		{"helm rollback", shared.tag, []string{"rollback", release, "1", "--namespace", "keda", "--wait", "--timeout", "3m"}},
 	} {
-		old := scalers(t, "keda")
-		f.through(p, change.what, func() {
-			helm(t, change.args...)
-			eventually(t, "the old replicas are gone", func() error {
-				for _, pod := range old {
-					if err := shared.Client.Get(t.Context(), client.ObjectKeyFromObject(&pod), &corev1.Pod{}); !apierrors.IsNotFound(err) {
-						return fmt.Errorf("%s: %w", pod.Name, err)
-					}
-				}
-				return nil
-			})
-		})
+		through(t, p, change.what, func() { replaced(t, change.args...) }, f)
 		for _, pod := range scalers(t, "keda") {
 			if image := pod.Spec.Containers[0].Image; image != repository+":"+change.tag {
 				t.Errorf("after %s %s runs %s", change.what, pod.Name, image)
@@ -258,7 +243,22 @@ func upgrades(t *testing.T) {
 	if err != nil || c.Status != metav1.ConditionTrue {
 		t.Errorf("the ScaledObject: %+v, %v", c, err)
 	}
-	p.stop()
+	p.Stop()
+}
+
+// replaced runs helm and waits until the replicas of before are gone.
+func replaced(t *testing.T, args ...string) {
+	t.Helper()
+	old := scalers(t, "keda")
+	helm(t, args...)
+	eventually(t, "the old replicas are gone", func() error {
+		for _, pod := range old {
+			if err := shared.Client.Get(t.Context(), client.ObjectKeyFromObject(&pod), &corev1.Pod{}); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("%s: %w", pod.Name, err)
+			}
+		}
+		return nil
+	})
 }
 
 // drains evicts both replicas, as kubectl drain does: the second has to wait for

@@ -39,17 +39,23 @@ type fleet struct {
 // earlier, a fleet without load would shrink.
 func newFleet(t *testing.T, namespace string, replicas int, waiting ...int) *fleet {
 	t.Helper()
+	f := unprovided(t, namespace, replicas, waiting...)
+	f.annotate(map[string]string{
+		"auto-provision": "true", "threshold": "10", "max-replicas": "4",
+		"evaluationwindow": "0", "scaleupcooldown": "2", "scaledowncooldown": "2",
+	})
+	return f
+}
+
+// unprovided makes one that asks for nothing.
+func unprovided(t *testing.T, namespace string, replicas int, waiting ...int) *fleet {
+	t.Helper()
 	f := &fleet{T: t, NamespacedName: types.NamespacedName{Namespace: namespace, Name: "phi-4"}}
 	err := shared.Client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 	if client.IgnoreAlreadyExists(err) != nil {
 		t.Fatal(err)
 	}
 	u := f.object()
-	u.SetAnnotations(map[string]string{
-		"scaledobject.kaito.sh/threshold": "10", "scaledobject.kaito.sh/max-replicas": "4",
-		"scaledobject.kaito.sh/evaluationwindow": "0",
-		"scaledobject.kaito.sh/scaleupcooldown":  "2", "scaledobject.kaito.sh/scaledowncooldown": "2",
-	})
 	u.Object["spec"] = map[string]any{
 		"replicas":      int64(replicas),
 		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
@@ -64,7 +70,6 @@ func newFleet(t *testing.T, namespace string, replicas int, waiting ...int) *fle
 	t.Cleanup(f.remove)
 	f.awaitReady(replicas)
 	f.queue(waiting...)
-	f.annotate("auto-provision", "true")
 	return f
 }
 
@@ -107,11 +112,16 @@ func (f *fleet) scaledObject() *kedav1alpha1.ScaledObject {
 	return so
 }
 
-// annotate writes an annotation of the InferenceSet.
-func (f *fleet) annotate(key, value string) {
+// annotate writes annotations of the InferenceSet.
+func (f *fleet) annotate(annotations map[string]string) {
 	f.Helper()
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"scaledobject.kaito.sh/%s":%q}}}`, key, value)
-	if err := shared.Client.Patch(f.Context(), f.object(), client.RawPatch(types.MergePatchType, patch)); err != nil {
+	before, after := f.object(), f.object()
+	prefixed := map[string]string{}
+	for key, value := range annotations {
+		prefixed["scaledobject.kaito.sh/"+key] = value
+	}
+	after.SetAnnotations(prefixed)
+	if err := shared.Client.Patch(f.Context(), after, client.MergeFrom(before)); err != nil {
 		f.Fatal(err)
 	}
 }

@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,6 +37,8 @@ type world struct {
 	root  string
 	// tag is that of the scaler's image, which follows from the commit.
 	tag string
+	// appVersion is the tag that the chart names by itself.
+	appVersion string
 }
 
 var shared *world
@@ -124,6 +127,9 @@ func (w *world) start(ctx context.Context, place Place, programs controlplane.Pr
 	if err := n.Import(ctx, Image{Name: vllmImage, Program: w.made("vllm"), Path: "/vllm"}); err != nil {
 		return err
 	}
+	if err := n.Import(ctx, Image{Name: repository + ":" + earlier, Program: w.made("earlier"), Path: "/earlier"}); err != nil {
+		return err
+	}
 	if err := n.StartKEDA(ctx, programs); err != nil {
 		return err
 	}
@@ -131,7 +137,7 @@ func (w *world) start(ctx context.Context, place Place, programs controlplane.Pr
 	return err
 }
 
-// importScaler gives the node what make image has made, under two tags.
+// importScaler gives the node what make image has made, under three tags.
 func (w *world) importScaler(ctx context.Context) error {
 	archive := w.made("image/keda-kaito-scaler-" + runtime.GOARCH + ".tar")
 	names, err := Names(archive)
@@ -142,7 +148,24 @@ func (w *world) importScaler(ctx context.Context) error {
 		return err
 	}
 	w.tag = strings.TrimPrefix(names[0], repository+":")
-	return w.Tag(ctx, names[0], repository+":"+next)
+	if w.appVersion, err = appVersion(w.root); err != nil {
+		return err
+	}
+	return errors.Join(w.Tag(ctx, names[0], repository+":"+next), w.Tag(ctx, names[0], repository+":"+w.appVersion))
+}
+
+// appVersion is the release that the chart installs.
+func appVersion(root string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(root, "charts", release, "Chart.yaml"))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if version, found := strings.CutPrefix(line, "appVersion:"); found {
+			return strings.Trim(strings.TrimSpace(version), `"`), nil
+		}
+	}
+	return "", errors.New("the chart has no appVersion")
 }
 
 func (w *world) made(name string) string { return filepath.Join(w.root, made, name) }

@@ -22,6 +22,11 @@ func (s *Stack) Material(ctx context.Context) (*tls.Config, error) {
 	if err := s.Client.Get(ctx, types.NamespacedName{Namespace: Namespace, Name: certs.ClientSecret}, found); err != nil {
 		return nil, fmt.Errorf("read KEDA's certificate: %w", err)
 	}
+	return MaterialOf(found)
+}
+
+// MaterialOf is what KEDA makes of that Secret.
+func MaterialOf(found *corev1.Secret) (*tls.Config, error) {
 	pair, err := tls.X509KeyPair(found.Data["tls.crt"], found.Data["tls.key"])
 	if err != nil {
 		return nil, fmt.Errorf("read KEDA's certificate: %w", err)
@@ -33,9 +38,11 @@ func (s *Stack) Material(ctx context.Context) (*tls.Config, error) {
 
 // Connect is how KEDA does it, 2.18 and later alike: one connection for an
 // address, and round robin over what it resolves to.
-func Connect(address string, config *tls.Config) (*grpc.ClientConn, error) {
-	return grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(config)),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin":{}}]}`))
+func Connect(address string, config *tls.Config, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient(address, append([]grpc.DialOption{
+		grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin":{}}]}`),
+	}, more...)...)
 }
 
 // Answer is what a scaler says of a ScaledObject.
