@@ -60,7 +60,7 @@ func (s *scaler) provision(ctx context.Context, is *unstructured.Unstructured) e
 			Annotations: map[string]string{prefix + "managed-by": "keda-kaito-scaler"},
 			OwnerReferences: []metav1.OwnerReference{{
 				APIVersion: is.GetAPIVersion(), Kind: is.GetKind(), Name: is.GetName(), UID: is.GetUID(),
-				Controller: new(true), BlockOwnerDeletion: new(true),
+				Controller: new(true),
 			}},
 		},
 		Spec: spec,
