@@ -78,6 +78,11 @@ func (p *program) awaken(ctx context.Context, cluster discovery.DiscoveryInterfa
 // back, and, if that was lost, before the next manager begins.
 const handover = 10 * time.Second
 
+// rollout is how long after a start the scaler of an earlier version may still
+// answer KEDA. In a rolling upgrade it ends some 6 s after its successor has
+// started, when that is ready; the rest is for a slow second replica.
+const rollout = 30 * time.Second
+
 // generation is one manager's life. It ends with the context, when another replica
 // has taken over the Lease, or when KAITO's API is to be used in another version,
 // which is then next.
@@ -129,6 +134,7 @@ func (p *program) populate(ctx context.Context, mgr manager.Manager, version str
 	err = provision.AddToManager(ctx, mgr, provision.Settings{
 		Version: version, Address: p.options.scalerAddress, Authentication: certs.TriggerAuthentication,
 		Trust: p.source.Ready, Credentials: credentials, Registerer: metrics.Registry,
+		Handover: func() time.Duration { return time.Until(p.began.Add(rollout)) },
 	})
 	if err != nil {
 		return fmt.Errorf("set up provisioning: %w", err)

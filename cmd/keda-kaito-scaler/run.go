@@ -116,6 +116,8 @@ type program struct {
 	config  *rest.Config
 	log     logr.Logger
 	source  *certs.Source
+	// began is the process's start.
+	began time.Time
 	// watching tells whether the InferenceSets in the cache are the newest.
 	watching *watching
 	// watcher and judges are set by run.
@@ -132,7 +134,7 @@ type program struct {
 
 func newProgram(o *options, config *rest.Config, log logr.Logger) *program {
 	return &program{
-		options: o, config: config, log: log, source: certs.NewSource(),
+		options: o, config: config, log: log, source: certs.NewSource(), began: time.Now(),
 		watching: newWatching(len(o.watchNamespaces), log),
 	}
 }

@@ -3,6 +3,7 @@ package provision
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -79,6 +80,23 @@ func TestAScaledObjectOfAnEarlierVersionIsConvertedInPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// In a rolling upgrade the old scaler answers KEDA until it ends, and it doesn't
+// know our triggers.
+func TestAnEarlierVersionsScaledObjectStaysWhileItsScalerMayAnswer(t *testing.T) {
+	w := newWorld(t, inferenceSet(), former(func(*kedav1alpha1.ScaledObject) {}))
+	left := 20 * time.Second
+	w.controller.settings.Handover = func() time.Duration { return left }
+	result, err := w.controller.Reconcile(t.Context(), reconcile.Request{NamespacedName: phi4})
+	if err != nil || result.RequeueAfter != left {
+		t.Errorf("got %+v, %v, want to look again in %s", result, err, left)
+	}
+	w.wantWrites()
+	w.wantEvents()
+	left = -time.Second
+	w.reconcile()
+	w.wantWrites("patch phi-4")
 }
 
 func TestWhatSomebodyElseControlsIsNotAdopted(t *testing.T) {

@@ -150,10 +150,21 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if state, known := did.state(); known {
 		c.meters.turned(c.ledger.enter(req.NamespacedName, state))
 	}
-	if did == stale {
+	switch {
+	case did == stale:
 		return reconcile.Result{RequeueAfter: staleInterval}, nil
+	case did == waiting:
+		return reconcile.Result{RequeueAfter: c.handover()}, nil // 0 is for an event
 	}
 	return reconcile.Result{}, err
+}
+
+// handover is how much longer ScaledObjects of earlier versions are left alone.
+func (c *Controller) handover() time.Duration {
+	if c.settings.Handover == nil {
+		return 0
+	}
+	return max(0, c.settings.Handover())
 }
 
 // look is Reconcile without its measuring.

@@ -13,7 +13,8 @@ type result string
 const (
 	// ignored is for one that asks for nothing and has nothing.
 	ignored result = "ignored"
-	// waiting is for an object or a namespace that is about to end.
+	// waiting is for an object or a namespace that is about to end, and for an
+	// earlier version's time as long as that may still answer KEDA.
 	waiting result = "waiting"
 	// stale is for a write that was refused because the cache is behind.
 	stale     result = "stale"

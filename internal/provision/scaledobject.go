@@ -42,6 +42,10 @@ type Settings struct {
 	// Credentials are what KEDA presents to the scaler; nil leaves KEDA to find
 	// out by itself that they were renewed.
 	Credentials *Credentials
+	// Handover is how much longer the scaler of an earlier version may answer KEDA:
+	// that long, ScaledObjects that it wrote are left alone, because it can't
+	// answer our triggers and we can answer its. Nil is none.
+	Handover func() time.Duration
 	// Registerer takes the metrics, nil for none.
 	Registerer prometheus.Registerer
 }

@@ -42,6 +42,9 @@ func (c *Controller) write(ctx context.Context, u *unstructured.Unstructured, is
 		if existing.DeletionTimestamp != nil || !ours(existing, is) && !adoptable(existing, is) {
 			return waiting, nil // its end is an event, and then it is made anew
 		}
+		if earlier(existing) && c.handover() > 0 {
+			return waiting, nil
+		}
 		d, err := compare(existing, desired)
 		if err != nil {
 			return failed, err

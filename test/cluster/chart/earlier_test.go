@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/controlplane"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
@@ -53,8 +54,9 @@ func TestAnUpgradeFrom06AndBackMovesNothing(t *testing.T) {
 		u.roll()
 		provided.wantFormula(true)
 	})
-	u.through("upgrade_again", func() {
+	u.through("upgrade_without_secrets", func() {
 		helm(t, s, upgrade...)
+		u.prune()
 		u.roll()
 		provided.wantFormula(false)
 	})
@@ -124,6 +126,18 @@ func (u *upgrade) roll() {
 		return nil
 	})
 	u.end(old, leaving)
+}
+
+// prune deletes the Secrets that the chart of 0.6 had made, as tools do that
+// render a chart without asking the cluster what is there.
+func (u *upgrade) prune() {
+	u.Helper()
+	for _, name := range []string{serverSecret, clientSecret} {
+		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: stack.Namespace, Name: name}}
+		if err := u.stack.Client.Delete(u.Context(), secret); err != nil {
+			u.Fatal(err)
+		}
+	}
 }
 
 func (u *upgrade) start(name string, pod corev1.PodSpec) {

@@ -42,12 +42,16 @@ func (s *scaler) provision(ctx context.Context, is *unstructured.Unstructured) e
 	if err != nil {
 		return fmt.Errorf("InferenceSet %s/%s: %w", is.GetNamespace(), is.GetName(), err)
 	}
-	found := &kedav1alpha1.ScaledObject{}
-	err = s.kube.Get(ctx, client.ObjectKeyFromObject(is), found)
-	switch {
-	case client.IgnoreNotFound(err) != nil:
+	// Listed, which is what a cache does too.
+	var all kedav1alpha1.ScaledObjectList
+	if err := s.kube.List(ctx, &all, client.InNamespace(is.GetNamespace())); err != nil {
 		return err
-	case err == nil:
+	}
+	for i := range all.Items {
+		found := &all.Items[i]
+		if found.Name != is.GetName() {
+			continue
+		}
 		if equality.Semantic.DeepEqual(found.Spec, spec) {
 			return nil
 		}

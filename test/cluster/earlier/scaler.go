@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -56,14 +57,13 @@ func (s *scaler) look(ctx context.Context) error {
 			}
 		}
 	}
+	var failed error
 	for i := range sets.Items {
 		is := &sets.Items[i]
 		s.remember(is, pages[client.ObjectKeyFromObject(is)])
-		if err := s.provision(ctx, is); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, s.provision(ctx, is))
 	}
-	return nil
+	return failed
 }
 
 func serving(p *corev1.Pod) bool {
