@@ -70,9 +70,9 @@ func start(t *testing.T, o stack.Options) *stack.Stack {
 // comes from the render.
 func removeRights(t *testing.T, s *stack.Stack) {
 	t.Helper()
-	cluster := metav1.ObjectMeta{Name: release}
-	local := metav1.ObjectMeta{Name: release, Namespace: stack.Namespace}
-	kedas := metav1.ObjectMeta{Name: release + "-keda", Namespace: stack.Namespace}
+	cluster := metav1.ObjectMeta{Name: stack.Account}
+	local := metav1.ObjectMeta{Name: stack.Account, Namespace: stack.Namespace}
+	kedas := metav1.ObjectMeta{Name: stack.Account + "-keda", Namespace: stack.Namespace}
 	for _, object := range []client.Object{
 		&rbacv1.ClusterRole{ObjectMeta: cluster}, &rbacv1.ClusterRoleBinding{ObjectMeta: cluster},
 		&rbacv1.Role{ObjectMeta: local}, &rbacv1.RoleBinding{ObjectMeta: local},

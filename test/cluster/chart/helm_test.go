@@ -52,7 +52,7 @@ func earlierValues(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(root, "test", "cluster", "earlier", "values", "values-v*.yaml"))
+	files, err := filepath.Glob(filepath.Join(root, "test", "chart", "testdata", "earlier", "values-v*.yaml"))
 	if err != nil || len(files) != 6 {
 		t.Fatalf("values %q: %v, want those of six releases", files, err)
 	}

@@ -77,12 +77,11 @@ func TestAnUpgradeFrom06OnANode(t *testing.T) {
 // earlierChart is the chart of the old shape with its release's values.
 func earlierChart(t *testing.T) string {
 	t.Helper()
-	of := filepath.Join(shared.root, "test", "cluster", "earlier")
 	dir := filepath.Join(t.TempDir(), release)
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(of, "chart"))); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(shared.root, "test", "cluster", "earlier", "chart"))); err != nil {
 		t.Fatal(err)
 	}
-	values, err := os.ReadFile(filepath.Join(of, "values", "values-v"+earlier+".yaml"))
+	values, err := os.ReadFile(filepath.Join(shared.root, "test", "chart", "testdata", "earlier", "values-v"+earlier+".yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
 - level: Metadata
-  users: ["system:serviceaccount:` + Namespace + ":" + account + `"]
+  users: ["system:serviceaccount:` + Namespace + ":" + Account + `"]
 - level: None
 `
 

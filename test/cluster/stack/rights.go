@@ -14,8 +14,9 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 )
 
-// account is the ServiceAccount that the chart makes.
-const account = "keda-kaito-scaler"
+// Account is the ServiceAccount that the chart makes. The roles of the tests have
+// its name too.
+const Account = "keda-kaito-scaler-sa"
 
 // manifests are what has to be there first: KAITO's CRDs and the scaler's
 // account with its rights.
@@ -69,22 +70,22 @@ func rights(o Options) ([]any, error) {
 		return metav1.ObjectMeta{Name: name, Namespace: namespace}
 	}
 	own := o.namespace()
-	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: own}}
+	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: Account, Namespace: own}}
 	var all []any
 	if own != Namespace {
 		all = append(all, &corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: at(own, "")})
 	}
 	all = append(
 		all,
-		&corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: at(account, own)},
-		&rbacv1.ClusterRole{TypeMeta: kind("ClusterRole"), ObjectMeta: at(account, ""), Rules: clusterRules},
-		&rbacv1.ClusterRoleBinding{TypeMeta: kind("ClusterRoleBinding"), ObjectMeta: at(account, ""), RoleRef: ref("ClusterRole", account), Subjects: subjects},
+		&corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}, ObjectMeta: at(Account, own)},
+		&rbacv1.ClusterRole{TypeMeta: kind("ClusterRole"), ObjectMeta: at(Account, ""), Rules: clusterRules},
+		&rbacv1.ClusterRoleBinding{TypeMeta: kind("ClusterRoleBinding"), ObjectMeta: at(Account, ""), RoleRef: ref("ClusterRole", Account), Subjects: subjects},
 	)
-	const inKEDAs = account + "-keda"
+	const inKEDAs = Account + "-keda"
 	for _, role := range []struct {
 		metav1.ObjectMeta
 		rules []rbacv1.PolicyRule
-	}{{at(account, own), namespaceRules}, {at(inKEDAs, Namespace), kedaRules}, {at(inKEDAs, own), kedaRules}} {
+	}{{at(Account, own), namespaceRules}, {at(inKEDAs, Namespace), kedaRules}, {at(inKEDAs, own), kedaRules}} {
 		// The scaler may be told that KEDA is beside it, rightly or not.
 		all = append(
 			all,

@@ -191,7 +191,7 @@ func (s *Stack) StartOwnScaler(ctx context.Context, name string, args ...string)
 }
 
 func (s *Stack) startScaler(ctx context.Context, binary, name string, args []string) (*Scaler, error) {
-	kubeconfig, err := s.ServiceAccountKubeconfig(ctx, s.namespace, account)
+	kubeconfig, err := s.ServiceAccountKubeconfig(ctx, s.namespace, Account)
 	if err != nil {
 		return nil, err
 	}
