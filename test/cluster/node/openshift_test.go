@@ -12,10 +12,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// assigned is what OpenShift's restricted-v2 does to pods: a user and a group of
-// the namespace's own range, where none is asked for. Those that ask for one are
-// refused.
+// assigned is what OpenShift's restricted-v2 does to pods: a user of the
+// namespace's own range, where none is asked for. Those that ask for another are
+// refused. The kind is what the chart knows OpenShift by.
 const assigned = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: { name: securitycontextconstraints.security.openshift.io }
+spec:
+  group: security.openshift.io
+  names: { kind: SecurityContextConstraints, plural: securitycontextconstraints }
+  scope: Cluster
+  versions: [{ name: v1, served: true, storage: true, schema: { openAPIV3Schema: { type: object } } }]
+---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: { name: openshift }
@@ -71,6 +80,8 @@ func TestWithoutAFixedUser(t *testing.T) {
 		for _, kind := range []string{"validatingadmissionpolicybinding", "validatingadmissionpolicy", "mutatingadmissionpolicybinding", "mutatingadmissionpolicy"} {
 			shared.kubectl(t, "delete", kind, "openshift")
 		}
+		shared.kubectl(t, "delete", "crd", "securitycontextconstraints.security.openshift.io")
+		shared.forget(t, "keda") // KEDA's certificate
 	})
 	eventually(t, "a user of nobody's choice is refused and none is given one", func() error {
 		if err := tryUser(t, namespace, new(int64(65532))); err == nil {
@@ -78,7 +89,7 @@ func TestWithoutAFixedUser(t *testing.T) {
 		}
 		return tryUser(t, namespace, nil)
 	})
-	install(t, namespace, "podSecurityContext.runAsUser=null", "podSecurityContext.runAsGroup=null", "keda.namespace=keda")
+	install(t, namespace)
 	wantPods(t, namespace)
 	wantProcesses(t, user, "0")
 }
