@@ -22,8 +22,8 @@ import (
 // Names that users know.
 const (
 	service      = "keda-kaito-scaler-svc"
-	serverSecret = "keda-kaito-scaler-server-certs" //nolint:gosec // a name
-	clientSecret = "keda-kaito-scaler-client-certs" //nolint:gosec // a name
+	serverSecret = "keda-kaito-scaler-server-certs"
+	clientSecret = "keda-kaito-scaler-client-certs"
 	credsName    = "keda-kaito-scaler-creds"
 	life         = 10 * 365 * 24 * time.Hour
 )
