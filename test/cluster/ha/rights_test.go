@@ -42,7 +42,7 @@ func may(t *testing.T, namespace string) map[right]bool {
 	t.Helper()
 	config := shared.Config()
 	config.Impersonate = rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:" + stack.Namespace + ":keda-kaito-scaler",
+		UserName: "system:serviceaccount:" + stack.Namespace + ":" + stack.Account,
 		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + stack.Namespace, "system:authenticated"},
 	}
 	clients, err := kubernetes.NewForConfig(config)
