@@ -137,6 +137,20 @@ func TestKeeperTakesOverExistingSecrets(t *testing.T) {
 	}
 }
 
+// Helm goes on applying what a chart has made, and stops at what another has taken.
+func TestAChartsSecretStaysTheCharts(t *testing.T) {
+	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{})
+	secret := &corev1.Secret{}
+	secret.Name, secret.Namespace, secret.Labels = ClientSecret, testNames.Namespace, map[string]string{managedByLabel: "Helm"}
+	if err := k.Client.Create(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	k.mustReconcile(t)
+	if got := k.mustRead(t)[ClientSecret]; got.Labels[managedByLabel] != "Helm" || len(got.Data) == 0 {
+		t.Errorf("labels %v, %d entries", got.Labels, len(got.Data))
+	}
+}
+
 func TestKeeperSaysThatAnImmutableSecretHasToGo(t *testing.T) {
 	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{})
 	secret := &corev1.Secret{Immutable: new(true)}

@@ -29,7 +29,11 @@ func (w writer) update(ctx context.Context, secret *corev1.Secret, data Data) er
 	if secret.Labels == nil {
 		secret.Labels = map[string]string{}
 	}
-	secret.Labels[managedByLabel] = managedBy
+	// A Secret that a chart has made says so: taken from Helm, the label would make
+	// its next apply of the chart a conflict.
+	if secret.Labels[managedByLabel] == "" {
+		secret.Labels[managedByLabel] = managedBy
+	}
 	secret.Data = data
 	// With the resourceVersion that was read: if somebody wrote meanwhile, the
 	// plan has to be made again.

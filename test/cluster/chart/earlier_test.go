@@ -26,9 +26,10 @@ import (
 func TestAnUpgradeFrom06AndBackMovesNothing(t *testing.T) {
 	s := start(t, stack.Options{HPASync: time.Second, KAITO: quick})
 	u := newUpgrade(t, s)
+	// Under load before anybody reads them.
+	provided, copied := u.fleet("provided"), u.fleet("copied")
 	helm(t, s, "install", release, earlierChart(t, "0.6.2"), "--namespace", stack.Namespace)
 	u.roll()
-	provided, copied := u.fleet("provided"), u.fleet("copied")
 	provided.annotate()
 	provided.awaitScaledObject()
 	provided.wantFormula(true)
