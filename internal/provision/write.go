@@ -42,7 +42,7 @@ func (c *Controller) write(ctx context.Context, u *unstructured.Unstructured, is
 		if existing.DeletionTimestamp != nil || !ours(existing, is) && !adoptable(existing, is) {
 			return waiting, nil // its end is an event, and then it is made anew
 		}
-		if earlier(existing) && c.handover() > 0 {
+		if ofEarlier(existing) && c.handover() > 0 {
 			return waiting, nil
 		}
 		d, err := compare(existing, desired)
