@@ -59,7 +59,10 @@ func TestAnEngineOfAFileIsSimulated(t *testing.T) {
 	file := filepath.Join("..", "..", "internal", "simulate", "engines", "llama-3.1-8b-a100.json")
 	preset := simulated(t, append(little, "--policies", "static-mean", "--engine", "llama-3.1-8b-a100")...)(t.Context())
 	read := simulated(t, append(little, "--policies", "static-mean", "--engine", file)...)(t.Context())
-	other := simulated(t, append(little, "--policies", "static-mean")...)(t.Context())
+	other := simulated(t, append(little, "--policies", "static-mean", "--steps=false")...)(t.Context())
+	if !strings.Contains(preset.stdout, "Replicas of llama-3.1-8b-a100 in steps (") || !strings.Contains(other.stdout, "Replicas of phi-4-mini-a100 (") {
+		t.Errorf("it isn't said what was played:\n%s\n%s", preset.stdout, other.stdout)
+	}
 	if preset.err != nil || read.err != nil || preset.stdout != read.stdout || preset.stdout == other.stdout {
 		t.Errorf("%v, %v\n%s\n%s\n%s", preset.err, read.err, preset.stdout, read.stdout, other.stdout)
 	}

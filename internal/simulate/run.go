@@ -407,7 +407,7 @@ func (r *run) result(name string) *Result {
 	t := r.tally
 	result := &Result{
 		Load: r.load.Name, Policy: name, Seed: r.Seed,
-		Refused: t.refused, Broken: t.broken, Cancelled: t.cancelled, PerRequest: t.results,
+		Refused: t.refused, Broken: t.broken, PerRequest: t.results,
 		TTFT50: t.quantile(.5), TTFT99: t.quantile(.99),
 		GPUHours: r.gpu.Hours(), Reversals: reversals(r.moves, start.Add(r.WarmUp), 2*r.ColdStart),
 		Peak: r.peak, Moves: r.told, Minutes: t.minutes,
@@ -421,19 +421,31 @@ func (r *run) result(name string) *Result {
 			result.GPUHours += max(0, float64(m.replicas-r.moves[i].replicas)) * r.ColdStart.Hours()
 		}
 	}
-	// What is still in flight has neither met its SLO nor missed it, unless it
-	// is late already.
-	for _, replica := range r.serving {
-		for _, id := range replica.engine.silent() {
-			if r.load.Length.Seconds()-r.load.Requests[id].At > r.SLO.TTFT+2 {
-				result.Unfinished++
-			}
-		}
-	}
+	result.Unfinished = r.late()
+	result.Cancelled = t.cancelled
 	result.Requests = t.answered + t.refused + t.broken + t.impatient + result.Unfinished
 	result.Attained = t.attained
 	in, out := r.load.Mean()
 	work := float64(result.Requests) / r.Engine.Capacity(in, out, r.SLO.ITL)
 	result.WastedHours = max(0, result.GPUHours-work/3600)
 	return result
+}
+
+// late is how many of those in flight wait for their first token although it is
+// late: they have missed their SLO; what else is in flight has neither met nor missed
+// it.
+func (r *run) late() (n int) {
+	for _, replica := range r.serving {
+		for _, id := range replica.engine.silent() {
+			request := &r.load.Requests[id]
+			limit := r.SLO.TTFT
+			if r.Steps {
+				limit = r.SLO.limit(request) // the fluid engine's figures are without it
+			}
+			if r.load.Length.Seconds()-request.At > limit+2 {
+				n++
+			}
+		}
+	}
+	return n
 }

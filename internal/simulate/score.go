@@ -20,8 +20,11 @@ var DefaultSLO = SLO{TTFT: 2, ITL: .06}
 const perMoreTokens = 4096
 
 func (s SLO) met(r *Request, ttft, itl float64) bool {
-	return itl <= s.ITL && ttft <= s.TTFT+float64((int(r.In)-1)/perMoreTokens)
+	return itl <= s.ITL && ttft <= s.limit(r)
 }
+
+// limit is the time to the first token that is promised of a request.
+func (s SLO) limit(r *Request) float64 { return s.TTFT + float64((int(r.In)-1)/perMoreTokens) }
 
 // Result is what came of a load under a policy.
 type Result struct {

@@ -363,6 +363,16 @@ func TestTheSameSeedComesToTheSameInSteps(t *testing.T) {
 	}
 }
 
+// A client that goes away in the last moment of a load is counted as gone, and not
+// as waiting.
+func TestClientsThatGoAtTheEndAreCounted(t *testing.T) {
+	s := Setting{Engine: slowEngine(), SLO: DefaultSLO, Steps: true, Seed: 1}
+	load := &Load{Name: "end", Length: time.Minute, Requests: []Request{{50, 100_000, 10}, {51, 10, 10}}, Cancels: []float64{math.Inf(1), 8.999}}
+	if r := play(t, s, load, Static("1", 1)); r.Cancelled != 1 || r.Requests != 1 || r.Unfinished != 0 || r.Attained != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // What the fluid engine doesn't have it says.
 func TestTheFluidEngineSaysWhatItLeavesOut(t *testing.T) {
 	for name, tt := range map[string]struct {

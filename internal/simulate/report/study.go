@@ -307,11 +307,19 @@ func (p *playing) finish(u unit, played *Unit) error {
 	return nil
 }
 
+// engine is its name, and how it is played.
+func (s *Study) engine() string {
+	if s.setting(0, s.ColdStarts[0], s.Seeds[0]).Steps {
+		return s.Engine.Name + " in steps"
+	}
+	return s.Engine.Name
+}
+
 // report is of the units that are finished. It isn't called while others are
 // written down.
 func (p *playing) report() *Report {
 	r := &Report{
-		Title: p.Title, Engine: p.Engine.Name, Rate: p.Engine.PeakTokensPerMinute(), TTFT: p.SLO.TTFT, ITL: p.SLO.ITL,
+		Title: p.Title, Engine: p.engine(), Rate: p.Engine.PeakTokensPerMinute(), TTFT: p.SLO.TTFT, ITL: p.SLO.ITL,
 		Seeds: p.Seeds, Target: Target, Units: len(p.Scenarios) * len(p.Seeds),
 	}
 	speeds := map[string][]float64{}
