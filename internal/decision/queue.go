@@ -264,21 +264,29 @@ func (q *queue) facts() string {
 	case q.Queue.Aggregation == policy.Gate:
 		text = fmt.Sprintf("%s is not above %s over %s on %s", metric, target, duration(q.Queue.Window), on)
 	case q.Queue.Aggregation == policy.WindowedAvg:
-		text = fmt.Sprintf("%s is %s on average over %s on %s, %s wanted", metric, number(q.low), duration(q.Queue.Window), on, target)
+		text = fmt.Sprintf("%s is %s on average over %s on %s%s", metric, number(q.low), duration(q.Queue.Window), on, q.wanted(""))
 	case q.Queue.Aggregation == policy.Quantile:
-		text = fmt.Sprintf("the %s quantile of %s is %s over %s on %s, %s wanted",
-			number(q.Queue.Quantile), metric, number(q.low), duration(q.Queue.Window), on, target)
+		text = fmt.Sprintf("the %s quantile of %s is %s over %s on %s%s",
+			number(q.Queue.Quantile), metric, number(q.low), duration(q.Queue.Window), on, q.wanted(""))
 	case q.Queue.Aggregation == policy.ServiceAvg:
-		text = fmt.Sprintf("%s is %s on average on %s, %s wanted", metric, number(q.low), on, target)
+		text = fmt.Sprintf("%s is %s on average on %s%s", metric, number(q.low), on, q.wanted(""))
 	case q.Queue.Aggregation == policy.Rate:
-		text = fmt.Sprintf("%s gained %s a second over %s in total on %s, %s wanted on each",
-			metric, number(q.low), duration(q.window), on, target)
+		text = fmt.Sprintf("%s gained %s a second over %s in total on %s%s",
+			metric, number(q.low), duration(q.window), on, q.wanted(" on each"))
 	case q.Use == policy.Value:
 		text = fmt.Sprintf("%s is %s in total on %s, %s wanted altogether", metric, number(q.low), on, target)
 	default:
-		text = fmt.Sprintf("%s is %s in total on %s, %s wanted on each", metric, number(q.low), on, target)
+		text = fmt.Sprintf("%s is %s in total on %s%s", metric, number(q.low), on, q.wanted(" on each"))
 	}
 	return strings.Join(append([]string{text}, q.besides()...), "; ")
+}
+
+// wanted is what is measured against; of a formula nobody knows that.
+func (q *queue) wanted(of string) string {
+	if q.Use == policy.Formula {
+		return ""
+	}
+	return ", " + number(q.Queue.Target) + " wanted" + of
 }
 
 // besides is what a verdict does without, and what it does about it.
