@@ -2,6 +2,7 @@ package chart
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -35,9 +36,7 @@ func cluster(t *testing.T, objects map[string]any) string {
 		// Helm keeps its releases in Secrets: there are none.
 		"/api/v1/namespaces/keda/secrets": corev1.SecretList{TypeMeta: metav1.TypeMeta{Kind: "SecretList", APIVersion: "v1"}},
 	}
-	for path, object := range objects {
-		answers[path] = object
-	}
+	maps.Copy(answers, objects)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer, found := answers[r.URL.Path]
 		w.Header().Set("Content-Type", "application/json")

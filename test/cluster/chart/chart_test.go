@@ -411,6 +411,9 @@ func TestEveryGoldenRenderIsAccepted(t *testing.T) {
 		if err := s.Client.Create(t.Context(), namespace); err != nil {
 			t.Fatal(err)
 		}
+		eventually(t, "pods may be made in "+name, func(ctx context.Context) error {
+			return s.Client.Get(ctx, types.NamespacedName{Namespace: name, Name: "default"}, &corev1.ServiceAccount{})
+		})
 	}
 	strict, err := client.New(s.Config(), client.Options{})
 	if err != nil {
