@@ -78,6 +78,12 @@ func TestValuesDoWhatTheySay(t *testing.T) {
 			[]string{"        team: \"platform\""},
 		},
 		{
+			"a label of a monitor too",
+			[]string{"--set", "commonLabels.release=all,serviceMonitor.enabled=true,serviceMonitor.labels.release=prometheus,prometheusRule.enabled=true,prometheusRule.labels.release=rules"},
+			[]string{"release: \"prometheus\"\n", "release: \"rules\"\n", "release: \"all\"\n"},
+			nil,
+		},
+		{
 			"available instead of unavailable",
 			[]string{"--set", "podDisruptionBudget.minAvailable=1"},
 			[]string{"minAvailable: 1"},
