@@ -233,6 +233,31 @@ func TestAnAccidentThatNeedsANewCAKeepsTheOthersCertificate(t *testing.T) {
 	}
 }
 
+// Another accident, before the first one is over: two CAs without a key, each of
+// which signed one of the leaves, are both trusted on.
+func TestTwoAccidentsInOneOverlap(t *testing.T) {
+	w := usual(t)
+	w.bundle.CA = nil
+	w.settle()
+	w.bundle.Client = nil
+	w.settle()
+	before := w.bundle
+	w.after(8 * time.Minute)
+	w.bundle.CA = nil
+	w.seen = func(Step) {
+		w.wantTalk(before.Client, w.bundle.Server)
+		w.wantTalk(w.bundle.Client, before.Server)
+	}
+	w.wantOps(StageCA, PublishClient, PublishServer, MarkPublished, MarkPromoted)
+	w.after(DefaultOverlap)
+	w.settle()
+	w.seen = func(Step) {}
+	for range 4 {
+		w.after(max(w.plan().Wake.Sub(w.now), 0)).settle()
+		w.wantTalk(w.bundle.Client, w.bundle.Server)
+	}
+}
+
 func TestSettingsChangeLeaves(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

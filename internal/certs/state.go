@@ -145,6 +145,10 @@ func (t trust) data() (Data, error) {
 func readTrust(b Bundle, now time.Time) trust {
 	var t trust
 	known := usableRoots(b.CA[keyRoots], now)
+	if len(known) == 0 && len(usableRoots(b.CA[keyCert], now)) == 0 {
+		// The CA's Secret is gone: the roots are those that serve.
+		known = rootsInUse(b, now)
+	}
 	key, _ := decodeKey(b.CA[keyKey])
 	t.active = readActive(b, key, known, now)
 
@@ -183,12 +187,22 @@ func readActive(b Bundle, key *ecdsa.PrivateKey, known []*x509.Certificate, now 
 		}
 	}
 	// Nothing is left but what the leaves say.
-	for _, root := range slices.Concat(known, usableRoots(b.Server[keyRoots], now)) {
-		if signed(root, b.Server, forServer, now) || signed(root, b.Client, forClient, now) {
+	for _, root := range slices.Concat(known, rootsInUse(b, now)) {
+		if inUse(root, b, now) {
 			return &authority{cert: root}
 		}
 	}
 	return nil
+}
+
+// rootsInUse are those that the server's Secret trusts and that signed a leaf in
+// working order: they are known though the CA's Secret is gone.
+func rootsInUse(b Bundle, now time.Time) []*x509.Certificate {
+	return slices.DeleteFunc(usableRoots(b.Server[keyRoots], now), func(root *x509.Certificate) bool { return !inUse(root, b, now) })
+}
+
+func inUse(root *x509.Certificate, b Bundle, now time.Time) bool {
+	return signed(root, b.Server, forServer, now) || signed(root, b.Client, forClient, now)
 }
 
 // signed says whether d holds a leaf in working order that root signed.
@@ -313,7 +327,8 @@ func (r Rules) leafProblem(l leaf, role role, t trust, now time.Time) string {
 // signed: KEDA that has not read its Secret again, or can't while the API server
 // is away.
 func (r Rules) seesOut(cert *x509.Certificate, t trust, now time.Time) bool {
-	return t.cross == nil && !t.promoted.IsZero() && now.Before(r.seenOutAt(t)) &&
+	// Without a time it is promoted from when MarkPromoted says so: in a moment.
+	return t.cross == nil && (t.promoted.IsZero() || now.Before(r.seenOutAt(t))) &&
 		slices.ContainsFunc(t.retired, func(root *x509.Certificate) bool { return cert.CheckSignatureFrom(root) == nil })
 }
 

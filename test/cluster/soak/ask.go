@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -31,7 +32,7 @@ type asker struct {
 	mu         sync.Mutex
 	connection *grpc.ClientConn
 	old        []*grpc.ClientConn // calls may be under way on them
-	leaf       string
+	material   *tls.Config
 	asked      int
 	inWords    map[string]int // errors in words, how often each, without names and numbers
 	unanswered []string
@@ -42,7 +43,7 @@ func newAsker(ctx context.Context, s *stack.Stack, address string) (*asker, erro
 	return a, a.renew(ctx)
 }
 
-// renew reads the Secret, and connects anew if it has another certificate.
+// renew reads the Secret, and connects anew if it holds anything else.
 func (a *asker) renew(ctx context.Context) error {
 	config, err := a.stack.Material(ctx)
 	if err != nil {
@@ -50,8 +51,7 @@ func (a *asker) renew(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	leaf := leafOf(config)
-	if a.connection != nil && leaf == a.leaf {
+	if a.connection != nil && sameMaterial(config, a.material) {
 		return nil
 	}
 	connection, err := stack.Connect(a.address, config)
@@ -61,11 +61,14 @@ func (a *asker) renew(ctx context.Context) error {
 	if a.connection != nil {
 		a.old = append(a.old, a.connection)
 	}
-	a.connection, a.leaf = connection, leaf
+	a.connection, a.material = connection, config
 	return nil
 }
 
-func leafOf(config *tls.Config) string { return string(config.Certificates[0].Certificate[0]) }
+// sameMaterial tells whether two have the same certificate and trust the same CAs.
+func sameMaterial(a, b *tls.Config) bool {
+	return bytes.Equal(a.Certificates[0].Certificate[0], b.Certificates[0].Certificate[0]) && a.RootCAs.Equal(b.RootCAs)
+}
 
 func (a *asker) current() *grpc.ClientConn {
 	a.mu.Lock()
