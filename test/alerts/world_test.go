@@ -86,8 +86,8 @@ type inferenceSet struct {
 	trigger               policy.Trigger
 	// answered is set if KEDA was given a value the last time.
 	answered bool
-	metadata              map[string]string
-	paused                bool
+	metadata map[string]string
+	paused   bool
 	// deleted is set while nothing is read of it, though it is asked for.
 	deleted bool
 	// starting is since when another replica does.

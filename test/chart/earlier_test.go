@@ -28,6 +28,9 @@ func install(t *testing.T, chart string, args ...string) string {
 	if err != nil {
 		t.Fatalf("helm install %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+	_, manifest, _ := strings.Cut(out, "\nMANIFEST:\n")
+	manifest, _, _ = strings.Cut(manifest, "\nNOTES:\n")
+	valid(t, manifest)
 	return out
 }
 

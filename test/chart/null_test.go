@@ -92,6 +92,9 @@ func TestWhateverIsNullTheChartRenders(t *testing.T) {
 				if strings.Contains(out, "<no value>") || strings.Contains(out, "<nil>") {
 					t.Errorf("%s, and %s null:\n%s", tt.story, name, out)
 				}
+				if err == nil {
+					valid(t, out)
+				}
 			}
 		})
 	}

@@ -7,13 +7,14 @@ import (
 	"testing"
 )
 
-// template is what the chart renders with these arguments of Helm's.
+// template is what the chart renders with these arguments of Helm's, which is valid.
 func template(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := helm(t, nil, append([]string{"template", "keda-kaito-scaler", "charts/keda-kaito-scaler", "-n", "keda"}, args...)...)
 	if err != nil {
 		t.Fatalf("helm template %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+	valid(t, out)
 	return out
 }
 
