@@ -35,6 +35,12 @@ type Installation struct {
 	Python string
 }
 
+// scratch is where vLLM keeps what it found out about models, which takes a further
+// process and 20 s of CPU at the first start.
+func (i Installation) scratch() string {
+	return filepath.Join(filepath.Dir(i.Python), "..", "vllm-cache")
+}
+
 // Install returns a vLLM of that version, installing it into the user's cache if it
 // isn't there: 5 GB of disk, half a minute on a fast network. out is told what is
 // done; nil is silence. Two processes that call it at the same time install once.

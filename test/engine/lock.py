@@ -18,7 +18,7 @@ from pathlib import Path
 
 UNUSED = ["torchaudio", "torchcodec", "opencv-python-headless", "triton"]
 WHEEL = re.compile(
-    r"-(?:(?:py3|py2\.py3|cp3\d+)(?:\.[^-]*)?-(?:none|abi3)|cp31[0-3]-cp31[0-3])"
+    r"-(?:(?:py|cp)[23]\d*(?:\.[^-]*)?-(?:none|abi3)|cp31[0-3]-cp31[0-3])"
     r"-(?:any|[^-]*manylinux[^-]*_(?:x86_64|aarch64)[^-]*)\.whl$"
 )
 
@@ -40,8 +40,10 @@ def lines(packages: list[dict], python: str) -> list[str]:
         hashes = sorted({w["hashes"]["sha256"] for w in p["wheels"] if WHEEL.search(w["url"])})
         always = f"python_full_version >= '{python}'"
         conditions = [c for c in p.get("marker", always).split(" and ") if c != always]
-        if not hashes or "sys_platform == 'win32'" in conditions:
+        if any(f"sys_platform == '{other}'" in conditions for other in ("win32", "darwin", "emscripten")):
             continue
+        if not hashes:
+            raise SystemExit(f"no wheel of {p['name']} {p['version']} for Linux: {conditions}")
         marker = " ; " + " and ".join(conditions) if conditions else ""
         out.append(f"{p['name']}=={p['version']}{marker}" + "".join(f" \\\n    --hash=sha256:{h}" for h in hashes))
     return out

@@ -87,7 +87,7 @@ func (i Installation) Start(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e.cmd = exec.Command(i.Python, arguments(o)...) //nolint:gosec,noctx // Stop and Kill end it.
-	e.cmd.Env = variables(o)
+	e.cmd.Env = append(variables(o), "VLLM_CACHE_ROOT="+i.scratch())
 	e.cmd.Dir = o.Dir
 	e.cmd.Stdout, e.cmd.Stderr = log, log
 	e.cmd.SysProcAttr = sysProcAttr()
@@ -155,7 +155,6 @@ func variables(o Options) []string {
 		"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "VLLM_DO_NOT_TRACK=1",
 		// Even without it vLLM has torch compile a few lines at the start: half a minute.
 		"TORCHDYNAMO_DISABLE=1",
-		"VLLM_CACHE_ROOT="+filepath.Join(o.Dir, "cache"),
 	)
 }
 
