@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cache"
 )
 
 // Programs are the paths of a control plane's programs.
@@ -147,16 +149,16 @@ func buildAll(ctx context.Context, out io.Writer, modules ...pinned) (Programs, 
 	if err != nil {
 		return Programs{}, err
 	}
-	cache, err := cacheDir()
+	folder, err := cache.Dir()
 	if err != nil {
 		return Programs{}, err
 	}
-	p := newProgress(out)
+	p := cache.NewProgress(out)
 	assets := newAssets(os.Getenv("KUBEBUILDER_ASSETS"))
 	programs := Programs{}
 	for _, m := range modules {
 		m.commands = assets.without(m.commands)
-		dir, err := m.entry(ctx, p, filepath.Join(cluster, m.folder), cache)
+		dir, err := m.entry(ctx, p, filepath.Join(cluster, m.folder), folder)
 		if err != nil {
 			return Programs{}, fmt.Errorf("building %s: %w", m.title, err)
 		}
@@ -180,12 +182,12 @@ func BuildCertManager(ctx context.Context, out io.Writer) (program, crds string,
 	if err != nil {
 		return "", "", err
 	}
-	cache, err := cacheDir()
+	folder, err := cache.Dir()
 	if err != nil {
 		return "", "", err
 	}
 	m := certManagerModule
-	dir, err := m.entry(ctx, newProgress(out), filepath.Join(cluster, m.folder), cache)
+	dir, err := m.entry(ctx, cache.NewProgress(out), filepath.Join(cluster, m.folder), folder)
 	if err != nil {
 		return "", "", fmt.Errorf("building %s: %w", m.title, err)
 	}
@@ -239,18 +241,9 @@ func (a assets) without(commands map[string]string) map[string]string {
 	return rest
 }
 
-func cacheDir() (string, error) {
-	user, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("finding the cache folder: %w", err)
-	}
-	dir := filepath.Join(user, "keda-kaito-scaler")
-	return dir, os.MkdirAll(dir, 0o755) //nolint:gosec // Programs built from public source.
-}
-
 // entry returns the cache folder with the module's programs, building it first
 // where there is none.
-func (m pinned) entry(ctx context.Context, p *progress, source, cache string) (string, error) {
+func (m pinned) entry(ctx context.Context, p *cache.Progress, source, folder string) (string, error) {
 	if len(m.commands) == 0 {
 		return "", nil
 	}
@@ -258,32 +251,11 @@ func (m pinned) entry(ctx context.Context, p *progress, source, cache string) (s
 	if err != nil {
 		return "", err
 	}
-	entry := filepath.Join(cache, m.folder+"-"+key)
-	if used(entry) {
-		return entry, nil
-	}
-	unlock, err := lockFile(ctx, filepath.Join(cache, m.folder+".lock"), func() {
-		p.say("%s is being built by another process; waiting for it", m.title)
-	})
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if used(entry) { // by the process we waited for
-		return entry, nil
-	}
-	if err := sweep(cache, m.folder); err != nil {
-		return "", err
-	}
-	unfinished, err := os.MkdirTemp(cache, m.folder+unfinishedMark)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = os.RemoveAll(unfinished) }() // gone already when all went well
-	if err := m.build(ctx, p, source, unfinished); err != nil {
-		return "", err
-	}
-	return entry, os.Rename(unfinished, entry)
+	return cache.Entry{
+		Cache: folder, Kind: m.folder, Name: m.folder + "-" + key,
+		Waiting: func() { p.Say("%s is being built by another process; waiting for it", m.title) },
+		Make:    func(ctx context.Context, into string) error { return m.build(ctx, p, source, into) },
+	}.Path(ctx)
 }
 
 // key names a build: the same key means the same programs.
@@ -321,13 +293,13 @@ func (m pinned) flags(version, date string) []string {
 	return []string{"-trimpath", "-buildvcs=false", "-ldflags=" + strings.Join(link, " ")}
 }
 
-func (m pinned) build(ctx context.Context, p *progress, source, into string) error {
+func (m pinned) build(ctx context.Context, p *cache.Progress, source, into string) error {
 	version, dir, date, err := m.facts(ctx, source)
 	if err != nil {
 		return err
 	}
 	names := slices.Sorted(maps.Keys(m.commands))
-	p.say("building %s %s (%s): %s on two cores the first time, then kept in the cache",
+	p.Say("building %s %s (%s): %s on two cores the first time, then kept in the cache",
 		m.title, version, strings.Join(names, ", "), m.takes)
 
 	begin := time.Now()
@@ -347,7 +319,7 @@ func (m pinned) build(ctx context.Context, p *progress, source, into string) err
 			return fmt.Errorf("keeping the manifests of %s: %w", m.title, err)
 		}
 	}
-	p.say("built %s %s in %s", m.title, version, time.Since(begin).Round(time.Second))
+	p.Say("built %s %s in %s", m.title, version, time.Since(begin).Round(time.Second))
 	return nil
 }
 
@@ -373,39 +345,4 @@ func splitFacts(facts string) (version, dir, date string) {
 		return version, dir[:i], dir[i+1:]
 	}
 	return version, dir, "1970-01-01T00:00:00Z"
-}
-
-const (
-	unfinishedMark = ".unfinished-"
-	unusedFor      = 30 * 24 * time.Hour
-)
-
-// used reports whether an entry exists, and marks it as in use.
-func used(entry string) bool {
-	now := time.Now()
-	return os.Chtimes(entry, now, now) == nil
-}
-
-// sweep removes what killed builds have left, and entries that nobody has used
-// for a month: each is up to a third of a gigabyte. The lock must be held.
-func sweep(cache, folder string) error {
-	unfinished, err := filepath.Glob(filepath.Join(cache, folder+unfinishedMark+"*"))
-	if err != nil {
-		return err
-	}
-	entries, err := filepath.Glob(filepath.Join(cache, folder+"-*"))
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if info, err := os.Stat(entry); err == nil && time.Since(info.ModTime()) > unusedFor {
-			unfinished = append(unfinished, entry)
-		}
-	}
-	for _, dir := range unfinished {
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cache"
 )
 
 // etcdSource is the smallest of the pinned modules.
@@ -22,9 +24,9 @@ func etcdSource(t *testing.T) string {
 	return filepath.Join(cluster, etcdModule.folder)
 }
 
-func entries(t *testing.T, cache string) []string {
+func entries(t *testing.T, folder string) []string {
 	t.Helper()
-	found, err := os.ReadDir(cache)
+	found, err := os.ReadDir(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,14 +39,14 @@ func entries(t *testing.T, cache string) []string {
 
 // Two that want the same build at the same time build once.
 func TestBuildOnce(t *testing.T) {
-	source, cache := etcdSource(t), t.TempDir()
+	source, folder := etcdSource(t), t.TempDir()
 	var outputs [2]bytes.Buffer
 	var got [2]string
 	var wg sync.WaitGroup
 	for i := range got {
 		wg.Go(func() {
 			var err error
-			if got[i], err = etcdModule.entry(t.Context(), newProgress(&outputs[i]), source, cache); err != nil {
+			if got[i], err = etcdModule.entry(t.Context(), cache.NewProgress(&outputs[i]), source, folder); err != nil {
 				t.Error(err)
 			}
 		})
@@ -63,52 +65,29 @@ func TestBuildOnce(t *testing.T) {
 	if !strings.Contains(both, "waiting for it") {
 		t.Errorf("nobody was told to wait:\n%s", both)
 	}
-	if left := entries(t, cache); len(left) != 2 { // and the lock
+	if left := entries(t, folder); len(left) != 2 { // and the lock
 		t.Errorf("in the cache: %v", left)
 	}
 }
 
 // A cancelled build leaves nothing that could be taken for a finished one.
 func TestCancelledBuild(t *testing.T) {
-	source, cache := etcdSource(t), t.TempDir()
-	t.Setenv("GOCACHE", filepath.Join(cache, "cold")) // so that it takes its time
+	source, folder := etcdSource(t), t.TempDir()
+	t.Setenv("GOCACHE", filepath.Join(folder, "cold")) // so that it takes its time
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	begin := time.Now()
-	_, err := etcdModule.entry(ctx, newProgress(nil), source, cache)
+	_, err := etcdModule.entry(ctx, cache.NewProgress(nil), source, folder)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want that it was cancelled", err)
 	}
 	if passed := time.Since(begin); passed > 10*time.Second {
 		t.Errorf("it took %s to end", passed)
 	}
-	for _, name := range entries(t, cache) {
+	for _, name := range entries(t, folder) {
 		if name != "cold" && name != "etcd.lock" {
 			t.Errorf("left behind: %s", name)
 		}
-	}
-}
-
-// What a killed build or a long unused version has left goes with the next build.
-func TestSweep(t *testing.T) {
-	cache := t.TempDir()
-	for name, age := range map[string]time.Duration{
-		"etcd.unfinished-123": 0,
-		"etcd-old":            60 * 24 * time.Hour,
-		"etcd-recent":         24 * time.Hour,
-		"keda-old":            60 * 24 * time.Hour, // its own build's business
-	} {
-		dir := filepath.Join(cache, name)
-		then := time.Now().Add(-age)
-		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chtimes(dir, then, then)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := sweep(cache, "etcd"); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Join(entries(t, cache), " "); got != "etcd-recent keda-old" {
-		t.Errorf("left: %s", got)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cache"
 )
 
 // Options say which control plane to start. Only Programs must be given.
@@ -57,7 +59,7 @@ type Options struct {
 // Cluster is a running control plane.
 type Cluster struct {
 	options Options
-	say     *progress
+	say     *cache.Progress
 	dir     string
 	// releaseDir gives dir up, removing it unless it is to be kept.
 	releaseDir func(keep bool) error
@@ -108,13 +110,13 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		if !retry {
 			return nil, err
 		}
-		c.say.say("a port was taken by another program; starting again with others")
+		c.say.Say("a port was taken by another program; starting again with others")
 	}
 }
 
 // boot returns the cluster also with an error, to be stopped.
 func boot(ctx context.Context, o Options) (*Cluster, error) {
-	c := &Cluster{options: o, say: newProgress(o.Out), failed: make(chan struct{})}
+	c := &Cluster{options: o, say: cache.NewProgress(o.Out), failed: make(chan struct{})}
 	var err error
 	if c.dir, c.releaseDir, err = newRunDir(); err != nil {
 		return nil, err
@@ -181,7 +183,7 @@ func (c *Cluster) stop(keep bool) error {
 		c.watchers.Wait()
 		errs = append(errs, c.releaseDir(keep))
 		if keep {
-			c.say.say("logs and data of the cluster are kept in %s", c.dir)
+			c.say.Say("logs and data of the cluster are kept in %s", c.dir)
 		}
 		c.stopErr = errors.Join(errs...)
 	})

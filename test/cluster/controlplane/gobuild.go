@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cache"
 )
 
 const (
@@ -63,7 +65,7 @@ func goOutput(ctx context.Context, dir string, args ...string) (string, error) {
 
 // goBuild runs `go build -v` in dir. While it runs it tells p how far it is.
 // Cancelling ctx ends the go command with all compilers it started.
-func goBuild(ctx context.Context, p *progress, dir string, env []string, args ...string) error {
+func goBuild(ctx context.Context, p *cache.Progress, dir string, env []string, args ...string) error {
 	output := &buildOutput{}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-v"}, args...)...) //nolint:gosec // The arguments are our own.
 	cmd.Dir = dir
@@ -74,7 +76,7 @@ func goBuild(ctx context.Context, p *progress, dir string, env []string, args ..
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 5 * time.Second
 
-	end := p.during(output.status)
+	end := p.During(output.status)
 	err := runOnOneThread(cmd)
 	end()
 	if ctx.Err() != nil {

@@ -187,7 +187,7 @@ func (k *keda) startOperator(ctx context.Context) error {
 	if err := k.await(ctx, p, "KEDA's metrics service", listens(k.operatorPort)); err != nil {
 		return err
 	}
-	k.say.say("KEDA's operator is ready")
+	k.say.Say("KEDA's operator is ready")
 	return nil
 }
 
@@ -222,7 +222,7 @@ func (k *keda) startAdapter(ctx context.Context) error {
 	if err := k.await(ctx, p, "the external metrics API", k.externalMetricsAvailable); err != nil {
 		return err
 	}
-	k.say.say("KEDA's metrics adapter is ready: the external metrics API is available")
+	k.say.Say("KEDA's metrics adapter is ready: the external metrics API is available")
 	return nil
 }
 
@@ -308,7 +308,7 @@ func (k *keda) startWebhooks(ctx context.Context) error {
 	if err := k.await(ctx, p, "KEDA's admission", k.refusesBadScaledObject); err != nil {
 		return err
 	}
-	k.say.say("KEDA's admission is ready: it has refused a bad ScaledObject")
+	k.say.Say("KEDA's admission is ready: it has refused a bad ScaledObject")
 	return nil
 }
 

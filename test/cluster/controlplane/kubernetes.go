@@ -69,7 +69,7 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 	if err := c.await(ctx, p, "etcd", c.answersOK(c.etcdURL+"/health")); err != nil {
 		return err
 	}
-	c.say.say("etcd is ready")
+	c.say.Say("etcd is ready")
 	return nil
 }
 
@@ -114,7 +114,7 @@ func (c *Cluster) startAPIServer(ctx context.Context) error {
 	if err := c.await(ctx, p, "kube-apiserver", c.answersOK(c.apiURL+"/readyz")); err != nil {
 		return err
 	}
-	c.say.say("kube-apiserver is ready")
+	c.say.Say("kube-apiserver is ready")
 	_, err = c.certKubeconfig("admin")
 	return err
 }
@@ -218,7 +218,7 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 	if err := c.await(ctx, p, "kube-controller-manager", c.answersOK("https://"+loopback+":"+port+"/healthz")); err != nil {
 		return err
 	}
-	c.say.say("kube-controller-manager is ready")
+	c.say.Say("kube-controller-manager is ready")
 	// Without this account the API server refuses every pod in the namespace.
 	return c.await(ctx, p, "the ServiceAccount default/default", func(ctx context.Context) error {
 		err := c.admin.Get(ctx, client.ObjectKey{Namespace: "default", Name: "default"}, &corev1.ServiceAccount{})

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cache"
 )
 
 // NodePrograms are the paths of what a node needs beside a control plane.
@@ -41,14 +43,14 @@ func BuildNode(ctx context.Context, out io.Writer) (NodePrograms, error) {
 	if err != nil {
 		return NodePrograms{}, err
 	}
-	cache, err := cacheDir()
+	folder, err := cache.Dir()
 	if err != nil {
 		return NodePrograms{}, err
 	}
-	p := newProgress(out)
+	p := cache.NewProgress(out)
 	paths := map[string]string{}
 	for _, m := range []pinned{kubeletModule, corednsModule} {
-		dir, err := m.entry(ctx, p, filepath.Join(cluster, m.folder), cache)
+		dir, err := m.entry(ctx, p, filepath.Join(cluster, m.folder), folder)
 		if err != nil {
 			return NodePrograms{}, fmt.Errorf("building %s: %w", m.title, err)
 		}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cache"
 )
 
 // BuildScaler builds keda-kaito-scaler of this checkout and returns its path.
@@ -32,14 +34,14 @@ func buildOf(ctx context.Context, out io.Writer, module, program, name, cgo stri
 		return "", err
 	}
 	// Built beside and moved: another test may be running the one that is there.
-	unfinished, err := os.MkdirTemp(dir, name+unfinishedMark)
+	unfinished, err := os.MkdirTemp(dir, name+".unfinished-")
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(unfinished) }()
 	fresh := filepath.Join(unfinished, name)
 	flags = append([]string{"-trimpath", "-buildvcs=false", "-o", fresh}, flags...)
-	if err := goBuild(ctx, newProgress(out), filepath.Join(root, module), []string{cgo}, append(flags, program)...); err != nil {
+	if err := goBuild(ctx, cache.NewProgress(out), filepath.Join(root, module), []string{cgo}, append(flags, program)...); err != nil {
 		return "", fmt.Errorf("building %s: %w", name, err)
 	}
 	path := filepath.Join(dir, name)
@@ -51,12 +53,12 @@ func scalerDir() (root, dir string, err error) {
 	if root, err = Root(); err != nil {
 		return "", "", err
 	}
-	cache, err := cacheDir()
+	folder, err := cache.Dir()
 	if err != nil {
 		return "", "", err
 	}
 	checkout := sha256.Sum256([]byte(root))
-	dir = filepath.Join(cache, "scaler-"+hex.EncodeToString(checkout[:])[:12])
+	dir = filepath.Join(folder, "scaler-"+hex.EncodeToString(checkout[:])[:12])
 	return root, dir, os.MkdirAll(dir, 0o755) //nolint:gosec // A program built from public source.
 }
 
