@@ -51,6 +51,10 @@ type Options struct {
 	SlowPage vllm.SlowPage
 	// EnginesPerPod is the data parallelism in each first pod, 1 if 0.
 	EnginesPerPod int
+	// Engines starts a real engine at a loopback address, instead of a simulated one:
+	// one for each replica. A start takes as long as the engine's then, and a deleted
+	// one is asked to end and has until Termination. nil for simulated ones.
+	Engines func(ip string) (Engine, error)
 	// Image is that of a simulated vLLM (test/cluster/node/vllm), where there is
 	// a real node: each Workspace gets a StatefulSet of it, as with KAITO, and
 	// the stand-in plays neither pods nor kubelet. The options above are of no

@@ -268,8 +268,12 @@ func (k *KAITO) syncDeletion(ctx context.Context, w *world, pod *corev1.Pod, wan
 		k.dying[pod.UID] = now
 	}
 	end := since.Add(k.optionsOf(w.name).Termination)
+	ended := false // before its time, as real engines can
+	for _, r := range k.replicas {
+		ended = ended || r.podUID == pod.UID && r.ended()
+	}
 	k.mu.Unlock()
-	if end.After(now) {
+	if end.After(now) && !ended {
 		w.due(end)
 		return false, nil
 	}

@@ -104,22 +104,27 @@ type Replica struct {
 	// server since its engine started: no request goes to a pod before that, for
 	// whoever sends them looks there. It stays when the probes fail.
 	Served bool
-	// VLLM is the simulated first pod.
+	// VLLM is the simulated first pod. It holds the address alone if the replica has a
+	// real engine, which serves there.
 	VLLM *vllm.Pod
 
-	uid types.UID
-	k   *KAITO
+	uid  types.UID
+	k    *KAITO
+	real bool // it has a real engine
 }
 
 // Fail makes the replica fail. How it answers changes at once; the objects
 // follow.
 func (r Replica) Fail(f Failure) error {
+	if r.real && (f == Refused || f == Garbage) {
+		return errNoEngineDoesThat
+	}
 	return r.change(func(s *replica) { s.fail(f, time.Now()) })
 }
 
 // Recover ends all failures.
 func (r Replica) Recover() error {
-	return r.change(func(s *replica) { s.answer, s.trouble, s.stuck = nil, nil, false })
+	return r.change(func(s *replica) { s.recover(time.Now()) })
 }
 
 func (r Replica) change(f func(*replica)) error {
@@ -167,6 +172,16 @@ type replica struct {
 	// there are none of either.
 	first   *vllm.Pod
 	workers []*vllm.Pod
+	// engines starts the replica's real engine, nil if it has none; engine is the one
+	// that runs. healthy and measured are set once /health has answered and the
+	// start-up benchmark is over.
+	engines           func(ip string) (Engine, error)
+	engine            *run
+	healthy, measured bool
+	// peak is the benchmark's result, tokens a minute.
+	peak float64
+	// ending counts engines that have until the end of their grace period.
+	ending sync.WaitGroup
 	// podUID is the first pod's object, empty before there is one.
 	podUID types.UID
 	// served tells that its condition Ready was written in this stage.
@@ -186,6 +201,8 @@ type adjustment struct {
 	restarts int32
 	frozen   bool
 	mode     vllm.Mode
+	// down and dying are for real engines: the container doesn't run, or ends.
+	down, dying bool
 }
 
 func (r *replica) fail(f Failure, now time.Time) {
@@ -199,8 +216,18 @@ func (r *replica) fail(f Failure, now time.Time) {
 	case Restart:
 		r.restarts++
 		r.stage, r.since, r.served = StartingEngine, now, false
+		r.healthy, r.measured = false, false
 		r.startup.Benchmark = 0 // it has been measured
 	}
+}
+
+func (r *replica) recover(now time.Time) {
+	if r.engines != nil && r.trouble != nil && *r.trouble != NotReady {
+		// Its engine has ended.
+		r.stage, r.since, r.served = min(r.stage, StartingEngine), now, false
+		r.healthy, r.measured = false, false
+	}
+	r.answer, r.trouble, r.stuck = nil, nil, false
 }
 
 // advance moves the replica through its start, and returns when to look again:
@@ -212,7 +239,14 @@ func (r *replica) advance(now time.Time) time.Time {
 			r.since = now
 			return time.Time{}
 		}
-		due := r.since.Add(r.startup.of(r.stage))
+		if r.awaitsEngine() {
+			r.since = now
+			return time.Time{} // its engine has the controller look again
+		}
+		due := now
+		if !r.paced() {
+			due = r.since.Add(r.startup.of(r.stage))
+		}
 		if due.After(now) {
 			return due
 		}
@@ -226,6 +260,17 @@ func (r *replica) advance(now time.Time) time.Time {
 	return time.Time{}
 }
 
+// paced says whether a real engine decides how long the stage takes.
+func (r *replica) paced() bool {
+	return r.engines != nil && (r.stage == StartingEngine || r.stage == Benchmarking)
+}
+
+// awaitsEngine says whether the stage ends with something that a real engine has yet
+// to do.
+func (r *replica) awaitsEngine() bool {
+	return r.paced() && (!r.healthy || r.stage == Benchmarking && !r.measured)
+}
+
 // ready says whether the first pod's probes pass.
 func (r *replica) ready() bool { return r.stage == Ready && r.trouble == nil }
 
@@ -234,7 +279,7 @@ func (r *replica) mode() vllm.Mode {
 	if r.trouble != nil && *r.trouble != NotReady {
 		return vllm.Refused
 	}
-	if r.answer != nil {
+	if r.answer != nil && r.engines == nil {
 		switch *r.answer {
 		case Hung:
 			return vllm.Hung
@@ -245,11 +290,11 @@ func (r *replica) mode() vllm.Mode {
 		default:
 		}
 	}
-	switch r.stage {
-	case AwaitingNode, StartingEngine:
-		return vllm.Refused
-	case Downloading:
+	switch {
+	case r.stage == Downloading:
 		return vllm.Downloading
+	case r.stage <= StartingEngine, r.engines != nil:
+		return vllm.Refused
 	default:
 		return vllm.Serving
 	}
@@ -263,7 +308,16 @@ func (k *KAITO) adjust(r *replica) error {
 	pod, was := r.first, r.adjusted
 	is := adjustment{stage: r.stage, restarts: r.restarts, mode: r.mode()}
 	is.frozen = r.answer != nil && *r.answer == Frozen
+	real := r.engines != nil
+	if real {
+		is.frozen = r.answer != nil // hung: all its processes are stopped
+		is.down = r.trouble != nil && *r.trouble != NotReady
+		is.dying = r.dying
+	}
 	k.mu.Unlock()
+	if real {
+		return k.adjustReal(r, was, is)
+	}
 
 	if (is.stage >= StartingEngine && was.stage < StartingEngine) || is.restarts != was.restarts {
 		pod.Restart()
@@ -284,10 +338,26 @@ func (k *KAITO) adjust(r *replica) error {
 	return pod.SetMode(is.mode)
 }
 
+// adjustReal does the same with a real engine, once nobody else listens at its address.
+// The caller holds adjusting.
+func (k *KAITO) adjustReal(r *replica, was, is adjustment) error {
+	if is.mode != was.mode {
+		if err := r.first.SetMode(is.mode); err != nil {
+			return err
+		}
+	}
+	if err := k.adjustEngine(r, was, is); err != nil {
+		return err
+	}
+	r.adjusted = is
+	return nil
+}
+
 // boot gives the replica simulated pods of its own.
 func (r *replica) boot(o Options) error {
 	var err error
 	r.adjusted.mode = vllm.Refused
+	r.engines = o.Engines
 	r.first, err = vllm.Start(vllm.Options{Model: o.Model, Engines: o.EnginesPerPod, Mode: vllm.Refused, SlowPage: o.SlowPage})
 	if err != nil {
 		return err
@@ -307,6 +377,12 @@ func (r *replica) close() {
 	if r.first == nil { // its pod is a node's
 		return
 	}
+	r.ending.Wait()
+	r.adjusting.Lock()
+	if r.engine != nil {
+		r.engine.end(0)
+	}
+	r.adjusting.Unlock()
 	r.first.Close()
 	for _, w := range r.workers {
 		w.Close()
@@ -324,6 +400,7 @@ func (r *replica) view(k *KAITO) Replica {
 		VLLM:      r.first,
 		uid:       r.uid,
 		k:         k,
+		real:      r.engines != nil,
 	}
 	if r.dying {
 		v.Stage, v.Served = Terminating, false

@@ -70,3 +70,28 @@ func TestDyingReplicaAnswersAsBefore(t *testing.T) {
 	s.dying = true
 	s.at(time.Hour, Downloading, vllm.Downloading, "Pending")
 }
+
+func TestARealEngineDecidesHowLongItsStartTakes(t *testing.T) {
+	s := begin(t, Stages{Download: time.Minute, Engine: time.Second, Benchmark: time.Second})
+	s.engines = func(string) (Engine, error) { return nil, nil }
+	s.at(0, Downloading, vllm.Downloading, "Pending")
+	s.at(time.Minute, StartingEngine, vllm.Refused, "Pending")
+	s.at(time.Hour, StartingEngine, vllm.Refused, "Pending")
+	s.healthy = true
+	s.at(2*time.Hour, Benchmarking, vllm.Refused, "Pending")
+	s.at(3*time.Hour, Benchmarking, vllm.Refused, "Pending")
+	s.measured = true
+	s.at(4*time.Hour, Ready, vllm.Refused, "Ready")
+
+	// A crash ends the engine, so that recovery is another start.
+	s.fail(Crash, s.start.Add(5*time.Hour))
+	s.at(5*time.Hour, Ready, vllm.Refused, "NotReady")
+	s.recover(s.start.Add(6 * time.Hour))
+	s.at(7*time.Hour, StartingEngine, vllm.Refused, "NotReady")
+	s.healthy, s.measured = true, true
+	s.at(8*time.Hour, Ready, vllm.Refused, "Ready")
+
+	// So is a restart.
+	s.fail(Restart, s.start.Add(9*time.Hour))
+	s.at(9*time.Hour, StartingEngine, vllm.Refused, "NotReady")
+}

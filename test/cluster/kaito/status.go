@@ -8,10 +8,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 )
+
+// peakMetric is what a Workspace's benchmark measured.
+const peakMetric = "peakTokensPerMinute"
 
 // The states of a Workspace.
 const (
@@ -66,7 +68,7 @@ func (k *KAITO) writeWorkspaceStatus(ctx context.Context, ws *Workspace) error {
 	}
 	if r.benchmarked {
 		ws.Status.Performance = &Performance{Metrics: map[string]Measure{
-			"peakTokensPerMinute": {Value: strconv.Itoa(k.peakTokensPerMinute(r.set))},
+			peakMetric: {Value: strconv.Itoa(k.peakTokensPerMinute(r))},
 		}}
 	}
 	k.mu.Unlock()
@@ -81,8 +83,11 @@ func (k *KAITO) writeWorkspaceStatus(ctx context.Context, ws *Workspace) error {
 
 // peakTokensPerMinute is what the benchmark measures, 2048 in and 256 out, of
 // all engines of a pod. Caller holds mu.
-func (k *KAITO) peakTokensPerMinute(set types.NamespacedName) int {
-	o := k.optionsOf(set)
+func (k *KAITO) peakTokensPerMinute(r *replica) int {
+	if r.engines != nil {
+		return int(r.peak)
+	}
+	o := k.optionsOf(r.set)
 	return int(o.Model.PeakTokensPerMinute(2048, 256)) * max(o.EnginesPerPod, 1)
 }
 
@@ -180,13 +185,15 @@ func (k *KAITO) fillSetStatus(w *world) {
 	status.Replicas = w.set.Spec.Replicas
 	status.Selector = LabelCreatedBy + "=" + w.name.Name
 	status.ReadyReplicas = 0
-	benchmarked := map[types.UID]bool{}
+	benchmarked, peak := 0, 0
 	for i := range w.workspaces {
 		if succeeded(&w.workspaces[i]) {
 			status.ReadyReplicas++
 		}
 		if w.workspaces[i].Status.Performance != nil {
-			benchmarked[w.workspaces[i].UID] = true
+			benchmarked++
+			measured, _ := strconv.Atoi(w.workspaces[i].Status.Performance.Metrics[peakMetric].Value) // ours
+			peak += measured
 		}
 	}
 	c := condition("InferenceSetReady", false, "inferencesetNotReady", "not all replicas are ready")
@@ -199,14 +206,11 @@ func (k *KAITO) fillSetStatus(w *world) {
 		meta.SetStatusCondition(&status.Conditions,
 			condition("InferenceSetDeleting", true, "inferencesetDeleting", "the InferenceSet is being deleted"))
 	}
-	if len(benchmarked) > 0 {
+	if benchmarked > 0 {
 		meta.SetStatusCondition(&status.Conditions,
 			condition("BenchmarkCompleted", true, "BenchmarkCompleted", "the benchmark has completed"))
-		k.mu.Lock()
-		peak := k.peakTokensPerMinute(w.name)
-		k.mu.Unlock()
 		status.Performance = &Performance{Metrics: map[string]Measure{
-			"aggregatedPeakTokensPerMinute": {Value: strconv.Itoa(peak * len(benchmarked))},
+			"aggregatedPeakTokensPerMinute": {Value: strconv.Itoa(peak)},
 		}}
 	}
 }
