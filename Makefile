@@ -135,6 +135,15 @@ engines: ## Install vLLM's CPU build into the user's cache, for tests on real en
 	@go build -trimpath -o $(BIN)/ ./test/engine/engines
 	@$(BIN)/engines $(if $(VLLM),-version $(VLLM))
 
+.PHONY: test-engines
+test-engines: engines ## Hold what the scaler reads against a live vLLM, on a machine that does nothing else (3 min; VLLM=0.25.1)
+	VLLM=$(VLLM) go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run 'Plugin|LiveEngine' ./test/engine ./internal/scrape
+
+.PHONY: engines-pages
+engines-pages: engines ## Record pages of a live vLLM in known states, into build/pages (3 min; VLLM=0.25.1)
+	mkdir -p $(BUILD)/pages
+	VLLM=$(VLLM) RECORD_PAGES=$(CURDIR)/$(BUILD)/pages go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run LiveEngine ./internal/scrape
+
 .PHONY: engines-clean
 engines-clean: ## Remove every vLLM that make engines installed
 	@go build -trimpath -o $(BIN)/ ./test/engine/engines
