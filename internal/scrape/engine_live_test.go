@@ -106,7 +106,7 @@ func (l *live) state(name string, page truth, text string, but truth) {
 	}
 	file := filepath.Join(folder, "vllm-"+engine.VersionForTests()+"-"+strings.ReplaceAll(name, " ", "-")+".txt")
 	recorded := fmt.Sprintf("# In truth: %s\n%s", want, helpText.ReplaceAllString(text, ""))
-	if err := os.WriteFile(file, []byte(recorded), 0o644); err != nil { //nolint:gosec // A fixture.
+	if err := os.WriteFile(file, []byte(recorded), 0o644); err != nil {
 		l.t.Error(err)
 	}
 }

@@ -42,7 +42,7 @@ const familyPreempted = "vllm:num_preemptions_total"
 // readTruth reads a page as the scaler does.
 func readTruth(t *testing.T, text string) truth {
 	t.Helper()
-	want := append(decision.SaturationReading().Families, familyPreempted)
+	want := slices.Concat(decision.SaturationReading().Families, []string{familyPreempted})
 	p, failure := decode(t, text, want...)
 	if failure != nil {
 		t.Fatalf("the page is refused: %v", failure)

@@ -65,7 +65,7 @@ func TestABusyMachineIsNoticed(t *testing.T) {
 func fake(t *testing.T, script string) *Engine {
 	t.Helper()
 	python := filepath.Join(t.TempDir(), "python")
-	if err := os.WriteFile(python, []byte("#!/bin/sh\n"+script), 0o700); err != nil { //nolint:gosec // A program.
+	if err := os.WriteFile(python, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	e, err := Installation{Python: python}.Start(Options{Dir: t.TempDir()})

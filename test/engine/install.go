@@ -159,7 +159,7 @@ func reachable(ctx context.Context, url string) bool {
 	if err != nil {
 		return false
 	}
-	response, err := http.DefaultClient.Do(request) //nolint:gosec // A constant but in tests.
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return false
 	}
@@ -304,7 +304,7 @@ func freeDisk(folder string) (int64, error) {
 	if err := syscall.Statfs(folder, &s); err != nil {
 		return 0, fmt.Errorf("asking for the disk space of %s: %w", folder, err)
 	}
-	return int64(s.Bavail) * int64(s.Bsize), nil
+	return int64(s.Bavail) * s.Bsize, nil
 }
 
 func gigabytes(n int64) string { return fmt.Sprintf("%.1f GB", float64(n)/1e9) }

@@ -10,9 +10,8 @@ import (
 const (
 	// ModelName is what an engine calls its model.
 	ModelName = "tiny"
-	// vocabulary is the number of tokens. Those below firstWord are special.
+	// vocabulary is the number of tokens. The first three are special.
 	vocabulary = 4096
-	firstWord  = 3
 	// modelLength is the longest context, in tokens.
 	modelLength = 128 << 10
 )
@@ -29,12 +28,12 @@ func writeModel(dir string) error {
 		"rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
 		"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 	}
-	special := [firstWord]string{"<unk>", "<s>", "</s>"}
+	special := []string{"<unk>", "<s>", "</s>"}
 	words := map[string]int{}
 	var added []map[string]any
 	for id := range vocabulary {
 		word := fmt.Sprintf("t%d", id)
-		if id < firstWord {
+		if id < len(special) {
 			word = special[id]
 			added = append(added, map[string]any{
 				"id": id, "content": word, "special": true,

@@ -210,7 +210,8 @@ func TestWhatClientsSawIsAddedUp(t *testing.T) {
 		{Outcome: Served, TTFT: time.Second, PerToken: 50 * time.Millisecond},
 		{Outcome: Served, TTFT: 3 * time.Second, PerToken: 50 * time.Millisecond},
 		{Outcome: Served, TTFT: time.Second, PerToken: 70 * time.Millisecond},
-		{Outcome: Refused}, {Outcome: Cancelled},
+		{Outcome: Refused},
+		{Outcome: Cancelled},
 	}
 	if got := Missed(results, 2*time.Second, 60*time.Millisecond); got != 0.75 {
 		t.Errorf("missed %v, want 3 of 4", got)
