@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,8 @@ func (l *live) state(name string, page truth, text string, but truth) {
 		l.t.Error(err)
 	}
 }
+
+var helpText = regexp.MustCompile(`(?m)^# HELP .*\n`)
 
 // unknown is what the client doesn't know, or what depends on when the page was read.
 const unknown = -1

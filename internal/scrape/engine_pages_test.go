@@ -1,13 +1,14 @@
-//go:build engines
-
 package scrape
 
 import (
 	"fmt"
 	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -93,4 +94,49 @@ func (want truth) String() string {
 	return strings.Join(parts, ", ")
 }
 
-var helpText = regexp.MustCompile(`(?m)^# HELP .*\n`)
+var (
+	truthLine = regexp.MustCompile(`^# In truth: (.*)\n`)
+	oneTruth  = regexp.MustCompile(`^(.+) (\S+)$`)
+)
+
+// parseTruth reads the first line of a recorded page.
+func parseTruth(t *testing.T, text string) truth {
+	t.Helper()
+	line := truthLine.FindStringSubmatch(text)
+	if line == nil {
+		t.Fatal("the page doesn't begin with the truth")
+	}
+	want := truth{}
+	for part := range strings.SplitSeq(line[1], ", ") {
+		m := oneTruth.FindStringSubmatch(part)
+		if m == nil {
+			t.Fatalf("%q is no truth", part)
+		}
+		v, err := strconv.ParseFloat(m[2], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[m[1]] = v
+	}
+	return want
+}
+
+const recordedPages = "testdata/engines"
+
+// Pages that live engines wrote (make engines-pages), in states that the client
+// brought them to. Their HELP sentences, which are vLLM's, are left out.
+func TestPagesOfLiveEnginesSayWhatWasTrue(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(recordedPages, "*.txt"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parseTruth(t, string(content)).check(t, readTruth(t, string(content)))
+		})
+	}
+}
