@@ -86,12 +86,14 @@ func TestAListHasTheDefaultsOfVersion06(t *testing.T) {
 		{
 			"with a window, which is of the way up",
 			[]string{"evaluationwindow", "60"},
-			Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Step: 1}, Pace{Window: 5 * time.Minute, Cooldown: 5 * time.Minute, Step: 1},
+			Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Step: 1},
+			Pace{Window: 5 * time.Minute, Cooldown: 5 * time.Minute, Step: 1},
 		},
 		{
 			"with a cooldown, which is the window down",
 			[]string{"evaluationwindow", "0", "scaledowncooldown", "900"},
-			Pace{Cooldown: 5 * time.Minute, Step: 1}, Pace{Window: 15 * time.Minute, Cooldown: 15 * time.Minute, Step: 1},
+			Pace{Cooldown: 5 * time.Minute, Step: 1},
+			Pace{Window: 15 * time.Minute, Cooldown: 15 * time.Minute, Step: 1},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -180,21 +182,25 @@ func TestTriggersOfVersion06AreUnderstood(t *testing.T) {
 		want  Trigger
 	}{
 		{
-			"a gauge", []string{"metricName", "vllm:num_requests_waiting", "aggregation", "service-avg"},
+			"a gauge",
+			[]string{"metricName", "vllm:num_requests_waiting", "aggregation", "service-avg"},
 			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 1, Aggregation: ServiceAvg}, Page: page},
 		},
 		{
-			"a histogram of 0.6.2", []string{"metricName", "vllm:request_queue_time_seconds", "aggregation", "windowed-avg"},
+			"a histogram of 0.6.2",
+			[]string{"metricName", "vllm:request_queue_time_seconds", "aggregation", "windowed-avg"},
 			Trigger{Queue: Queue{Metric: "vllm:request_queue_time_seconds", Target: 1, Aggregation: WindowedAvg, Window: 5 * time.Minute}, Page: page},
 		},
 		{
-			"a histogram of 0.6.0", []string{"metricName", "vllm:request_queue_time_seconds", "aggregation", "quantile"},
+			"a histogram of 0.6.0",
+			[]string{"metricName", "vllm:request_queue_time_seconds", "aggregation", "quantile"},
 			Trigger{Queue: Queue{
 				Metric: "vllm:request_queue_time_seconds", Target: 1, Aggregation: Quantile, Quantile: .95, Window: 5 * time.Minute,
 			}, Page: page},
 		},
 		{
-			"a histogram of 0.6.1 with a threshold", []string{
+			"a histogram of 0.6.1 with a threshold",
+			[]string{
 				"metricName", "vllm:request_queue_time_seconds", "aggregation", "quantile",
 				"quantile", "0.5", "threshold", "30", "metricCacheWindow", "120",
 			},
@@ -203,21 +209,25 @@ func TestTriggersOfVersion06AreUnderstood(t *testing.T) {
 			}, Page: page},
 		},
 		{
-			"the readiness gate", []string{"metricName", "readiness_gate", "aggregation", "gate"},
+			"the readiness gate",
+			[]string{"metricName", "readiness_gate", "aggregation", "gate"},
 			Trigger{Queue: Queue{Metric: "readiness_gate", Target: 1, Aggregation: Readiness}, Page: NoPage},
 		},
 		{
-			"the readiness gate with a threshold, on a port that nobody reads", []string{
+			"the readiness gate with a threshold, on a port that nobody reads",
+			[]string{
 				"metricName", "readiness_gate", "aggregation", "Gate", "threshold", "1", "metricPort", "0",
 			},
 			Trigger{Queue: Queue{Metric: "readiness_gate", Target: 1, Aggregation: Readiness}, Page: NoPage},
 		},
 		{
-			"a copy of it with a name of its own", []string{"metricName", "all_ready", "aggregation", "gate"},
+			"a copy of it with a name of its own",
+			[]string{"metricName", "all_ready", "aggregation", "gate"},
 			Trigger{Queue: Queue{Metric: "all_ready", Target: 1, Aggregation: Readiness}, Page: NoPage},
 		},
 		{
-			"this version's own gate", []string{"metricName", "vllm:num_requests_waiting", "aggregation", "gate", "threshold", "10"},
+			"this version's own gate",
+			[]string{"metricName", "vllm:num_requests_waiting", "aggregation", "gate", "threshold", "10"},
 			Trigger{Queue: Queue{Metric: "vllm:num_requests_waiting", Target: 10, Aggregation: Gate, Window: 5 * time.Minute}, Page: page},
 		},
 	} {

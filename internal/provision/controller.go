@@ -150,13 +150,14 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if state, known := did.state(); known {
 		c.meters.turned(c.ledger.enter(req.NamespacedName, state))
 	}
-	switch {
-	case did == stale:
+	switch did {
+	case stale:
 		return reconcile.Result{RequeueAfter: staleInterval}, nil
-	case did == waiting:
+	case waiting:
 		return reconcile.Result{RequeueAfter: c.handover()}, nil // 0 is for an event
+	default:
+		return reconcile.Result{}, err
 	}
-	return reconcile.Result{}, err
 }
 
 // handover is how much longer ScaledObjects of earlier versions are left alone.

@@ -194,7 +194,8 @@ var stories = []struct {
 	{
 		"InferenceSetMetricMissing", "the pods' version has another metric",
 		func(w *world) { w.teamA().renamed = true }, func(w *world) { w.teamA().renamed = false },
-		"team-a/phi-4 is scaled by 1 metrics that its pods don't have", []string{"InferenceSetLoadUnknown"},
+		"team-a/phi-4 is scaled by 1 metrics that its pods don't have",
+		[]string{"InferenceSetLoadUnknown"},
 	},
 	{
 		"InferenceSetAtItsLimit", "the queue asks for more than the maximum",

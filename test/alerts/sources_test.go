@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -233,7 +233,7 @@ func strangers(metrics map[string][]string, selector *parser.VectorSelector) []s
 	}
 	var all []string
 	for _, matcher := range selector.LabelMatchers {
-		if matcher.Name != labels.MetricName && !slices.Contains(has, matcher.Name) {
+		if matcher.Name != model.MetricNameLabel && !slices.Contains(has, matcher.Name) {
 			all = append(all, fmt.Sprintf("%s by %s, which has %q", selector.Name, matcher.Name, has))
 		}
 	}

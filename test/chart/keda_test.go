@@ -87,7 +87,8 @@ func TestTheRightToKEDAsSecretIsWhereKEDAIs(t *testing.T) {
 			if !strings.Contains(document, "\nkind: Role\n") {
 				continue
 			}
-			name := strings.Fields(document[strings.Index(document, "\n  name: "):])[1]
+			_, after, _ := strings.Cut(document, "\n  name: ")
+			name := strings.Fields(after)[0]
 			for _, secret := range []string{"keda-kaito-scaler-ca", "keda-kaito-scaler-server-certs", "keda-kaito-scaler-client-certs"} {
 				if strings.Contains(document, secret) {
 					got[name] = strings.TrimSpace(got[name] + " " + secret)

@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -205,7 +205,7 @@ func metaFaults(meta *metav1.PartialObjectMetadata) []string {
 	case meta.Kind == "Service":
 		all = validation.IsDNS1035Label(meta.Name)
 	case strings.HasPrefix(meta.APIVersion, "rbac.authorization.k8s.io/"):
-		all = path.IsValidPathSegmentName(meta.Name)
+		all = content.IsPathSegmentName(meta.Name)
 	default:
 		all = validation.IsDNS1123Subdomain(meta.Name)
 	}

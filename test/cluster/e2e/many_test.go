@@ -192,7 +192,7 @@ func (c *crowd) writes() int {
 		if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
 			c.Fatal(err)
 		}
-		if entry.User.Username == "system:serviceaccount:keda:" + stack.Account {
+		if entry.User.Username == "system:serviceaccount:keda:"+stack.Account {
 			n++
 		}
 	}
