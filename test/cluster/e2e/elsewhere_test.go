@@ -140,10 +140,11 @@ func (a *apart) desired(n int64) {
 		if err := a.stack.Client.Get(a.Context(), phi4Key, u); err != nil {
 			return err
 		}
-		if got, _, err := unstructured.NestedInt64(u.Object, "spec", "replicas"); got != n || err != nil {
-			return fmt.Errorf("%d are, %v", got, err)
+		got, _, err := unstructured.NestedInt64(u.Object, "spec", "replicas")
+		if err == nil && got != n {
+			err = fmt.Errorf("%d are", got)
 		}
-		return nil
+		return err
 	})
 }
 

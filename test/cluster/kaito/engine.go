@@ -66,7 +66,7 @@ func (k *KAITO) launch(r *replica) error {
 	if err != nil {
 		return fmt.Errorf("starting an engine: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(k.lifetime)
 	this := &run{Engine: started, cancel: cancel, over: make(chan struct{})}
 	k.mu.Lock()
 	r.engine, r.healthy, r.measured = this, false, false

@@ -95,24 +95,25 @@ func (k *KAITO) syncReplicaPods(ctx context.Context, ws *Workspace, existing map
 			}
 		}
 		if i == 0 {
-			k.mu.Lock()
-			if r := k.replicas[ws.UID]; r != nil {
-				r.podUID = pod.UID
-			}
-			k.mu.Unlock()
+			k.note(ws, func(r *replica) { r.podUID = pod.UID })
 		}
 		if err := k.writePodStatus(ctx, pod, s, ip); err != nil {
 			return err
 		}
 		if i == 0 && s.ready && pod.DeletionTimestamp == nil {
-			k.mu.Lock()
-			if r := k.replicas[ws.UID]; r != nil && r.podUID == pod.UID && r.stage == Ready {
-				r.served = true
-			}
-			k.mu.Unlock()
+			k.note(ws, func(r *replica) { r.served = r.served || (r.podUID == pod.UID && r.stage == Ready) })
 		}
 	}
 	return nil
+}
+
+// note changes what is known of a Workspace's replica, unless that is gone.
+func (k *KAITO) note(ws *Workspace, change func(*replica)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if r := k.replicas[ws.UID]; r != nil {
+		change(r)
+	}
 }
 
 // rebirth starts a replica's pods again from the download on.

@@ -308,14 +308,14 @@ func (k *KAITO) adjust(r *replica) error {
 	pod, was := r.first, r.adjusted
 	is := adjustment{stage: r.stage, restarts: r.restarts, mode: r.mode()}
 	is.frozen = r.answer != nil && *r.answer == Frozen
-	real := r.engines != nil
-	if real {
+	hasEngine := r.engines != nil
+	if hasEngine {
 		is.frozen = r.answer != nil // hung: all its processes are stopped
 		is.down = r.trouble != nil && *r.trouble != NotReady
 		is.dying = r.dying
 	}
 	k.mu.Unlock()
-	if real {
+	if hasEngine {
 		return k.adjustReal(r, was, is)
 	}
 

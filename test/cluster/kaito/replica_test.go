@@ -73,7 +73,7 @@ func TestDyingReplicaAnswersAsBefore(t *testing.T) {
 
 func TestARealEngineDecidesHowLongItsStartTakes(t *testing.T) {
 	s := begin(t, Stages{Download: time.Minute, Engine: time.Second, Benchmark: time.Second})
-	s.engines = func(string) (Engine, error) { return nil, nil }
+	s.engines = func(string) (Engine, error) { return nil, errNoSimulation }
 	s.at(0, Downloading, vllm.Downloading, "Pending")
 	s.at(time.Minute, StartingEngine, vllm.Refused, "Pending")
 	s.at(time.Hour, StartingEngine, vllm.Refused, "Pending")
