@@ -61,12 +61,14 @@ type run struct {
 
 // launch starts a replica's engine at its first pod's address, where nobody listens
 // any more. What happens to it makes the controller look again.
+//
+//nolint:contextcheck // an engine outlives the reconcile that started it
 func (k *KAITO) launch(r *replica) error {
 	started, err := r.engines(r.first.IP())
 	if err != nil {
 		return fmt.Errorf("starting an engine: %w", err)
 	}
-	ctx, cancel := context.WithCancel(k.lifetime)
+	ctx, cancel := context.WithCancel(context.Background())
 	this := &run{Engine: started, cancel: cancel, over: make(chan struct{})}
 	k.mu.Lock()
 	r.engine, r.healthy, r.measured = this, false, false

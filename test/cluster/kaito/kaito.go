@@ -71,12 +71,10 @@ type KAITO struct {
 	client client.Client // reads live: what was just written must be seen
 	log    logr.Logger
 
-	cancel context.CancelFunc
-	// lifetime never ends: each engine is ended by itself.
-	lifetime context.Context
-	stopped  <-chan struct{}
-	failed   error // of the manager; read after stopped
-	changed  chan event.TypedGenericEvent[types.NamespacedName]
+	cancel  context.CancelFunc
+	stopped <-chan struct{}
+	failed  error // of the manager; read after stopped
+	changed chan event.TypedGenericEvent[types.NamespacedName]
 
 	// mu guards what follows, the replicas' fields included. It is not held
 	// while the API server or a simulated pod is talked to.
@@ -118,7 +116,6 @@ func Start(ctx context.Context, cfg *rest.Config, o Options) (*KAITO, error) {
 	}
 	var run context.Context
 	run, k.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	k.lifetime = context.WithoutCancel(ctx)
 	ctx, failed := context.WithCancel(ctx)
 	stopped := make(chan struct{})
 	k.stopped = stopped
