@@ -62,7 +62,7 @@ type run struct {
 // launch starts a replica's engine at its first pod's address, where nobody listens
 // any more. What happens to it makes the controller look again.
 //
-//nolint:contextcheck // an engine outlives the reconcile that started it
+//nolint:contextcheck,nolintlint // an engine outlives the reconcile that started it; this spares its callers
 func (k *KAITO) launch(r *replica) error {
 	started, err := r.engines(r.first.IP())
 	if err != nil {
