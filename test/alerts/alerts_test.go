@@ -161,7 +161,7 @@ var stories = []struct {
 	},
 	{
 		"KEDAKaitoScalerWithoutLeader", "no replica gets the Lease",
-		func(w *world) { w.leader = "" }, func(w *world) { w.leader = "scaler-b" },
+		func(w *world) { w.leader.set("") }, func(w *world) { w.leader.set("scaler-b") },
 		"no replica of keda-kaito-scaler leads: no ScaledObject is written and no certificate renewed", nil,
 	},
 	{

@@ -263,7 +263,8 @@ func TestAStrangeMetricIsNoticed(t *testing.T) {
 // named as the real thing.
 func TestWhatIsMadeUpExists(t *testing.T) {
 	metrics := known(t)
-	w := &world{certificates: map[string]life{"server": {}}, leader: "a"}
+	w := &world{certificates: map[string]life{"server": {}}}
+	w.leader.set("a")
 	for line := range strings.Lines(w.managed(&replica{pod: "a", calls: map[string]int{"OK": 1}})) {
 		expr, err := parser.NewParser(parser.Options{}).ParseExpr(line[:strings.LastIndexByte(line, ' ')])
 		if err != nil {

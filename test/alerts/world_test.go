@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,7 +60,7 @@ type world struct {
 	// kedaAway is set while KEDA asks nobody.
 	kedaAway bool
 	// leader is the pod that leads, "" if none does.
-	leader string
+	leader name
 	// provisioned are InferenceSets by what became of them, on the leader's page.
 	provisioned map[string]int
 	// certificates are on the page of the leader, but for the server's, which is
@@ -105,6 +106,13 @@ type replica struct {
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 }
+
+// name is a name that the scaler's goroutines read while a story changes it.
+type name struct{ text atomic.Value }
+
+func (n *name) get() string { text, _ := n.text.Load().(string); return text }
+
+func (n *name) set(text string) { n.text.Store(text) }
 
 // live has a cluster live through a story, and leaves what Prometheus has of it.
 func live(t *testing.T, story func(w *world)) (p *server, from, to time.Time) {
@@ -158,7 +166,7 @@ func (w *world) starts(pod string) {
 	r.judges = scaler.NewJudges(w, ready, logr.Discard())
 	teller := &scaler.Teller{
 		Lookup:   func(types.NamespacedName) (runtime.Object, bool) { return &corev1.Pod{}, true },
-		Recorder: events.NewFakeRecorder(10_000), Log: logr.Discard(), Leads: func() bool { return w.leader == pod }, Metrics: metrics,
+		Recorder: events.NewFakeRecorder(10_000), Log: logr.Discard(), Leads: func() bool { return w.leader.get() == pod }, Metrics: metrics,
 	}
 	r.observer = scaler.NewObserver(w, r.judges, w, teller, metrics, ready)
 	r.service = &scaler.Service{Fleets: w, Verdicts: r.judges, Audience: r.observer, Metrics: metrics, Asked: r.observer.Asked, ScaledObjects: w, Started: ready}
@@ -172,8 +180,8 @@ func (w *world) starts(pod string) {
 	r.running.Go(func() { _ = r.observer.Run(ctx) })
 	r.running.Go(func() { _ = r.judges.Run(ctx) })
 	w.replicas = append(w.replicas, r)
-	if w.leader == "" {
-		w.leader = pod
+	if w.leader.get() == "" {
+		w.leader.set(pod)
 	}
 }
 
@@ -185,10 +193,10 @@ func (w *world) stops(pod string) {
 	r.running.Wait()
 	w.gone(pod, time.Now())
 	w.replicas = slices.Delete(w.replicas, i, i+1)
-	if w.leader == pod {
-		w.leader = ""
+	if w.leader.get() == pod {
+		w.leader.set("")
 		if len(w.replicas) > 0 {
-			w.leader = w.replicas[0].pod
+			w.leader.set(w.replicas[0].pod)
 		}
 	}
 }
@@ -251,7 +259,7 @@ func (w *world) page(r *replica) []*dto.MetricFamily {
 // managed is the page of what is registered with a manager, in text.
 func (w *world) managed(r *replica) string {
 	var b strings.Builder
-	leads := w.leader == r.pod
+	leads := w.leader.get() == r.pod
 	fmt.Fprintf(&b, "leader_election_master_status{name=\"keda-kaito-scaler\"} %d\n", map[bool]int{true: 1}[leads])
 	for code, n := range r.calls {
 		fmt.Fprintf(&b, "keda_kaito_scaler_grpc_requests_total{method=\"GetMetrics\",code=%q} %d\n", code, n)
