@@ -109,6 +109,7 @@ func TestAnImageBeforeThisChartGivesWay(t *testing.T) {
 		{"a candidate of the first", "image.tag=0.7.0-rc.1", repository + ":0.7.0-rc.1"},
 		{"a later one", "image.tag=0.10.0", repository + ":0.10.0"},
 		{"much later", "image.tag=v1.6.2", repository + ":v1.6.2"},
+		{"a build of one's own", "image.tag=0.0.0-20261127134000-0123456789ab", repository + ":0.0.0-20261127134000-0123456789ab"},
 		{"no version", "image.tag=main", repository + ":main"},
 		{"a number of a build", "image.tag=0.600-nightly", repository + ":0.600-nightly"},
 		{"a digest", "image.tag=0.6.2,image.digest=" + digest, repository + "@" + digest},

@@ -78,10 +78,11 @@ the cluster; else the scaler's own.
 
 {{/*
 A tag of the scaler before 0.7.0, such as earlier charts have in their values:
-that program has other flags.
+that program has other flags. 0.0.0-… is what Go and `make image` call a build
+without a release.
 */}}
 {{- define "scaler.earlierTag" -}}
-{{- if not .Values.image.digest }}{{ regexFind "^v?0[.][0-6]([.][0-9]+)?(-.*)?$" (toString .Values.image.tag) }}{{ end -}}
+{{- if not .Values.image.digest }}{{ regexFind "^v?0[.](0[.][0-9]+|[1-6]([.][0-9]+)?(-.*)?)$" (toString .Values.image.tag) }}{{ end -}}
 {{- end -}}
 
 {{- define "scaler.image" -}}
