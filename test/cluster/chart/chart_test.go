@@ -92,7 +92,7 @@ func render(t *testing.T, values ...string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"tool", "-modfile=tools/helm/go.mod", "helm", "template", release, "charts/keda-kaito-scaler", "--namespace", stack.Namespace}
+	args := []string{"tool", "-modfile=tools/helm/go.mod", "helm", "template", release, "charts/keda-kaito-scaler", "--namespace", stack.Namespace, "--no-hooks"}
 	for _, value := range values {
 		args = append(args, "--set", value)
 	}
