@@ -218,7 +218,12 @@ func (k KEDA) says(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalP
 	if active.Status == "" {
 		return "the HPA has no status", "Is kube-controller-manager running?"
 	}
-	says = "the HPA says: " + brief(cmp.Or(active.Message, active.Reason))
+	message := cmp.Or(active.Message, active.Reason)
+	// The HPA names metric and selector first: 250 bytes that tell nothing.
+	if _, told, found := strings.Cut(message, "external metrics API: "); found {
+		message = told
+	}
+	says = "the HPA says: " + brief(message)
 	switch {
 	case hasAny(says, "encountered error"): // of KEDA's operator, when a scaler has no answer
 		return says, either

@@ -253,6 +253,11 @@ func TestTheLikelyCauseOfSilence(t *testing.T) {
 			s.object.Status.Conditions = readyIs(metav1.ConditionTrue, "", "")
 			s.hpa = hpaThat(corev1.ConditionFalse, "timeout while waiting to establish gRPC connection to KEDA Metrics Service server")
 		}, KEDA{}, []string{"KEDA's operator isn't running"}},
+		{"an HPA of many words", func(s *stage) {
+			s.object.Status.Conditions = readyIs(metav1.ConditionTrue, "", "")
+			s.hpa = hpaThat(corev1.ConditionFalse, "unable to get external metric default/s0-vllm:num_requests_waiting/"+strings.Repeat("&LabelSelector{} ", 20)+
+				": unable to fetch metrics from external metrics API: the server is currently unable to handle the request")
+		}, KEDA{}, []string{`the HPA says: "the server is currently unable to handle the request"`, "Is KEDA's operator running, and its metrics server?"}},
 		{"KEDA's operator gets no answer", func(s *stage) {
 			s.object.Status.Conditions = readyIs(metav1.ConditionTrue, "", "")
 			s.hpa = hpaThat(corev1.ConditionFalse, "metric:s0-vllm:num_requests_waiting encountered error")
