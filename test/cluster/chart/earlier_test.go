@@ -197,8 +197,8 @@ func (u *upgrade) connect(ctx context.Context, options ...grpc.DialOption) (*grp
 }
 
 // through wants polls answered while something is done: at most one fails for
-// each connection that moved. KEDA's, which come several times a second, fail in
-// two different seconds at most: it has one connection for all ScaledObjects.
+// each connection that moved. Of KEDA's, which come several times a second, two fail
+// at most: it has one connection for all ScaledObjects.
 func (u *upgrade) through(what string, do func()) {
 	u.Helper()
 	before, keda, began := u.polls.Count(stack.PollCount{}), kedaLogFromNow(u.T, u.stack), time.Now()
@@ -217,15 +217,15 @@ func (u *upgrade) through(what string, do func()) {
 	polls := u.polls.Count(before)
 	fmt.Printf("figure %s_polls %d\nfigure %s_polls_failed %d\nfigure %s_connections_moved %d\n",
 		what, polls.Made, what, len(polls.Failed), what, polls.Moved)
-	if len(polls.Failed) > polls.Moved {
+	if stack.Missed(polls.At) > polls.Moved {
 		u.Errorf("%s: %d polls failed and %d connections moved:\n%s", what, len(polls.Failed), polls.Moved, strings.Join(polls.Failed, "\n"))
 	}
 	for _, f := range u.fleets {
 		failed := stack.FailedCalls(keda.text(), f.Namespace)
 		n := stack.Seconds(failed)
 		fmt.Printf("figure %s_keda_failed_seconds_%s %d\n", what, f.Namespace, n)
-		if n > 2 {
-			u.Errorf("%s: KEDA's calls about %s failed in %d different seconds, want 2 at most:\n%s", what, f, n, strings.Join(failed, "\n"))
+		if n := stack.Missed(stack.Times(failed)); n > 2 {
+			u.Errorf("%s: %d polls of KEDA's about %s failed, want 2 at most:\n%s", what, n, f, strings.Join(failed, "\n"))
 		}
 	}
 }

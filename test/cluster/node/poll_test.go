@@ -71,15 +71,15 @@ func through(t *testing.T, p *stack.Polls, what string, do func(), fleets ...*fl
 	count, name := p.Count(before), strings.ReplaceAll(what, " ", "_")
 	fmt.Printf("figure node_%s_seconds %.0f\nfigure node_%s_polls %d\nfigure node_%s_polls_failed %d\nfigure node_%s_connections_moved %d\n",
 		name, took.Seconds(), name, count.Made, name, len(count.Failed), name, count.Moved)
-	if len(count.Failed) > count.Moved {
+	if stack.Missed(count.At) > count.Moved {
 		t.Errorf("%s: %d polls failed and %d connections moved:\n%s", what, len(count.Failed), count.Moved, strings.Join(count.Failed, "\n"))
 	}
 	for _, f := range fleets {
 		failed := shared.kedaFailures(t, since, f)
 		fmt.Printf("figure node_%s_keda_failed_seconds_%s %d\n", name, f.Namespace, stack.Seconds(failed))
 		// KEDA's one connection moves as often as a replica ends, at most.
-		if n := stack.Seconds(failed); n > 2 {
-			t.Errorf("%s: KEDA's calls about %s failed in %d different seconds, want 2 at most:\n%s", what, f, n, strings.Join(failed, "\n"))
+		if n := stack.Missed(stack.Times(failed)); n > 2 {
+			t.Errorf("%s: %[3]d polls of KEDA's about %[2]s failed, want 2 at most:\n%[4]s", what, f, n, strings.Join(failed, "\n"))
 		}
 	}
 }

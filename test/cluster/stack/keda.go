@@ -1,6 +1,9 @@
 package stack
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // FailedCalls are the lines of KEDA's operator's log that tell of calls about a
 // namespace's fleets that failed for KEDA.
@@ -39,6 +42,18 @@ func Unanswered(log string) []string {
 // trigger, and not of a connection.
 func InWords(message string) bool {
 	return strings.Contains(message, "desc = InferenceSet ") || strings.Contains(message, "desc = trigger of ScaledObject ")
+}
+
+// Times are when lines of KEDA's log were written, to the second.
+func Times(lines []string) []time.Time {
+	var times []time.Time
+	for _, line := range lines {
+		text, _, _ := strings.Cut(line, "\t")
+		if at, err := time.Parse(time.RFC3339, text); err == nil {
+			times = append(times, at)
+		}
+	}
+	return times
 }
 
 // Seconds is in how many different seconds these lines were written.

@@ -31,8 +31,9 @@ type Polls struct {
 // PollCount is how polls went.
 type PollCount struct {
 	Made int
-	// Failed has a line for each.
+	// Failed has a line for each that failed, and At its time.
 	Failed []string
+	At     []time.Time
 	// Moved is how many connections ended.
 	Moved int
 }
@@ -52,6 +53,20 @@ func (p *Polls) Stop() {
 	p.done.Wait()
 }
 
+// Missed is how many polls of one trigger failed at most, if it were polled every 5 s:
+// of failures, oldest first, those within 5 s of the first one are one. The HPA asks
+// every 15 s; tests ask more often, so as to see how long nobody answers.
+func Missed(failures []time.Time) int {
+	const apart = 5 * time.Second
+	n, first := 0, time.Time{}
+	for _, at := range failures {
+		if n == 0 || at.Sub(first) >= apart {
+			n, first = n+1, at
+		}
+	}
+	return n
+}
+
 // Count is how it went since a Count before, which may be zero.
 func (p *Polls) Count(before PollCount) PollCount {
 	p.mu.Lock()
@@ -59,6 +74,7 @@ func (p *Polls) Count(before PollCount) PollCount {
 	return PollCount{
 		Made: p.now.Made - before.Made, Moved: int(p.ended.Load()) - before.Moved,
 		Failed: append([]string(nil), p.now.Failed[len(before.Failed):]...),
+		At:     append([]time.Time(nil), p.now.At[len(before.At):]...),
 	}
 }
 
@@ -106,7 +122,8 @@ func (p *Polls) note(err error) {
 	defer p.mu.Unlock()
 	p.now.Made++
 	if err != nil {
-		p.now.Failed = append(p.now.Failed, time.Now().Format("15:04:05.000 ")+err.Error())
+		now := time.Now()
+		p.now.Failed, p.now.At = append(p.now.Failed, now.Format("15:04:05.000 ")+err.Error()), append(p.now.At, now)
 	}
 }
 
