@@ -1,7 +1,9 @@
 package stack
 
-import "testing"
+import (
+	"testing"
 	"time"
+)
 
 // What KEDA's operator writes, shortened.
 const (
