@@ -301,6 +301,7 @@ func TestAListIsPublishedAsReplicas(t *testing.T) {
 	s := apply(t, listed(queues))
 	s.provisioned()
 	s.awaitReady(1)
+	s.queue(5) // between the thresholds: below the lower one a list asks for one less, whatever the minimum
 	s.eventually("one replica is published", func() error {
 		got, err := s.value("desired-replicas")
 		if err == nil && got != "1" {
