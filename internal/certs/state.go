@@ -187,7 +187,7 @@ func readActive(b Bundle, key *ecdsa.PrivateKey, known []*x509.Certificate, now 
 		}
 	}
 	// Nothing is left but what the leaves say.
-	for _, root := range slices.Concat(known, rootsInUse(b, now)) {
+	for _, root := range slices.Concat(known, usableRoots(b.Server[keyRoots], now)) {
 		if inUse(root, b, now) {
 			return &authority{cert: root}
 		}
