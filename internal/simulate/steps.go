@@ -251,13 +251,17 @@ type output struct {
 
 // end gives the tokens of the step that ends now, and then shows the gauges.
 func (s *steps) end() {
+	// vLLM drops those whose clients have gone before it looks at what the step gave.
+	if s.leaves <= s.at {
+		s.abort()
+	}
 	var out output
 	// Those from here on stay, until one that doesn't; kept are before them.
 	from, kept, usual := 0, 0, 0
-	stay, plain := s.leaves > s.at, s.model.Speculation.Tokens == 0
+	plain := s.model.Speculation.Tokens == 0
 	for i := range s.running {
 		q := &s.running[i]
-		if plain && stay && q.todo == 0 && q.now == 1 && q.left > 1 && q.last == s.before { // the usual case
+		if plain && q.todo == 0 && q.now == 1 && q.left > 1 && q.last == s.before { // the usual case
 			q.left--
 			q.room--
 			q.last = s.at
@@ -301,20 +305,12 @@ func (s *steps) give(q *sequence, out *output) bool {
 		return false
 	}
 	q.left -= tokens
-	// To a client that has gone nothing is given, and nothing of it counted.
-	gone := s.leaves <= s.at && s.cancelled(q.id) <= s.at
-	if !gone {
-		out.tokens += int(tokens)
-		s.piece(q, out)
-	}
+	out.tokens += int(tokens)
+	s.piece(q, out)
 	if q.left > 0 {
 		return false
 	}
-	if gone {
-		s.tally.cancel(q.id, q.ttft(s.load))
-	} else {
-		s.finish(q)
-	}
+	s.finish(q)
 	return true
 }
 
@@ -395,8 +391,7 @@ func (q *sequence) ttft(load *Load) float64 {
 	return q.first - load.Requests[q.id].At
 }
 
-// abort drops the requests whose clients have gone away, between two steps. vLLM's
-// gauges don't move until the next step ends.
+// abort drops the requests whose clients have gone away.
 func (s *steps) abort() {
 	leaves := math.Inf(1)
 	stays := func(q *sequence) bool {

@@ -207,13 +207,13 @@ func TestAPromptIsAdmittedIfAllOfItFits(t *testing.T) {
 }
 
 // A client that goes away is never counted as finished, though its prompt and its
-// first token were; running falls with the next step. When all go at once there is
-// none, and the gauges stay.
+// first token were; running falls at the end of the step under way, also when all go
+// at once.
 func TestWhoIsCancelledIsNeverCountedAsFinished(t *testing.T) {
 	s := serve(t, slowEngine(), Request{0, 10, 1000}, Request{0, 10, 1000}, Request{0, 10, 1000})
 	s.load.Cancels = []float64{3, 1.5, 3}
 	s.to(1.6).says(2, 0, 0, 3, 30)
-	s.to(10).says(2, 0, 0, 3, 30)
+	s.to(3.1).says(0, 0, 0, 3, 30)
 	if s.inFlight != 0 || s.tally.cancelled != 3 || s.tally.impatient != 0 || s.free != s.total {
 		t.Errorf("%d in flight, %d cancelled, %d of them late, %d blocks free of %d", s.inFlight, s.tally.cancelled, s.tally.impatient, s.free, s.total)
 	}
