@@ -270,6 +270,10 @@ func (e *Engine) Kill() {
 // Suspend stops all processes of the engine (SIGSTOP) until Resume: a node that hangs.
 func (e *Engine) Suspend() error { return e.signal(syscall.SIGSTOP) }
 
+// SuspendServer stops the API server alone until Resume, as a pod that gets no CPU. The
+// engine core goes on.
+func (e *Engine) SuspendServer() error { return e.cmd.Process.Signal(syscall.SIGSTOP) }
+
 // Resume lets a suspended engine go on.
 func (e *Engine) Resume() error { return e.signal(syscall.SIGCONT) }
 
