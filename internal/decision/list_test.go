@@ -142,16 +142,22 @@ func TestAHistogramWithReadingsMissing(t *testing.T) {
 	s.pod("b", ends(5, 3)).at(150 * time.Second).wantHold("holding at 2: vllm:request_queue_time_seconds p95 unknown (warming up: readings of 1 of 2 reach back 26 s of 1 min)")
 }
 
-// A request that came and went between two readings was no idleness.
-func TestWhatEndedIsNoIdleness(t *testing.T) {
-	s := tell(t, 1, listOf(policy.And, queueList)).pod("a")
-	finished := 0.0
-	for s.now.Before(t0.Add(2 * time.Minute)) {
-		s.pod("a", func(_ *story, p *pod) { p.finished = finished }).at(s.now.Sub(t0) + step5)
-		finished++
+// A request that came and went between two readings was no idleness, whether it was
+// served to its end or its client cancelled it, which counts as no end.
+func TestWhatCameAndWentIsNoIdleness(t *testing.T) {
+	for what, happens := range map[string]does{
+		"a request is served":            func(_ *story, p *pod) { p.finished++ },
+		"a request is cancelled halfway": func(_ *story, p *pod) { p.generated += 30 },
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := tell(t, 1, listOf(policy.And, queueList)).pod("a")
+			for s.now.Before(t0.Add(2 * time.Minute)) {
+				s.pod("a", happens).at(s.now.Sub(t0) + step5)
+			}
+			s.wantHold("holding at 1: vllm:request_queue_time_seconds p95 unknown (it observed nothing in 1 min although")
+			s.at(4*time.Minute).wants(0, Measured, "1 → 0: vllm:request_queue_time_seconds p95 idle")
+		})
 	}
-	s.wantHold("holding at 1: vllm:request_queue_time_seconds p95 unknown (it observed nothing in 1 min although")
-	s.at(4*time.Minute).wants(0, Measured, "1 → 0: vllm:request_queue_time_seconds p95 idle")
 }
 
 // A page may have the metric and no number for it.

@@ -130,9 +130,13 @@ func (r *Replica) activity(w Window) activity {
 			return busy
 		}
 	}
-	// What came and went between two readings shows in no gauge.
-	if ended, ok := r.History.Delta(policy.FamilyFinished, w); ok && ended.Value > 0 {
-		return busy
+	// What came and went between two readings shows in no gauge. If its client
+	// cancelled it, it never counts as finished, but it was given tokens; a pooling
+	// model's requests finish without tokens.
+	for _, counter := range []string{policy.FamilyFinished, policy.FamilyGenerated} {
+		if gained, ok := r.History.Delta(counter, w); ok && gained.Value > 0 {
+			return busy
+		}
 	}
 	return least
 }

@@ -48,8 +48,9 @@ type pod struct {
 	counts     [4]float64
 	sum        float64
 	restarts   int32
-	// finished is how many requests ever ended, however.
-	finished float64
+	// finished is how many requests were ever served to their end, and generated how
+	// many tokens of answers.
+	finished, generated float64
 }
 
 // does is a change to a pod.
@@ -184,7 +185,8 @@ func (p *pod) read(now time.Time) {
 	}
 	families := []Family{latencies(p.counts[0], p.counts[1], p.counts[2], p.counts[3], p.sum)}
 	families[0].Name = queueTime
-	families = append(families, Family{Name: policy.FamilyFinished, Kind: Counter, Sum: p.finished, Engines: 1})
+	families = append(families, Family{Name: policy.FamilyFinished, Kind: Counter, Sum: p.finished, Engines: 1},
+		Family{Name: policy.FamilyGenerated, Kind: Counter, Sum: p.generated, Engines: 1})
 	for name, value := range p.gauges {
 		families = append(families, Family{Name: name, Kind: Gauge, Sum: value, Engines: 1})
 	}

@@ -176,7 +176,7 @@ func (t Trigger) Reading() Reading {
 		r.Window = max(r.Window, saturationWindow)
 	}
 	if busy {
-		metrics = append(metrics, FamilyRunning, FamilyWaiting, FamilyFinished)
+		metrics = append(metrics, FamilyRunning, FamilyWaiting, FamilyFinished, FamilyGenerated)
 	}
 	r.Families = families(metrics...)
 	return r

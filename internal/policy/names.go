@@ -28,7 +28,8 @@ const usagePerc = "vllm:kv_cache_usage_perc"
 const (
 	FamilyRunning = "vllm:num_requests_running"
 	FamilyWaiting = DefaultMetric
-	// FamilyFinished counts requests that ended, for whatever reason.
+	// FamilyFinished counts requests that were served to their end. One that its client
+	// cancels is in none of its reasons, abort included (vLLM 0.25.1).
 	FamilyFinished = "vllm:request_success_total"
 )
 

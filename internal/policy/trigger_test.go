@@ -288,7 +288,7 @@ func TestWhatATriggerReads(t *testing.T) {
 	const learned = "kaito_ratelimit_rejected_total vllm:generation_tokens_total vllm:gpu_cache_usage_perc vllm:inter_token_latency_seconds " +
 		"vllm:iteration_tokens_total vllm:kv_cache_usage_perc vllm:num_requests_running vllm:num_requests_waiting vllm:prefix_cache_hits_total vllm:prompt_tokens_total " +
 		"vllm:request_success_total vllm:request_time_per_output_token_seconds vllm:time_per_output_token_seconds vllm:time_to_first_token_seconds"
-	const busy = "vllm:num_requests_running vllm:num_requests_waiting "
+	const busy, generated = "vllm:num_requests_running vllm:num_requests_waiting ", "vllm:generation_tokens_total "
 	promise := Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}
 	for _, tt := range []struct {
 		name    string
@@ -301,14 +301,14 @@ func TestWhatATriggerReads(t *testing.T) {
 		{"a gauge that had another name", queue(Queue{Metric: "vllm:kv_cache_usage_perc"}), "vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc", 0, nil},
 		{
 			"a window, which may be of a histogram", queue(Queue{Metric: "vllm:request_queue_time_seconds", Aggregation: WindowedAvg, Window: time.Minute}),
-			busy + "vllm:request_queue_time_seconds vllm:request_success_total", time.Minute, nil,
+			generated + busy + "vllm:request_queue_time_seconds vllm:request_success_total", time.Minute, nil,
 		},
 		{"a list of gauges", Trigger{List: &List{Metrics: []Metric{
 			{Name: "vllm:num_requests_waiting", Window: time.Minute}, {Name: "vllm:gpu_cache_usage_perc", Window: 10 * time.Minute},
 		}}}, "vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc vllm:num_requests_waiting", 10 * time.Minute, nil},
 		{"a list with a histogram", Trigger{List: &List{Metrics: []Metric{
 			{Name: "vllm:time_per_output_token_seconds", Kind: Histogram, Window: time.Minute},
-		}}}, "vllm:inter_token_latency_seconds " + busy + "vllm:request_success_total vllm:time_per_output_token_seconds", time.Minute, nil},
+		}}}, generated + "vllm:inter_token_latency_seconds " + busy + "vllm:request_success_total vllm:time_per_output_token_seconds", time.Minute, nil},
 		{"saturation", Trigger{Saturation: &promise}, learned, 75 * time.Second, counts(2, .06)},
 		{"a guarded queue of another metric", queue(Queue{Metric: "a:b", Guard: &promise}), "a:b " + learned, 75 * time.Second, counts(2, .06)},
 	} {
