@@ -27,7 +27,7 @@ func (j *jump) add(h *History, now time.Time) {
 	middle, _ := h.ends(now.Add(-glance / 2))
 	for i, half := range [2]stretch{{first, middle}, {middle, last}} {
 		if span := half.seconds(); span > 0 {
-			came := half.came()
+			came, _ := half.came()
 			j[i].rate += came / span
 			j[i].variance += came / span / span
 		}

@@ -31,7 +31,7 @@ type load struct {
 	hurts bool
 }
 
-// podLoad is one replica's share: tokens, iterations and finished requests a
+// podLoad is one replica's share: tokens, iterations and requests that left it a
 // second. It is busy if it had something to run all the time, steady if what it
 // ran hardly changed and nothing waited: then its answers tell of its load.
 type podLoad struct {
@@ -71,7 +71,8 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 			continue
 		}
 		l.spoke++
-		done, came := d.gain(familySuccess), d.came()
+		came, cancelled := d.came()
+		done := d.gain(familySuccess) + cancelled
 		lately.add(&r.History, now)
 		// Not one that was unready for a moment: it had its load before that.
 		if r.ReadySince.After(now.Add(-sight)) && !first.At.Before(r.ReadySince) {
@@ -81,7 +82,7 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 			rate += came / span
 		}
 		longest = max(longest, span) // > 0 whatever the kubelet's clock says
-		p, tokens := shareOf(&r.History, d, s)
+		p, tokens := shareOf(&r.History, d, done, s)
 		between.sum, between.count = between.sum+tokens.sum, between.count+tokens.count
 		l.waiting += value(last, familyWaiting)
 		l.jam += max(0, value(last, familyRunning)-p.generated*s.ITL.Seconds())
@@ -107,8 +108,9 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 	return l
 }
 
-// shareOf is a replica's share of the load, with its times between tokens.
-func shareOf(h *History, d stretch, s Saturation) (podLoad, tally) {
+// shareOf is a replica's share of the load, with its times between tokens. So many
+// requests left it.
+func shareOf(h *History, d stretch, done float64, s Saturation) (podLoad, tally) {
 	span, refused := d.seconds(), d.gain(familyRejected)
 	_, steps := d.histogram(familySteps)
 	// What the prefix cache had is no work. Both counters are of the same
@@ -116,7 +118,7 @@ func shareOf(h *History, d stretch, s Saturation) (podLoad, tally) {
 	prompt := max(0, d.gain(familyPrompt)-d.gain(familyCached))
 	p := podLoad{
 		prompt: prompt / span, generated: d.gain(familyGenerated) / span, steps: steps / span,
-		finished: d.gain(familySuccess) / span, refused: refused,
+		finished: done / span, refused: refused,
 	}
 	runs, waits := h.span(familyRunning, d.first.At), h.span(familyWaiting, d.first.At)
 	// At a mean of four a Poisson number is none for 2 % of the time.
@@ -198,9 +200,26 @@ func (e stretch) change(name string) float64 { return value(e.last, name) - valu
 // guard's isn't there without the guard.
 func (e stretch) gain(name string) float64 { return max(0, e.change(name)) }
 
-// came is how many requests arrived.
-func (e stretch) came() float64 {
-	return max(0, e.gain(familySuccess)+e.change(familyRunning)+e.change(familyWaiting)+e.gain(familyRejected))
+// cacheFull is the usage of the KV cache from which on requests may wait that had
+// been running: a preempted one comes back as soon as its tokens fit.
+const cacheFull = .8
+
+// came is how many requests arrived, and how many more than what ended tells: those
+// left without an end, because their clients cancelled them. It is the greater of two
+// counts, of which neither is too high by more than the few prompts under way. What
+// ended, and the change of what is in the engine, lacks the cancelled ones: vLLM never
+// counts them as finished. First tokens, and the change of what waits, lack those that
+// were cancelled in the queue alone. But a preempted request waits though it had its
+// first token, so while the cache is full, nothing that waits is taken for new by them.
+func (e stretch) came() (all, cancelled float64) {
+	ended := e.gain(familySuccess) + e.change(familyRunning) + e.change(familyWaiting)
+	_, begun := e.histogram(familyTTFT)
+	begun -= value(e.first, familyWaiting)
+	if value(e.last, familyKV) < cacheFull {
+		begun += value(e.last, familyWaiting)
+	}
+	all = max(0, ended, begun)
+	return all + e.gain(familyRejected), all - max(0, ended)
 }
 
 // buckets are a histogram's at both ends, if it went on counting between them.

@@ -1,0 +1,144 @@
+package decision
+
+import (
+	"encoding/csv"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// course is what a live vLLM 0.25.1 said, page after page (TestRecordCourses of
+// internal/scrape records it), beside how many requests its clients had sent.
+type course struct {
+	samples []*Sample
+	// seconds and sent are of each sample.
+	seconds, sent []float64
+}
+
+// readCourse reads one of testdata/engines. Its columns are seconds, sent, engines,
+// and the families by name, of a histogram the count and the sum.
+func readCourse(t *testing.T, name string) course {
+	t.Helper()
+	file, err := os.Open(filepath.Join("testdata/engines", name+".csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	rows, err := csv.NewReader(file).ReadAll()
+	if err != nil || len(rows) < 10 {
+		t.Fatalf("%d rows: %v", len(rows), err)
+	}
+	var c course
+	var before *Sample
+	for _, row := range rows[1:] {
+		var values []float64
+		for _, field := range row {
+			v, err := strconv.ParseFloat(field, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			values = append(values, v)
+		}
+		before = NewSample(t0.Add(time.Duration(values[0]*float64(time.Second))), familiesOf(rows[0], values), before)
+		c.samples = append(c.samples, before)
+		c.seconds, c.sent = append(c.seconds, values[0]), append(c.sent, values[1])
+	}
+	return c
+}
+
+// familiesOf makes families of a row whose first three columns are others.
+func familiesOf(header []string, values []float64) (all []Family) {
+	for i := 3; i < len(header); i++ {
+		f := Family{Name: header[i], Kind: Gauge, Sum: values[i], Engines: int(values[2])}
+		if name, is := strings.CutSuffix(f.Name, "_count"); is {
+			f = Family{Name: name, Kind: Histogram, Engines: f.Engines, Buckets: Buckets{
+				Le: []float64{math.Inf(1)}, Cumulative: []float64{values[i]}, Sum: values[i+1],
+			}}
+			i++
+		} else if policy.Counts(f.Name) {
+			f.Kind = Counter
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// between is a stretch of the course.
+func (c *course) between(first, last int) stretch { return stretch{c.samples[first], c.samples[last]} }
+
+// known is one of the families at a page.
+func (c *course) known(t *testing.T, page int, family string) float64 {
+	t.Helper()
+	f, found := c.samples[page].Family(family)
+	if !found {
+		t.Fatalf("no %s", family)
+	}
+	if f.Kind == Histogram {
+		return f.Buckets.Count()
+	}
+	return f.Sum
+}
+
+// Every request is an arrival once, whether its client stays, cancels it, or the
+// engine preempts it.
+func TestArrivalsAreTheRequestsThatClientsSent(t *testing.T) {
+	for _, tt := range []struct {
+		course string
+		// off is by how many requests an interval may differ: a request that was sent
+		// shows with the step's end, one that a piece of its prompt was worked off of
+		// with its first token.
+		off float64
+	}{{"cancelled", 3}, {"preempted", 3}} {
+		c := readCourse(t, tt.course)
+		for _, pages := range []int{1, 2, 3, 4, 6, 12, 24, len(c.samples) - 1} { // 1 or 2.5 s apart
+			total := 0.0
+			for last := pages; last < len(c.samples); last += pages {
+				first := last - pages
+				came, _ := c.between(first, last).came()
+				if sent := c.sent[last] - c.sent[first]; math.Abs(came-sent) > tt.off {
+					t.Errorf("%s: %v arrivals from %v s to %v s, %v were sent", tt.course, came, c.seconds[first], c.seconds[last], sent)
+				}
+				total += came
+			}
+			whole := (len(c.samples) - 1) / pages * pages
+			if sent := c.sent[whole]; math.Abs(total-sent) > max(tt.off, .05*sent) {
+				t.Errorf("%s: %v arrivals in stretches of %d pages, %v were sent", tt.course, total, pages, sent)
+			}
+		}
+	}
+}
+
+// learned is what automatic mode learns from a course, judged every 15 s.
+func (c *course) learned(s Saturation) (l Learned, last load) {
+	r := Replica{Pod: "phi-4-a-0", Phase: Serving, Ordered: t0.Add(-2 * time.Hour), ReadySince: t0.Add(-time.Hour), Expected: t0.Add(-time.Hour)}
+	judged := t0.Add(-time.Hour)
+	for _, sample := range c.samples {
+		r.History.Add(sample, 2*time.Minute)
+		r.Last = sample
+		if sample.At.Sub(judged) < Pace {
+			continue
+		}
+		judged = sample.At
+		f := Fleet{Desired: 1, Replicas: []Replica{r}, Freshness: 15 * time.Second, Interval: 5 * time.Second}
+		_, l = s.Judge(l, f, sample.At)
+		last = observe(f, s, sample.At)
+	}
+	return l, last
+}
+
+// What the cancelled ones were given is their own work: it doesn't make the others
+// dearer.
+func TestCancelledRequestsAreRequestsOfTheirOwn(t *testing.T) {
+	c := readCourse(t, "cancelled")
+	_, load := c.learned(saturated())
+	sent := c.sent[len(c.sent)-1] - c.sent[2] // of a last minute that ends at 67 s
+	if got := load.requests; math.Abs(got-sent) > 6 {
+		t.Errorf("the work of a minute is that of %v requests, %v were sent", got, sent)
+	}
+}
