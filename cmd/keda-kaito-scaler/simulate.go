@@ -91,7 +91,7 @@ fleet turned. The first hour, or quarter of a shorter load, isn't scored.`,
 	s.flags(cmd)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	cmd.SetUsageFunc(usage)
-	cmd.AddCommand(studyCommand())
+	cmd.AddCommand(studyCommand(), scenariosCommand())
 	return cmd
 }
 

@@ -68,6 +68,19 @@ func TestAnEngineOfAFileIsSimulated(t *testing.T) {
 	}
 }
 
+// A policy is judged by what an adverse scenario demands.
+func TestAnAdverseScenarioIsPlayed(t *testing.T) {
+	out := simulated(t, "scenarios", "first-step", "--policies", "kaito-queue,static", "--moves")(t.Context())
+	if out.err == nil || out.err.Error() != "1 demands were missed" {
+		t.Errorf("got %v", out.err)
+	}
+	for _, words := range []string{"first-step  5m    kaito-queue", "static99", "first-step, cold start 5m, kaito-queue\n"} {
+		if !strings.Contains(out.stdout, words) {
+			t.Errorf("there is no %q in\n%s", words, out.stdout)
+		}
+	}
+}
+
 func TestATraceIsSimulated(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "mine.csv")
 	text := "TIMESTAMP,ContextTokens,GeneratedTokens\n" + strings.Repeat("2023-11-16 18:17:03.9799600,400,100\n", 3) + "2023-11-16 18:40:00.0000000,500,100\n"
@@ -144,6 +157,7 @@ func TestASimulationIsRefusedInWords(t *testing.T) {
 		"no seed and no workers":    {[]string{"--seeds", "0", "--workers", "0"}, "--workers 0"},
 		"a file without any":        {[]string{"-f", none}, "no InferenceSet"},
 		"a report without traces":   {[]string{"report", "--traces", folder}, "there is no AzureLLMInferenceTrace_conv.csv"},
+		"a scenario nobody knows":   {[]string{"scenarios", "doomsday"}, "scenario \"doomsday\" is not known: it must be one of itl-in-bucket"},
 		"a report on no load":       {[]string{"report", "--scenarios", "flat"}, "--scenarios: \"flat\" is not one of"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,7 +9,8 @@ import (
 
 // The fluid engine's results of November 2026, before there was another one:
 // adding one must not move a digit of what was published. The policies are those
-// that are only of simulations, so that nothing else moves one.
+// that are only of simulations, so that nothing else moves one. What attained the SLO
+// is by its judging at the bounds of buckets since.
 func TestTheFluidEnginesFiguresStand(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("other processors round a multiplication and an addition at once")
@@ -20,9 +21,9 @@ func TestTheFluidEnginesFiguresStand(t *testing.T) {
 		policy Policy
 		want   string
 	}{
-		{0, &Conversation, Spare("llm-d", .8, 5), "6621 of 26521, refused 4793, broken 45, 19.39246657338596 54.56773358850551, 2.5458333333333334 GPU-hours, 1.0191173622134708 wasted, peak 4, 9 moves, engine 499783.0802603036"},
-		{1, &Code, Concurrency("knative", 100), "15312 of 58994, refused 18944, broken 29, 5.128117172066091 45.69961780328123, 4.316666666666666 GPU-hours, 2.8385260256482265 wasted, peak 8, 21 moves, engine 1.1623448693371003e+06"},
-		{2, &Conversation, Static("2", 2), "3319 of 15642, refused 724, broken 0, 14.00953045834431 82.53859313460455, 2 GPU-hours, 0.48280680365878226 wasted, peak 2, 0 moves, engine 308847.1849865951"},
+		{0, &Conversation, Spare("llm-d", .8, 5), "6684 of 26514, refused 4793, broken 45, 19.39246657338596 54.56773358850551, 2.5458333333333334 GPU-hours, 1.0195203263474717 wasted, peak 4, 9 moves, engine 499783.0802603036"},
+		{1, &Code, Concurrency("knative", 100), "15843 of 58992, refused 18944, broken 29, 5.128117172066091 45.69961780328123, 4.316666666666666 GPU-hours, 2.838576137206724 wasted, peak 8, 21 moves, engine 1.1623448693371003e+06"},
+		{2, &Conversation, Static("2", 2), "3391 of 15633, refused 724, broken 0, 14.00953045834431 82.53859313460455, 2 GPU-hours, 0.4836797571664584 wasted, peak 2, 0 moves, engine 308847.1849865951"},
 	} {
 		s := slow(world(), 3)
 		s.Engine = slow(Setting{Engine: Engines[tt.engine]}, 3).Engine

@@ -46,7 +46,7 @@ func TestTheStepsAreThoseOfARealEngine(t *testing.T) {
 	for _, m := range measured {
 		var missed, medians []float64
 		for seed := range uint64(50) {
-			world := Setting{Engine: measuredEngine(), SLO: DefaultSLO, Steps: true, PerRequest: true, Seed: 1}
+			world := Setting{Engine: measuredEngine(), SLO: DefaultSLO, Exact: true, Steps: true, PerRequest: true, Seed: 1}
 			result := play(t, world, drawn(m.rate, seed), Static("1", 1))
 			missed = append(missed, 1-result.Attainment())
 			medians = append(medians, median(result.PerRequest))
@@ -187,7 +187,7 @@ func TestWhereTheTwoEnginesPart(t *testing.T) {
 	for rate, most := range map[float64]float64{3: 4, 4: 8} {
 		kind := 0.0
 		for seed := range uint64(30) {
-			full := Setting{Engine: measuredEngine(), SLO: DefaultSLO, Seed: 1}
+			full := Setting{Engine: measuredEngine(), SLO: DefaultSLO, Exact: true, Seed: 1}
 			fluid := play(t, full, drawn(rate, seed), Static("1", 1)).Attainment()
 			full.Steps = true
 			kind += 100 * (fluid - play(t, full, drawn(rate, seed), Static("1", 1)).Attainment()) / 30

@@ -3,6 +3,7 @@ package simulate
 import (
 	"embed"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -113,9 +114,41 @@ func (e *Engine) Cost(in, out float64) float64 {
 }
 
 // Capacity is how many requests a second one replica serves in a steady batch
-// at an inter-token latency of itl seconds.
+// at an inter-token latency of itl seconds, or, if empty steps take longer already,
+// with the batch full.
 func (e *Engine) Capacity(in, out, itl float64) float64 {
-	return max(0, 1-e.Idle(itl)) / e.Cost(in, out)
+	mean := e.Speculation.mean()
+	// What a request more makes a step longer, below the knee.
+	slope := e.Gamma + e.Beta*mean*in/out + e.Delta*(in+out/2)
+	limit := min(float64(e.MaxSeqs), float64(e.KVTokens)/(in+out/2))
+	running := (itl*mean - e.Alpha) / slope
+	if running > 0 && running <= limit && (e.Knee == 0 || running <= float64(e.Knee)) {
+		return (1 - e.Idle(itl)) / e.Cost(in, out)
+	}
+	at := func(running float64) float64 {
+		step := e.Alpha + slope*running
+		if e.Knee > 0 {
+			step += (e.GammaKnee - e.Gamma) * max(0, running-float64(e.Knee))
+		}
+		return running * mean / out / step
+	}
+	if knee := float64(e.Knee); e.Knee > 0 && running > knee && knee < limit {
+		beyond := (itl*mean - e.Alpha - slope*knee) / (slope - e.Gamma + e.GammaKnee)
+		return max(at(knee), at(min(knee+beyond, limit)))
+	}
+	return at(limit)
+}
+
+// idleTTFT is the time to a request's first token on an idle replica, in seconds.
+func (e *Engine) idleTTFT(r *Request) float64 {
+	in := float64(r.In)
+	steps := math.Ceil(in / float64(e.Chunk))
+	return steps*e.step(1) + e.Beta*in + e.Delta*in*steps/2
+}
+
+// idleITL is the mean time between a request's tokens there.
+func (e *Engine) idleITL(r *Request) float64 {
+	return (e.step(1) + e.Delta*(float64(r.In)+float64(r.Out)/2)) / e.Speculation.mean()
 }
 
 // Idle is the share of a replica's time that empty steps take at an inter-token

@@ -28,6 +28,9 @@ var start = time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
 type Setting struct {
 	Engine Engine
 	SLO    SLO
+	// Exact judges at the SLO itself and not at the bounds of buckets, as the clients
+	// of a measured engine can.
+	Exact bool
 	// ColdStart is the mean time from ordering a replica to its serving, Spread
 	// the standard deviation of its logarithm.
 	ColdStart time.Duration
@@ -50,6 +53,14 @@ type Setting struct {
 	// Initial replicas serve from the start.
 	Initial int32
 	Seed    uint64
+}
+
+// judged is the SLO that requests are judged at.
+func (s *Setting) judged() SLO {
+	if s.Exact {
+		return s.SLO
+	}
+	return s.SLO.AtBounds()
 }
 
 // Call is what a policy answers the HPA: a total and what each replica should
@@ -150,7 +161,7 @@ func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) 
 		paces:   pacesOf(&s.Engine),
 		desired: s.Initial, peak: s.Initial,
 		tally: &tally{
-			slo: s.SLO, from: s.WarmUp.Seconds(), load: load, minutes: make([]Minute, int(math.Ceil(load.Length.Minutes()))),
+			slo: s.judged(), engine: &s.Engine, from: s.WarmUp.Seconds(), load: load, minutes: make([]Minute, int(math.Ceil(load.Length.Minutes()))),
 		},
 	}
 	if s.PerRequest {
@@ -410,6 +421,7 @@ func (r *run) result(name string) *Result {
 		Refused: t.refused, Broken: t.broken, PerRequest: t.results,
 		TTFT50: t.quantile(.5), TTFT99: t.quantile(.99),
 		GPUHours: r.gpu.Hours(), Reversals: reversals(r.moves, start.Add(r.WarmUp), 2*r.ColdStart),
+		Turns: turns(r.moves, start.Add(r.WarmUp)), Incurable: t.incurable,
 		Peak: r.peak, Moves: r.told, Minutes: t.minutes,
 	}
 	if r.scaler.Plan != nil {
@@ -438,9 +450,9 @@ func (r *run) late() (n int) {
 	for _, replica := range r.serving {
 		for _, id := range replica.engine.silent() {
 			request := &r.load.Requests[id]
-			limit := r.SLO.TTFT
+			limit := r.tally.slo.TTFT
 			if r.Steps {
-				limit = r.SLO.limit(request) // the fluid engine's figures are without it
+				limit = r.tally.slo.limit(request) // the fluid engine's figures are without it
 			}
 			if r.load.Length.Seconds()-request.At > limit+2 {
 				n++

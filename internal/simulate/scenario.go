@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -13,7 +14,10 @@ type Scenario struct {
 	Name string
 	// Replicas is what the load needs at its peak, at the SLO's limit.
 	Replicas float64
-	Length   time.Duration
+	// Rate is requests a second at its peak, in the place of Replicas; 0 if those
+	// decide.
+	Rate   float64
+	Length time.Duration
 	// Trace is played if it isn't nil, its requests' copies each within Jitter
 	// of the original's time; else Kind in Shape.
 	Trace  *Load
@@ -27,6 +31,32 @@ type Scenario struct {
 	// OutOfReach is set where no policy that reacts can keep the SLO: demand
 	// grows beyond any headroom within a cold start.
 	OutOfReach bool
+	// Engine and SLO are the scenario's own, if it has any: nil and zero for those of
+	// the comparison. ColdStart, if it isn't 0, is in the place of any other.
+	Engine    *Engine
+	SLO       SLO
+	ColdStart time.Duration
+	// Long are prompts beyond those of Kind.
+	Long LongPrompts
+	// World, if there is one, changes the setting.
+	World func(*Setting)
+	// Must is what a policy has to come to on it.
+	Must Must
+}
+
+// Must is what is demanded of a policy on a scenario. What is 0 isn't demanded.
+type Must struct {
+	// Attained is the least share of requests that meet the SLO.
+	Attained float64
+	// OfStatic is the most GPU-hours as a share of those of the smallest fixed fleet
+	// that attains 99 %, PeakOfStatic the most replicas at a time as a share of it.
+	OfStatic, PeakOfStatic float64
+	// Turns are the most changes of direction a day.
+	Turns float64
+	// Also, if there is one, says what else is wrong, "" if nothing is.
+	Also func(*Result, Setting) string
+	// Words say what Also demands.
+	Words string
 }
 
 // peakReplicas is what every scenario needs at its peak: enough that a whole
@@ -74,18 +104,30 @@ func (s *Scenario) Load(e *Engine, slo SLO, seed uint64) *Load {
 		load.Name = s.Name
 		return load
 	}
-	peak := s.Replicas * e.Capacity(s.Kind.In.mean(), s.Kind.Out.mean(), slo.ITL)
-	return Generate(s.Name, s.Kind, s.Shape, peak, s.Length, seed)
+	peak := cmp.Or(s.Rate, s.Replicas*e.Capacity(s.Kind.In.mean(), s.Kind.Out.mean(), slo.ITL))
+	return s.Long.into(Generate(s.Name, s.Kind, s.Shape, peak, s.Length, seed), seed)
 }
 
 // Setting is the world that the scenario is played in: replicas that start as
 // slowly as told, a scrape in fifty lost, one hour to learn in that isn't
 // scored.
-func (s *Scenario) Setting(e *Engine, coldStart time.Duration, seed uint64) Setting {
-	return Setting{
-		Engine: *e, SLO: DefaultSLO, ColdStart: coldStart, Spread: .15, Loss: .02,
+func (s *Scenario) Setting(e *Engine, slo SLO, coldStart time.Duration, seed uint64) Setting {
+	world := Setting{
+		Engine: *e, SLO: slo, ColdStart: cmp.Or(s.ColdStart, coldStart), Spread: .15, Loss: .02,
 		Bounds: policy.Bounds{Min: 1, Max: 4 * peakReplicas}, Initial: s.initial(), WarmUp: time.Hour, Seed: seed,
 	}
+	if s.World != nil {
+		s.World(&world)
+	}
+	return world
+}
+
+// On is what the scenario is played on: its own engine and SLO, or else these.
+func (s *Scenario) On(e *Engine, slo SLO) (*Engine, SLO) {
+	if s.Engine != nil {
+		e = s.Engine
+	}
+	return e, cmp.Or(s.SLO, slo)
 }
 
 // initial replicas are what its first minutes need: nobody begins a comparison

@@ -12,6 +12,25 @@ type SLO struct {
 	// seconds; each further 4096 add one second. ITL is the mean time between
 	// tokens of one request, in seconds.
 	TTFT, ITL float64
+	// Flat is set if long prompts have no more time than short ones, as a histogram
+	// of vLLM's page, which doesn't tell prompts apart, has it.
+	Flat bool
+}
+
+// AtBounds is the SLO as it can be judged: nobody who reads vLLM's histograms can
+// tell two times of one bucket apart, so each limit is the smallest bound of a
+// bucket that isn't below it. 2 s and 60 ms are judged at 2.5 s and 75 ms.
+func (s SLO) AtBounds() SLO {
+	s.TTFT, s.ITL = boundOf(ttftBounds[:], s.TTFT), boundOf(tokenBounds[:], s.ITL)
+	return s
+}
+
+// boundOf is the smallest bound not below x; x itself beyond the last.
+func boundOf(bounds []float64, x float64) float64 {
+	if i := bucket(bounds, x); i < len(bounds) {
+		return bounds[i]
+	}
+	return x
 }
 
 // DefaultSLO is 2 s to the first token and 60 ms between tokens.
@@ -24,7 +43,18 @@ func (s SLO) met(r *Request, ttft, itl float64) bool {
 }
 
 // limit is the time to the first token that is promised of a request.
-func (s SLO) limit(r *Request) float64 { return s.TTFT + float64((int(r.In)-1)/perMoreTokens) }
+func (s SLO) limit(r *Request) float64 {
+	if s.Flat {
+		return s.TTFT
+	}
+	return s.TTFT + float64((int(r.In)-1)/perMoreTokens)
+}
+
+// incurable tells of a request that missed the SLO whether more replicas can't have
+// cured it: it misses in the same way on an idle one.
+func (s SLO) incurable(e *Engine, r *Request, ttft, itl float64) bool {
+	return (ttft <= s.limit(r) || e.idleTTFT(r) > s.limit(r)) && (itl <= s.ITL || e.idleITL(r) > s.ITL)
+}
 
 // Result is what came of a load under a policy.
 type Result struct {
@@ -34,6 +64,9 @@ type Result struct {
 	// got a 429 or found no replica, Broken were lost with a replica, and
 	// Unfinished had no answer when the load had ended.
 	Requests, Attained, Refused, Broken, Unfinished int
+	// Incurable missed the SLO, and would have on an idle replica as well: they are
+	// nobody's fault who chooses how many there are.
+	Incurable int
 	// Cancelled is how many clients went away. Those to whom the first token was
 	// late by then are among Requests.
 	Cancelled int
@@ -45,6 +78,8 @@ type Result struct {
 	GPUHours, WastedHours float64
 	// Reversals are changes of direction within two cold starts.
 	Reversals int
+	// Turns are all changes of direction.
+	Turns int
 	// Peak is the most replicas that were desired at a time.
 	Peak int32
 	// Moves are the changes of the desired replicas, the warm-up's included.
@@ -64,17 +99,19 @@ type Move struct {
 	Reason string
 }
 
-// Attainment is the share of requests that met the SLO.
+// Attainment is the share of requests that met the SLO, or would have missed it on
+// an idle replica as well.
 func (r *Result) Attainment() float64 {
 	if r.Requests == 0 {
 		return 1
 	}
-	return float64(r.Attained) / float64(r.Requests)
+	return float64(r.Attained+r.Incurable) / float64(r.Requests)
 }
 
 // Minute is a minute of a run.
 type Minute struct {
-	// Arrived and Missed are requests by the time of their arrival.
+	// Arrived and Missed are requests by the time of their arrival; of those that
+	// missed the SLO only what more replicas could have cured counts.
 	Arrived, Missed int32
 	// Desired and Ready are replicas at the minute's end, Waiting and Running
 	// requests.
@@ -86,16 +123,20 @@ type Minute struct {
 
 // tally counts requests as they end.
 type tally struct {
-	slo SLO
+	// slo is at the bounds of buckets.
+	slo    SLO
+	engine *Engine
 	// from is when scoring begins, in seconds.
 	from     float64
 	answered int
 	attained int
 	refused  int
 	broken   int
-	ttft     [ttftBins]int
-	minutes  []Minute
-	load     *Load
+	// incurable are among those answered.
+	incurable int
+	ttft      [ttftBins]int
+	minutes   []Minute
+	load      *Load
 	// cancelled are clients that went away, impatient those of them to whom the
 	// first token was late.
 	cancelled, impatient int
@@ -170,7 +211,8 @@ func (t *tally) served(id int32, r *Request, ttft, itl float64) {
 		m.TTFT = long
 	}
 	met := t.slo.met(r, ttft, itl)
-	if !met {
+	incurable := !met && t.slo.incurable(t.engine, r, ttft, itl)
+	if !met && !incurable {
 		m.Missed++
 	}
 	if r.At < t.from {
@@ -179,6 +221,9 @@ func (t *tally) served(id int32, r *Request, ttft, itl float64) {
 	t.answered++
 	if met {
 		t.attained++
+	}
+	if incurable {
+		t.incurable++
 	}
 	t.ttft[ttftBuckets().of(ttft)]++
 }
@@ -233,6 +278,11 @@ func (t *tally) quantile(q float64) float64 {
 		}
 	}
 	return 0
+}
+
+// turns counts changes of direction since a time.
+func turns(moves []change, since time.Time) int {
+	return reversals(moves, since, math.MaxInt64)
 }
 
 // reversals counts turns since a time that come within another of the move

@@ -26,7 +26,7 @@ type server struct {
 func serve(t *testing.T, e Engine, requests ...Request) *server {
 	t.Helper()
 	load := &Load{Requests: requests, Length: time.Hour}
-	score := &tally{slo: DefaultSLO, load: load, minutes: make([]Minute, 60), results: make([]RequestResult, len(requests))}
+	score := &tally{slo: DefaultSLO, engine: &e, load: load, minutes: make([]Minute, 60), results: make([]RequestResult, len(requests))}
 	return &server{steps: newSteps(&e, load, score, 0, true, 1), t: t}
 }
 

@@ -168,7 +168,7 @@ func TestWhatIsKnownIsNotPlayedAgain(t *testing.T) {
 func TestTheOracleGoesByTheFirstSeed(t *testing.T) {
 	sc := simulate.Scenario{Name: "x", Kind: &simulate.Conversation, Shape: simulate.Spikes(.05, 10*time.Minute, 90*time.Second), Length: 20 * time.Minute, Replicas: 5}
 	e := simulate.Engines[0]
-	load, s := sc.Load(&e, simulate.DefaultSLO, 2), sc.Setting(&e, time.Minute, 2)
+	load, s := sc.Load(&e, simulate.DefaultSLO, 2), sc.Setting(&e, simulate.DefaultSLO, time.Minute, 2)
 	s.WarmUp = 0
 	for _, tt := range []struct {
 		known *simulate.Oracle

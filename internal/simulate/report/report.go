@@ -106,18 +106,26 @@ type Run struct {
 	GPUHours     float64 `json:"gpuHours"`
 	WastedHours  float64 `json:"wastedGPUHours"`
 	Reversals    int     `json:"reversals"`
+	Turns        int     `json:"turns"`
 	Hasty        int     `json:"hastyStepsDown"`
 	Refused      int     `json:"refused"`
 	Broken       int     `json:"broken"`
 	Unfinished   int     `json:"unfinished"`
 	PeakReplicas int32   `json:"peakReplicas"`
+	// Incurable missed the SLO as they would have on an idle replica: they count as
+	// attained.
+	Incurable int `json:"incurable,omitempty"`
+	// Fault is what else the scenario demands and this run hasn't, "" for nothing.
+	Fault string `json:"fault,omitempty"`
+	// Moves are those of the first seed, if they were asked for.
+	Moves []simulate.Move `json:"moves,omitempty"`
 }
 
 func runOf(r *simulate.Result, knob string, coldStart time.Duration) Run {
 	return Run{
 		Seed: r.Seed, Knob: knob, Requests: r.Requests, Attainment: r.Attainment(), TTFT50: r.TTFT50, TTFT99: r.TTFT99,
 		GPUHours: r.GPUHours, WastedHours: r.WastedHours, Reversals: r.Reversals, Hasty: hasty(r.Moves, coldStart),
-		Refused: r.Refused, Broken: r.Broken, Unfinished: r.Unfinished, PeakReplicas: r.Peak,
+		Turns: r.Turns, Incurable: r.Incurable, Refused: r.Refused, Broken: r.Broken, Unfinished: r.Unfinished, PeakReplicas: r.Peak,
 	}
 }
 

@@ -119,7 +119,7 @@ func TestTheSmallestFleetIsTheSmallest(t *testing.T) {
 	sc := simulate.Scenario{Name: "x", Kind: &simulate.Conversation, Shape: simulate.Steady(), Length: 10 * time.Minute, Replicas: 2.5}
 	e := simulate.Engines[0]
 	load := sc.Load(&e, simulate.DefaultSLO, 1)
-	s := sc.Setting(&e, time.Minute, 1)
+	s := sc.Setting(&e, simulate.DefaultSLO, time.Minute, 1)
 	s.WarmUp = 0
 	outcome, err := new(Known).fewest(t.Context(), s, load)
 	if err != nil {

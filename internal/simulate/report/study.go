@@ -47,6 +47,8 @@ type Study struct {
 	// all that is finished by then. Each is used by one goroutine at a time.
 	Journal  io.Writer
 	Finished func(*Report) error
+	// Moves keeps the moves of the first seed's runs.
+	Moves bool
 	// PerRequest, if there is one, is given what came of each request of a
 	// contender's run. It is used by one goroutine at a time.
 	PerRequest func(contender string, seed uint64, load *simulate.Load, results []simulate.RequestResult) error
@@ -163,8 +165,10 @@ func (s *Study) plays(u unit, c *Contender, coldStart int) int {
 }
 
 func (s *Study) setting(scenario int, coldStart time.Duration, seed uint64) simulate.Setting {
-	world := s.Scenarios[scenario].Setting(&s.Engine, coldStart, seed)
-	world.SLO, world.PerRequest = s.SLO, s.PerRequest != nil
+	sc := &s.Scenarios[scenario]
+	engine, slo := sc.On(&s.Engine, s.SLO)
+	world := sc.Setting(engine, slo, coldStart, seed)
+	world.PerRequest = s.PerRequest != nil
 	if s.World != nil {
 		s.World(&world)
 	}
@@ -186,7 +190,8 @@ func (p *playing) unit(ctx context.Context, u unit) error {
 			return ctx.Err()
 		}
 	}
-	load := p.Scenarios[u.scenario].Load(&p.Engine, p.SLO, p.Seeds[u.seed])
+	engine, slo := p.Scenarios[u.scenario].On(&p.Engine, p.SLO)
+	load := p.Scenarios[u.scenario].Load(engine, slo, p.Seeds[u.seed])
 	if len(load.Requests) == 0 {
 		return fmt.Errorf("%s has no request", load.Name)
 	}
@@ -230,7 +235,14 @@ func (p *playing) contender(ctx context.Context, u unit, number int, load *simul
 		if err := p.tell(c, p.Seeds[u.seed], load, outcome.Result); err != nil {
 			return err
 		}
-		played.Runs[j] = append(played.Runs[j], runOf(outcome.Result, outcome.Knob, coldStart))
+		run := runOf(outcome.Result, outcome.Knob, coldStart)
+		if also := p.Scenarios[u.scenario].Must.Also; also != nil {
+			run.Fault = also(outcome.Result, p.setting(u.scenario, coldStart, p.Seeds[u.seed]))
+		}
+		if p.Moves && u.seed == 0 {
+			run.Moves = outcome.Result.Moves
+		}
+		played.Runs[j] = append(played.Runs[j], run)
 		if u.seed == 0 {
 			played.Courses[j] = append(played.Courses[j], courseOf(outcome.Result.Minutes))
 		}

@@ -1,0 +1,262 @@
+package simulate
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+)
+
+// Adverse are the scenarios that a policy must survive: engines, clients and faults
+// that constants chosen on ordinary traffic don't fit. Each is short enough to be
+// played in seconds, in steps, and says what it demands.
+func Adverse() []Scenario {
+	var all []Scenario
+	for _, group := range [][]Scenario{adverseEngines(), adverseClients(), adverseLoads()} {
+		all = append(all, group...)
+	}
+	for i := range all {
+		s := &all[i]
+		s.Replicas = cmp.Or(s.Replicas, 6)
+		s.Length = cmp.Or(s.Length, 12*time.Hour)
+		if s.Kind == nil {
+			s.Kind = &Conversation
+		}
+		if s.Shape == nil {
+			s.Shape = workday(.3)
+		}
+		s.Must.Attained = cmp.Or(s.Must.Attained, .99)
+		s.Must.OfStatic = cmp.Or(s.Must.OfStatic, 1.25)
+		s.Must.Turns = cmp.Or(s.Must.Turns, 10)
+		s.World = both(func(w *Setting) { w.Steps = true }, s.World)
+	}
+	return all
+}
+
+// both changes a setting by one after the other.
+func both(one, other func(*Setting)) func(*Setting) {
+	return func(w *Setting) {
+		one(w)
+		if other != nil {
+			other(w)
+		}
+	}
+}
+
+// workday is from 6 h to 18 h of a day.
+func workday(floor float64) Shape {
+	day := Days(floor)
+	return func(t time.Duration) float64 { return day(t + 6*time.Hour) }
+}
+
+// preset is one, changed.
+func preset(name string, change func(*Engine)) *Engine {
+	e, err := EngineNamed(name)
+	if err != nil {
+		panic(err) // of this very table: a test plays each
+	}
+	if change != nil {
+		change(&e)
+	}
+	return &e
+}
+
+// adverseEngines differ from the engine that a policy may have been tuned on.
+func adverseEngines() []Scenario {
+	const phi = "phi-4-mini-a100"
+	return []Scenario{
+		{
+			Name: "itl-in-bucket", Rate: 1, SLO: DefaultSLO, Shape: Steady(), Length: 6 * time.Hour,
+			Engine: preset(phi, func(e *Engine) { e.Name, e.Alpha, e.Gamma = "steps of 50 ms", .05, .0002 }),
+		},
+		{
+			Name: "ttft-in-bucket", Kind: &Code, SLO: SLO{TTFT: 2, ITL: .075}, Must: Must{OfStatic: 1},
+		},
+		{
+			Name: "itl-unattainable", Replicas: 4, SLO: DefaultSLO,
+			Engine: preset(phi, func(e *Engine) { e.Name, e.Alpha, e.MaxSeqs = "steps of 80 ms", .08, 64 }),
+		},
+		{
+			Name: "speculation", Replicas: 3, Must: Must{OfStatic: .75},
+			Engine: preset(phi, func(e *Engine) { e.Name, e.Speculation = "2.5 tokens a step", Speculation{Tokens: 3, Acceptance: .69} }),
+		},
+		{
+			Name: "knee", Must: Must{OfStatic: 1.1},
+			Engine: preset(phi, func(e *Engine) { e.Name, e.Knee, e.GammaKnee = "knee at 48", 48, 12*e.Gamma }),
+		},
+		{
+			Name: "heavy", Kind: &Heavy, Replicas: 4, Must: Must{OfStatic: 1.2, Turns: 6},
+			Engine: preset("llama-3.3-70b-2x2-h100", nil), ColdStart: 10 * time.Minute,
+		},
+		{
+			Name: "long-context", Kind: &Heavy, Replicas: 4,
+			Engine: preset("llama-3.1-8b-a100", func(e *Engine) { e.Name, e.Delta = "cost of context", 1.5e-7 }),
+		},
+	}
+}
+
+// Heavy are few requests with long answers: an agent's, a report's.
+var Heavy = Kind{
+	Name: "heavy",
+	In: Lengths{
+		2000, 3000, 3500, 4000, 4400, 4800, 5200, 5600, 6000, 6400, 6800, 7200, 7600, 8000, 8500, 9000, 9500, 10000, 10700, 11500, 12000,
+	},
+	Out: Lengths{
+		400, 700, 850, 950, 1050, 1150, 1250, 1330, 1400, 1470, 1540, 1610, 1680, 1750, 1830, 1910, 2000, 2100, 2250, 2500, 3000,
+	},
+	Swing: .05, Calm: 2 * time.Minute,
+}
+
+// adverseClients ask for what most don't, or go on asking.
+func adverseClients() []Scenario {
+	return []Scenario{
+		{
+			Name: "long-prompts", Replicas: 2, SLO: SLO{TTFT: 2, ITL: .06, Flat: true}, Long: LongPrompts{Share: .012, From: 76_000, To: 95_000},
+		},
+		{
+			Name: "mixed-lengths", Replicas: 2, Long: LongPrompts{Share: .2, From: 4_000, To: 64_000}, Must: Must{Turns: 6},
+		},
+	}
+}
+
+// adverseLoads change faster, or more rarely, than a forecast by the last hours
+// tells.
+func adverseLoads() []Scenario {
+	const crowd, batch = 4 * time.Hour, time.Hour
+	return []Scenario{
+		{
+			Name: "nightly-batch", Replicas: 9, Length: 72 * time.Hour,
+			Shape: func(t time.Duration) float64 {
+				if hour := t % (24 * time.Hour); hour >= batch && hour < batch+2*time.Hour {
+					return 1
+				}
+				return 1. / 3
+			},
+			Engine: preset("phi-4-mini-a100", func(e *Engine) { e.Name = "four times slower"; e.Beta *= 4; e.Gamma *= 4 }),
+			World:  func(w *Setting) { w.WarmUp = 12 * time.Hour },
+			Must:   Must{Words: "from the second night on at most 2 % of a batch's first 15 minutes missed", Also: foreseen(batch)},
+		},
+		{
+			Name: "ramp", Replicas: 12, Length: 5 * time.Hour, ColdStart: 10 * time.Minute,
+			Shape: func(t time.Duration) float64 {
+				return 1./6 + 5./6*min(1, max(0, (t.Hours()-1)/2))
+			},
+		},
+		{
+			Name: "bursts", Length: 8 * time.Hour,
+			Shape: func(t time.Duration) float64 {
+				if t%(5*time.Minute) >= 270*time.Second {
+					return 1
+				}
+				return 1. / 3
+			},
+		},
+		{
+			Name: "crowd", Replicas: 10, Length: 12 * time.Hour,
+			Shape: func(t time.Duration) float64 {
+				if t >= crowd && t < crowd+30*time.Minute {
+					return 1
+				}
+				return .28
+			},
+			Must: Must{Attained: .9, Words: "2 h after the crowd at most one replica more than before it", Also: gone(crowd, crowd+30*time.Minute)},
+		},
+		{
+			Name: "first-step", Kind: &Short, Rate: 12, ColdStart: 125 * time.Second, Length: 40 * time.Minute,
+			SLO: DefaultSLO, Engine: &thirtyMilliseconds,
+			Shape: Step(2./12, 10*time.Minute),
+			World: func(w *Setting) { w.WarmUp, w.Initial, w.Bounds = 0, 1, policy.Bounds{Min: 1, Max: 8} },
+			Must: Must{
+				Attained: .6, OfStatic: 2, Turns: 150, Also: orderedAtOnce(10*time.Minute, 5),
+				Words: "four of five ordered within 45 s of the step, five within a cold start, at most 5 % missed from two cold starts on",
+			},
+		},
+	}
+}
+
+// thirtyMilliseconds is the engine that real vLLMs were run as.
+var thirtyMilliseconds = Engine{
+	Name: "30 ms, 16 sequences", Alpha: .03, Beta: .0003, Gamma: .001, MaxSeqs: 16, KVTokens: 100_000, Chunk: 2048,
+}
+
+// Short are requests of about 200 and 60 tokens, exponential.
+var Short = Kind{
+	Name: "short",
+	In:   exponential(200),
+	Out:  exponential(60),
+	Calm: time.Minute,
+}
+
+// exponential are the quantiles of an exponential distribution.
+func exponential(mean float64) (q Lengths) {
+	for i := range q {
+		p := min(float64(i)/20, .995)
+		q[i] = max(2, -mean*math.Log(1-p))
+	}
+	return q
+}
+
+// foreseen says that a batch at an hour of each day is expected from its second time
+// on.
+func foreseen(at time.Duration) func(*Result, Setting) string {
+	return func(r *Result, _ Setting) string {
+		for night := 1; ; night++ {
+			from := int((time.Duration(night)*24*time.Hour + at).Minutes())
+			if from+15 > len(r.Minutes) {
+				return ""
+			}
+			if missed := share(r.Minutes[from : from+15]); missed > .02 {
+				return fmt.Sprintf("in night %d %.0f %% of the first 15 minutes' requests missed", night+1, 100*missed)
+			}
+		}
+	}
+}
+
+// share is what missed of those that came in some minutes.
+func share(minutes []Minute) float64 {
+	var missed, arrived int32
+	for _, m := range minutes {
+		missed, arrived = missed+m.Missed, arrived+m.Arrived
+	}
+	return float64(missed) / float64(max(1, arrived))
+}
+
+// gone says that what was ordered between two times is no more two hours later.
+func gone(from, to time.Duration) func(*Result, Setting) string {
+	return func(r *Result, _ Setting) string {
+		before, after := r.Minutes[int(from.Minutes())-1].Desired, r.Minutes[int((to+2*time.Hour).Minutes())].Desired
+		if after > before+1 {
+			return fmt.Sprintf("%d replicas two hours after it, %d before it", after, before)
+		}
+		return ""
+	}
+}
+
+// orderedAtOnce says that so many replicas but one are ordered within 45 s of a step,
+// all within a cold start, and that they serve the load from then on.
+func orderedAtOnce(step time.Duration, all int32) func(*Result, Setting) string {
+	return func(r *Result, s Setting) string {
+		at := func(within time.Duration) (n int32) {
+			n = s.Initial
+			for _, m := range r.Moves {
+				if m.At <= step+within {
+					n = m.To
+				}
+			}
+			return n
+		}
+		settled := int((step + 2*s.ColdStart).Minutes()) + 1
+		if n := at(45 * time.Second); n < all-1 {
+			return fmt.Sprintf("%d ordered within 45 s", n)
+		}
+		if n := at(s.ColdStart); n < all {
+			return fmt.Sprintf("%d ordered within a cold start", n)
+		}
+		if missed := share(r.Minutes[settled:]); missed > .05 {
+			return fmt.Sprintf("%.1f %% missed from two cold starts on", 100*missed)
+		}
+		return ""
+	}
+}

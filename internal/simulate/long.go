@@ -1,0 +1,26 @@
+package simulate
+
+import "math"
+
+// LongPrompts are prompts beyond what a kind's users ask for: documents, code bases,
+// whole conversations.
+type LongPrompts struct {
+	// Share of the requests have them, from 0 to 1.
+	Share float64
+	// From and To are their tokens, log-uniform between the two.
+	From, To float64
+}
+
+// into makes such a share of a load's prompts long.
+func (l LongPrompts) into(load *Load, seed uint64) *Load {
+	if l.Share == 0 {
+		return load
+	}
+	r := random(seed ^ 0x10460)
+	for i := range load.Requests {
+		if r.Float64() < l.Share {
+			load.Requests[i].In = int32(l.From * math.Pow(l.To/l.From, r.Float64()))
+		}
+	}
+	return load
+}
