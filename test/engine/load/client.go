@@ -25,6 +25,9 @@ type Client struct {
 	// Pick returns the URL of the engine for a request, "" if none serves. It is asked
 	// at each try, as an endpoint picker is.
 	Pick func() string
+	// Done is told the engine of each try once that has ended, as an endpoint picker
+	// that counts requests in flight has to be; nil for nobody.
+	Done func(engine string)
 	// Retries is how often a request that was refused, broken or unserved is sent
 	// again, each time RetryAfter later.
 	Retries    int
@@ -72,7 +75,7 @@ func (s *sender) send(ctx context.Context, begin time.Time) {
 		return
 	}
 	first := time.Now()
-	s.result.Late = first.Sub(begin) - s.result.At
+	s.result.Sent, s.result.Late = first, first.Sub(begin)-s.result.At
 	if s.result.Cancel > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.result.Cancel)
@@ -144,6 +147,9 @@ func (s *sender) try(ctx context.Context, body []byte, first time.Time) {
 	if r.Engine == "" {
 		r.Outcome = Unserved
 		return
+	}
+	if s.Done != nil {
+		defer s.Done(r.Engine)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Engine+"/v1/completions", bytes.NewReader(body))
 	if err != nil {

@@ -230,3 +230,71 @@ func TestWhatClientsSawIsAddedUp(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestWhoCountsRequestsInFlightHearsOfEachEnd(t *testing.T) {
+	e := newEngine(t)
+	e.before = func(w http.ResponseWriter, _ *http.Request, n int) bool {
+		if n == 1 {
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+		return n == 1
+	}
+	c := e.client()
+	c.Retries = 1
+	picked, ended := 0, 0
+	c.Pick = func() string { picked++; return e.URL }
+	c.Done = func(url string) {
+		ended++
+		if url != e.URL || ended != picked {
+			t.Errorf("end %d at %q, after %d tries began", ended, url, picked)
+		}
+	}
+	if r := c.Run(t.Context(), Burst(1, 1, 2))[0]; r.Outcome != Served || ended != 2 || r.Sent.IsZero() {
+		t.Errorf("%d tries ended: %+v", ended, r)
+	}
+}
+
+func TestAFlowFollowsItsRate(t *testing.T) {
+	e := newEngine(t)
+	f := e.client().Flow(10, 3)
+	defer f.Stop()
+	await := func(n int) []Result {
+		for {
+			if results := f.Results(); len(results) >= n {
+				return results
+			}
+			select {
+			case <-t.Context().Done():
+				t.Fatal("the test's time is over")
+			default:
+			}
+		}
+	}
+	f.SetRate(500)
+	for _, r := range await(50) {
+		if r.Outcome != Served || r.Prompt > 60 || r.Output > 18 {
+			t.Fatalf("got %+v", r)
+		}
+	}
+	if f.SetRate(-1); f.Rate() != 0 {
+		t.Errorf("the rate is %v", f.Rate())
+	}
+}
+
+func TestWhatAFlowHasInFlightIsCancelledAtItsEnd(t *testing.T) {
+	e := newEngine(t)
+	came := make(chan struct{}, 100)
+	e.before = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+		came <- struct{}{}
+		<-r.Context().Done()
+		return true
+	}
+	f := e.client().Flow(1, 1)
+	f.SetRate(200)
+	<-came
+	f.Stop()
+	results := f.Results()
+	if len(results) == 0 || Count(results, Cancelled) != len(results) {
+		t.Errorf("got %+v", results)
+	}
+}

@@ -26,9 +26,6 @@ type Request struct {
 // times its mean, so that it fits a context of a known length.
 func Poisson(rate float64, length time.Duration, prompt, output int, seed uint64) []Request {
 	random := rand.New(rand.NewPCG(seed, 0x656e67696e65))
-	tokens := func(mean int) int {
-		return min(max(int(math.Round(random.ExpFloat64()*float64(mean))), 1), 6*mean)
-	}
 	var requests []Request
 	at := 0.0
 	for {
@@ -36,8 +33,13 @@ func Poisson(rate float64, length time.Duration, prompt, output int, seed uint64
 		if at >= length.Seconds() {
 			return requests
 		}
-		requests = append(requests, Request{At: seconds(at), Prompt: tokens(prompt), Output: tokens(output)})
+		requests = append(requests, Request{At: seconds(at), Prompt: draw(random, prompt), Output: draw(random, output)})
 	}
+}
+
+// draw takes an exponential token count of that mean, at most six times the mean.
+func draw(random *rand.Rand, mean int) int {
+	return min(max(int(math.Round(random.ExpFloat64()*float64(mean))), 1), 6*mean)
 }
 
 // Burst is n requests of one size, all at once.

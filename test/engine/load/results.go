@@ -40,6 +40,8 @@ type Result struct {
 	Engine string
 	// Tries is how often it was sent.
 	Tries int
+	// Sent is when it was sent first; zero if its client had gone before.
+	Sent time.Time
 	// Late is how much later than Request.At it was sent first: the load generator
 	// can't keep up if that is more than milliseconds.
 	Late time.Duration
