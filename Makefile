@@ -41,8 +41,12 @@ ATTACKFLAGS ?=
 # make soak: how long, and further flags, such as -seed=2.
 SOAK      ?= 1h
 SOAKFLAGS ?=
-# make engines, make test-engines: which vLLM, the one that KAITO pins if empty.
+# make engines, make test-engines, make test-loop: which vLLM, the one that KAITO
+# pins if empty.
 VLLM ?=
+export VLLM
+# make demo: vllm has real engines serve.
+ENGINES ?=
 # make fuzz: how long each target runs.
 FUZZTIME ?= 30s
 
@@ -139,6 +143,13 @@ engines: ## Install vLLM's CPU build into the user's cache, for tests on real en
 test-engines: engines ## Hold what the scaler reads against a live vLLM, on a machine that does nothing else (3 min; VLLM=0.25.1)
 	VLLM=$(VLLM) go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run 'Plugin|LiveEngine' ./test/engine ./internal/scrape
 
+.PHONY: test-loop
+test-loop: engines control-plane ## See real vLLM engines scaled by a real KEDA and HPA: the quick start, and automatic mode beside the simulator; needs a machine that does nothing else (12 min)
+	mkdir -p $(BUILD)
+	@# One after another: each wants both cores.
+	cd test/cluster && go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./demo
+	cd test/cluster && PICTURES=$(CURDIR)/$(BUILD) go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./engines
+
 .PHONY: engines-pages
 engines-pages: engines ## Record pages of a live vLLM in known states, into build/pages (3 min; VLLM=0.25.1)
 	mkdir -p $(BUILD)/pages
@@ -150,10 +161,10 @@ engines-clean: ## Remove every vLLM that make engines installed
 	@$(BIN)/engines -clean
 
 .PHONY: demo
-demo: ## Watch the quick start scale on a real control plane (first run: 15 min, then under 4)
+demo: ## Watch the quick start scale on a real control plane (first run: 15 min, then under 4; ENGINES=vllm for real engines, then 6)
 	@cd test/cluster && go build -trimpath -o ../../$(BIN)/demo ./demo
 	@# At a terminal the demo is a job of its own (set -m): Ctrl-C reaches it alone, and make ends as the demo does.
-	@if [ -t 0 ]; then set -m; fi; $(BIN)/demo $(DEMOFLAGS)
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/demo $(if $(ENGINES),--engines=$(ENGINES)) $(DEMOFLAGS)
 
 .PHONY: lint
 lint: ## Run the linters and check the format

@@ -17,10 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/controlplane"
-	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
-	"github.com/kaito-project/keda-kaito-scaler/test/cluster/load"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
-	"github.com/kaito-project/keda-kaito-scaler/test/cluster/vllm"
 )
 
 // drawEvery is the time between frames.
@@ -36,6 +33,8 @@ type view interface {
 type demo struct {
 	options options
 	pace    pace
+	// machines are known once the demo runs.
+	machines machines
 	// out has no escape codes unless it is a terminal's; terminal is nil if it
 	// isn't, or if plain lines are wanted.
 	out      io.Writer
@@ -92,17 +91,14 @@ func (d *demo) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.machines, err = d.provide(ctx); err != nil {
+		return interruptedOr(ctx, err)
+	}
+	defer d.machines.close()
 	d.introduce(quick)
-	s, err := stack.Start(ctx, stack.Options{
-		HPASync: d.pace.HPASync,
-		KAITO:   kaito.Options{Startup: d.pace.Startup, Termination: 2 * time.Second, Model: laptop()},
-		Out:     d.progress(),
-	})
+	s, err := stack.Start(ctx, stack.Options{HPASync: d.pace.HPASync, KAITO: d.machines.options, Out: d.progress()})
 	if err != nil {
-		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			return errInterrupted
-		}
-		return err
+		return interruptedOr(ctx, err)
 	}
 	err = d.perform(ctx, s, quick)
 	if err != nil && ctx.Err() == nil {
@@ -123,6 +119,22 @@ func (d *demo) run(ctx context.Context) error {
 	return err
 }
 
+// provide says what serves.
+func (d *demo) provide(ctx context.Context) (machines, error) {
+	if d.options.vllm {
+		return onVLLM(ctx, d.progress(), d.pace)
+	}
+	return simulated(d.pace), nil
+}
+
+// interruptedOr is an error that isn't the interrupt's.
+func interruptedOr(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return errInterrupted
+	}
+	return err
+}
+
 // progress is where building and booting tell how far they are: a line that
 // is updated in place at a terminal, else lines.
 func (d *demo) progress() io.Writer {
@@ -135,9 +147,9 @@ func (d *demo) progress() io.Writer {
 func (d *demo) introduce(quick manifest) {
 	d.say("%s", strong.Render("keda-kaito-scaler: the quick start, live"))
 	d.say("")
-	d.say("Real: Kubernetes' API server and HPA, etcd, KEDA, keda-kaito-scaler, all on loopback.")
-	d.say("Simulated: KAITO's controller, and vLLM pods with %d seats instead of 256, which show", laptop().MaxNumSeqs)
-	d.say("in seconds what takes a GPU minutes. The HPA looks every %.0f s.", d.pace.HPASync.Seconds())
+	for _, line := range d.machines.about {
+		d.say("%s", line)
+	}
 	d.say("")
 	d.say("This will be applied, letter for letter (%s):", quick.path)
 	d.say("")
@@ -176,25 +188,23 @@ func (d *demo) play(ctx context.Context, s *stack.Stack, quick manifest) (*recor
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	set := types.NamespacedName{Namespace: quick.object.GetNamespace(), Name: quick.object.GetName()}
-	model := laptop()
 	if err := s.Apply(ctx, quick.text); err != nil {
 		return nil, err
 	}
 	o := &observer{
-		stack: s, kind: quick.object.GroupVersionKind(), set: set, start: time.Now(), seats: model.MaxNumSeqs,
+		stack: s, kind: quick.object.GroupVersionKind(), set: set, start: time.Now(),
+		seats: d.machines.seats, occupied: d.machines.occupied,
 	}
 	o.seen.Set.Name = set.Name
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer cancel()
 	watching.Go(func() { o.watch(ctx) })
-	generator := load.Start(func() []*vllm.Pod { return s.KAITO.Serving(set.Namespace, set.Name) }, load.Options{
-		Prompt: load.Tokens{Mean: promptTokens, Sigma: 0.5}, Output: load.Tokens{Mean: outputTokens, Sigma: 0.5},
-	})
+	generator := d.machines.load(s.KAITO, set)
 	defer generator.Stop()
 	t := &take{
 		demo: d, observer: o, generator: generator, view: d.view(),
-		script: &script{pace: d.pace, capacity: capacity(model), name: set.Name},
+		script: &script{pace: d.pace, capacity: d.machines.capacity, name: set.Name},
 		record: &record{began: map[phase]time.Duration{}},
 	}
 	defer t.view.close()
@@ -212,7 +222,7 @@ func (d *demo) view() view {
 type take struct {
 	*demo
 	observer  *observer
-	generator *load.Generator
+	generator generator
 	view      view
 	script    *script
 	record    *record

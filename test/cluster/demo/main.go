@@ -36,6 +36,7 @@ hour on two cores. Ctrl-C stops it all at any time and leaves nothing behind.
   make demo                     at a terminal: a live view; else plain lines
   make demo DEMOFLAGS=--plain   plain lines at a terminal too
   make demo DEMOFLAGS=--keep    the cluster stays until Ctrl-C, for kubectl
+  make demo ENGINES=vllm        real vLLM engines in place of simulated ones
 
 Flags:
 `
@@ -43,6 +44,8 @@ Flags:
 // options are what the flags say.
 type options struct {
 	plain, keep bool
+	// vllm has real engines serve.
+	vllm bool
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -55,7 +58,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	flags.BoolVar(&o.plain, "plain", false, "print plain lines, without a live view and without escape codes")
 	flags.BoolVar(&o.keep, "keep", false, "leave the cluster running at the end, until Ctrl-C")
+	engines := flags.String("engines", "simulated", "what serves: simulated, or vllm (Python 3.10 and 5 GB of disk, installed at the first run)")
 	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	o.vllm = *engines == "vllm"
+	if !o.vllm && *engines != "simulated" {
+		err := fmt.Errorf("engines %q are not known: they must be simulated or vllm", *engines)
+		_, _ = fmt.Fprintln(stderr, "demo:", err)
 		return o, err
 	}
 	if flags.NArg() > 0 {
@@ -75,6 +85,9 @@ func run(ctx context.Context, args []string, p pace, stdout, stderr io.Writer) i
 		return 0
 	case err != nil:
 		return 2
+	}
+	if o.vllm {
+		p = p.onEngines()
 	}
 	d := newDemo(o, p, stdout, stderr)
 	begun := time.Now()

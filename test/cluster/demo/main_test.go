@@ -46,7 +46,7 @@ func TestTheDemoRunsToItsGoodEnd(t *testing.T) {
 		"kubectl annotate inferenceset phi-4 scaledobject.kaito.sh/evaluationwindow=5 " +
 			"scaledobject.kaito.sh/scaleupcooldown=5 scaledobject.kaito.sh/scaledowncooldown=4",
 		"event ScaledObjectCreated", "event ScalingUp", "event ScalingDown",
-		"✓ Without load: back to 1 replica",
+		"✓ After the load: back to 1 replica",
 		"All is well.",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -179,5 +179,13 @@ func TestTheQuickStartIsTheExample(t *testing.T) {
 	annotations := quick.object.GetAnnotations()
 	if annotations["scaledobject.kaito.sh/threshold"] != "10" || annotations["scaledobject.kaito.sh/auto-provision"] != "true" {
 		t.Errorf("annotations %v", annotations)
+	}
+}
+
+func TestEnginesThatAreNotKnownAreRefused(t *testing.T) {
+	var problems bytes.Buffer
+	code := run(t.Context(), []string{"--engines=gpu"}, hasty(), &bytes.Buffer{}, &problems)
+	if want := "demo: engines \"gpu\" are not known: they must be simulated or vllm\n"; code != 2 || problems.String() != want {
+		t.Errorf("exit code %d: %s", code, problems.String())
 	}
 }

@@ -31,6 +31,8 @@ const (
 	// publishedEvery is how often the metrics API is: each time, the scaler
 	// answers as it does to the HPA. The pods are read every 5 s.
 	publishedEvery = 5 * time.Second
+	// requestsEvery is how often the replicas' pages are.
+	requestsEvery = 500 * time.Millisecond
 	// readTimeout bounds each look at something.
 	readTimeout = 5 * time.Second
 )
@@ -44,9 +46,13 @@ type observer struct {
 	// start is when the YAML was applied, seats a replica's most running requests.
 	start time.Time
 	seats int
+	// occupied says how many requests a replica has.
+	occupied func(ctx context.Context, r kaito.Replica) (running, waiting int)
 
-	// mu guards seen.
+	// mu guards seen and requests.
 	mu sync.Mutex
+	// requests has what runs and waits on each replica, by Workspace.
+	requests map[string][2]int
 	// seen has what came over the network; the rest is filled in by scene.
 	seen scene
 }
@@ -56,6 +62,7 @@ func (o *observer) watch(ctx context.Context) {
 	var all sync.WaitGroup
 	all.Go(func() { repeat(ctx, objectsEvery, o.readObjects) })
 	all.Go(func() { repeat(ctx, publishedEvery, o.readPublished) })
+	all.Go(func() { repeat(ctx, requestsEvery, o.readRequests) })
 	all.Wait()
 }
 
@@ -77,21 +84,47 @@ func repeat(ctx context.Context, every time.Duration, read func(context.Context)
 // scene is what is known now.
 func (o *observer) scene() scene {
 	o.mu.Lock()
-	s := o.seen
+	s, requests := o.seen, o.requests
 	o.mu.Unlock()
 	s.At = time.Since(o.start)
 	s.Replicas = nil // never the slice of an earlier scene
 	for _, r := range o.stack.KAITO.Replicas(o.set.Namespace, o.set.Name) {
-		stats, stage := r.VLLM.Stats(), r.Stage.String()
+		stage := r.Stage.String()
 		if r.Stage == kaito.Ready && !r.Ready {
 			stage = "not ready"
 		}
 		s.Replicas = append(s.Replicas, replica{
 			Name: r.Workspace, Stage: stage, Counted: r.Stage == kaito.Ready, Ready: r.Ready,
-			Running: stats.Running, Waiting: stats.Waiting, Seats: o.seats,
+			Running: requests[r.Workspace][0], Waiting: requests[r.Workspace][1], Seats: o.seats,
 		})
 	}
 	return s
+}
+
+// readRequests reads what runs and waits on the replicas that have an engine, all at
+// once: one that hangs delays no other by more than the timeout.
+func (o *observer) readRequests(ctx context.Context) {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	requests := map[string][2]int{}
+	for _, r := range o.stack.KAITO.Replicas(o.set.Namespace, o.set.Name) {
+		if r.Stage < kaito.Benchmarking {
+			continue
+		}
+		all.Go(func() {
+			running, waiting := o.occupied(ctx, r)
+			mu.Lock()
+			defer mu.Unlock()
+			requests[r.Workspace] = [2]int{running, waiting}
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.requests = requests
 }
 
 // readObjects reads the InferenceSet, its ScaledObject, its HPA and its events.

@@ -46,16 +46,24 @@ func (r *record) checks(p pace) []check {
 			"The default windows held the first step back while TARGETS rose to %s.", targets)},
 		{peak >= 3, fmt.Sprintf("Under load: 1 → %d replicas.", peak)},
 		{r.last.Set.Wanted == 1 && r.last.Set.Ready == 1, fmt.Sprintf(
-			"Without load: back to %d replica %.0f s after its end.", r.last.Set.Wanted, quietFor.Seconds())},
+			"After the load: back to %d replica %.0f s after its end.", r.last.Set.Wanted, quietFor.Seconds())},
 		{
 			single(steps) && ups+slack >= p.UpCooldown && downs+slack >= p.DownCooldown,
 			fmt.Sprintf("One replica at a time: %d up, %d down; ups %s apart or more, downs %s (cooldown %.0f s).",
 				count(steps, 1), count(steps, -1), seconds(ups), seconds(downs), p.UpCooldown.Seconds()),
 		},
-		{r.load.Unserved == 0 && r.load.Sent > 0, fmt.Sprintf(
-			"%d requests taken, %d turned away by full queues (429), %d without a replica to go to.",
-			r.load.Sent, r.load.Refused, r.load.Unserved)},
+		{r.load.Unserved+r.load.Lost == 0 && r.load.Sent > 0, requests(r.load)},
 	}
+}
+
+// requests says what came of them.
+func requests(s load.Stats) string {
+	text := fmt.Sprintf("%d requests taken, %d turned away by full queues (429), %d without a replica to go to",
+		s.Sent, s.Refused, s.Unserved)
+	if s.Cut+s.Lost > 0 {
+		text += fmt.Sprintf(", %d cut off by a replica's end, %d lost otherwise", s.Cut, s.Lost)
+	}
+	return text + "."
 }
 
 // created tells whether the owner was told of the ScaledObject.

@@ -51,7 +51,7 @@ func TestChecksKnowGoodFromBad(t *testing.T) {
 	}{
 		{"good", recorded(good...), ""},
 		{"too few", recorded(wantedOver(steady(1, 5), steady(2, 10), steady(1, 3))...), "Under load: 1 → 2 replicas"},
-		{"never back", recorded(good[:30]...), "Without load: back to 2 replica"},
+		{"never back", recorded(good[:30]...), "After the load: back to 2 replica"},
 		{"two at once", recorded(wantedOver(steady(1, 5), steady(3, 10), steady(2, 10), steady(1, 3))...), "One replica at a time"},
 		{"too fast", recorded(wantedOver(steady(1, 5), steady(2, 5), steady(3, 10), steady(2, 10), steady(1, 3))...), "ups 5 s apart"},
 		{"before its time", recorded(wantedOver(steady(1, 1), good[6:])...), "The default windows held"},

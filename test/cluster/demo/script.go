@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -23,6 +24,14 @@ type pace struct {
 	// Window, UpCooldown and DownCooldown are the shortened ones, in whole
 	// seconds.
 	Window, UpCooldown, DownCooldown time.Duration
+	// More is the load that the first replica doesn't cope with, in what it can do.
+	More float64
+	// Rush is the load of the rush hour in what one replica can do, and Enough the
+	// number of serving replicas at which it has shown what it should.
+	Rush   float64
+	Enough int
+	// Rest is the load after it, so that replicas go which have requests.
+	Rest float64
 	// Startup is how long KAITO's stages take, minutes in real life.
 	Startup kaito.Stages
 	// Patience is how long a phase may take beyond its own time.
@@ -41,7 +50,18 @@ func leisurely() pace {
 			Node: 3 * time.Second, Download: 3 * time.Second, Engine: 2 * time.Second, Benchmark: 4 * time.Second,
 		},
 		Patience: 2 * time.Minute,
+		More:     1.15, Rush: 2.8, Enough: 4,
 	}
+}
+
+// onEngines is the same pace for real engines. One takes 40 s of CPU to start, so it
+// serves before the next may be ordered: two full replicas ask for a fourth.
+func (p pace) onEngines() pace {
+	p.Startup.Engine = 0 // it takes what it takes
+	p.UpCooldown, p.DownCooldown = 80*time.Second, 15*time.Second
+	p.More, p.Rush, p.Enough, p.Rest = 1.4, 2.4, 3, .25
+	p.Patience = 4 * time.Minute
+	return p
 }
 
 // laptop is phi-4-mini on an A100 with an eighth of the seats: it shows in
@@ -76,10 +96,6 @@ const (
 func (p phase) String() string {
 	return [...]string{"starting", "calm", "rising", "faster", "rush", "quiet", "over"}[p]
 }
-
-// enough is the number of serving replicas at which the rush has shown what it
-// should.
-const enough = 4
 
 // script is the demo's plot. It is a function of what is seen: it waits for
 // things to happen, not for a clock.
@@ -145,7 +161,7 @@ func (s *script) due(now scene) bool {
 	case faster:
 		return in >= s.pace.Read && s.shortened(now.HPA)
 	case rush:
-		if s.enoughSince == 0 && now.serving() >= enough {
+		if s.enoughSince == 0 && now.serving() >= s.pace.Enough {
 			s.enoughSince = now.At
 		}
 		return s.enoughSince > 0 && now.At-s.enoughSince >= s.pace.Read
@@ -180,8 +196,8 @@ func down(now scene) bool {
 func (s *script) allowed() time.Duration {
 	own := map[phase]time.Duration{
 		calm: s.pace.Calm, rising: s.pace.Defaults + s.pace.Rise, faster: s.pace.Read,
-		rush:  (enough - 1) * (s.pace.UpCooldown + s.pace.HPASync),
-		quiet: enough * (s.pace.DownCooldown + s.pace.HPASync),
+		rush:  time.Duration(s.pace.Enough-1) * (s.pace.UpCooldown + s.pace.HPASync),
+		quiet: time.Duration(s.pace.Enough) * (s.pace.DownCooldown + s.pace.HPASync),
 	}
 	return own[s.phase] + s.pace.Patience
 }
@@ -196,9 +212,9 @@ func (s *script) missing(now scene) string {
 	case faster:
 		return fmt.Sprintf("the shortened windows in the HPA: it has +1 per %s, −1 per %s", now.HPA.Up.Cooldown, now.HPA.Down.Cooldown)
 	case rush:
-		return fmt.Sprintf("%d serving replicas under load: %d are wanted, %d serve", enough, now.Set.Wanted, now.serving())
+		return fmt.Sprintf("%d serving replicas under load: %d are wanted, %d serve", s.pace.Enough, now.Set.Wanted, now.serving())
 	case quiet:
-		return fmt.Sprintf("one replica again without load: %d are wanted, %d are there", now.Set.Wanted, len(now.Replicas))
+		return fmt.Sprintf("one replica again after the load: %d are wanted, %d are there", now.Set.Wanted, len(now.Replicas))
 	case calm, over:
 	}
 	return "the time of phase " + s.phase.String()
@@ -212,20 +228,24 @@ func (s *script) begin(now scene) (cue, bool) {
 		c.Offered = round(0.6 * s.capacity)
 		c.Story = fmt.Sprintf("Load: %g requests a second. One replica copes with about %.0f, so nobody waits.", c.Offered, s.capacity)
 	case rising:
-		c.Offered = round(1.15 * s.capacity)
-		c.Story = fmt.Sprintf("Load: %g requests a second, a little more than one replica can do: the queue grows and TARGETS rise. "+
+		c.Offered = round(s.pace.More * s.capacity)
+		c.Story = fmt.Sprintf("Load: %g requests a second, more than one replica can do: the queue grows and TARGETS rise. "+
 			"The default window wants to see that for %.0f s before the first step.", c.Offered, now.HPA.Up.Window.Seconds())
 	case faster:
-		c.Offered = round(1.15 * s.capacity)
+		c.Offered = round(s.pace.More * s.capacity)
 		c.Annotate = s.shorter()
 		c.Story = "The demo now shortens the windows: " + s.command()
 	case rush:
-		c.Offered = round(2.8 * s.capacity)
+		c.Offered = round(s.pace.Rush * s.capacity)
 		c.Story = fmt.Sprintf("Rush hour: %g requests a second. One replica at a time, at most one per cooldown of %.0f s; "+
 			"KAITO's guard turns away what the full queues can't take.", c.Offered, s.pace.UpCooldown.Seconds())
 	case quiet:
-		c.Story = fmt.Sprintf("The load is over: the queues run empty, and replicas go one at a time, at most one per %.0f s.",
-			s.pace.DownCooldown.Seconds())
+		c.Offered = round(s.pace.Rest * s.capacity)
+		c.Story = "The load is over"
+		if c.Offered > 0 {
+			c.Story = fmt.Sprintf("Little load is left, %g a second", c.Offered)
+		}
+		c.Story += fmt.Sprintf(": the queues run empty, and replicas go one at a time, at most one per %.0f s.", s.pace.DownCooldown.Seconds())
 	case starting, over:
 		return cue{}, false
 	}
@@ -252,4 +272,10 @@ func (s *script) command() string {
 	return strings.Join(words, " ")
 }
 
-func round(x float64) float64 { return float64(int(x + 0.5)) }
+// round leaves whole requests a second, of less than five also halves.
+func round(x float64) float64 {
+	if x < 5 {
+		return math.Round(2*x) / 2
+	}
+	return math.Round(x)
+}

@@ -98,6 +98,9 @@ type Stats struct {
 	// Sent were taken by a replica, Refused answered with 429 or not at all,
 	// Unserved found no replica to go to.
 	Sent, Refused, Unserved uint64
+	// Cut are answers that a replica's end cut off, Lost those that went wrong
+	// otherwise. Simulated pods have neither.
+	Cut, Lost uint64
 }
 
 // Stats returns the counts so far.
