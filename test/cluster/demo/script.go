@@ -58,7 +58,7 @@ func leisurely() pace {
 // serves before the next may be ordered: two full replicas ask for a fourth.
 func (p pace) onEngines() pace {
 	p.Startup.Engine = 0 // it takes what it takes
-	p.UpCooldown, p.DownCooldown = 80*time.Second, 15*time.Second
+	p.UpCooldown, p.DownCooldown = time.Minute, 15*time.Second
 	p.More, p.Rush, p.Enough, p.Rest = 1.4, 2.4, 3, .25
 	p.Patience = 4 * time.Minute
 	return p
