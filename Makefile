@@ -135,7 +135,7 @@ soak: control-plane ## Let 200 InferenceSets and three scalers run for an hour w
 	@if [ -t 0 ]; then set -m; fi; nice $(BIN)/soak -for $(SOAK) $(SOAKFLAGS)
 
 .PHONY: engines
-engines: ## Install vLLM's CPU build into the user's cache, for tests on real engines (VLLM=0.25.1; Python 3.10, 5 GB of disk, a minute)
+engines: ## Install vLLM's CPU build into the user's cache, for tests on real engines (VLLM=0.25.1; Python 3.10, 5.5 GB of disk, a minute)
 	@go build -trimpath -o $(BIN)/ ./test/engine/engines
 	@$(BIN)/engines $(if $(VLLM),-version $(VLLM))
 
@@ -151,9 +151,15 @@ test-loop: engines control-plane ## See real vLLM engines scaled by a real KEDA 
 	cd test/cluster && PICTURES=$(CURDIR)/$(BUILD) go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./engines
 
 .PHONY: engines-pages
-engines-pages: engines ## Record pages of a live vLLM in known states, into build/pages (3 min; VLLM=0.25.1)
+engines-pages: engines ## Record pages of a live vLLM in known states, into build/pages, and see that they say what was so (10 min; VLLM=0.25.1)
 	mkdir -p $(BUILD)/pages
-	VLLM=$(VLLM) RECORD_PAGES=$(CURDIR)/$(BUILD)/pages go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run LiveEngine ./internal/scrape
+	VLLM=$(VLLM) RECORD_PAGES=$(CURDIR)/$(BUILD)/pages go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -run RecordPages ./internal/scrape
+
+.PHONY: engines-lock
+engines-lock: ## Write the lock file of another vLLM, the newest if none is named, and say in build/vllm which it is (VLLM=0.32.0)
+	@python3 -m venv $(BUILD)/uv
+	@$(BUILD)/uv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r test/engine/locks/uv.txt
+	PATH="$(CURDIR)/$(BUILD)/uv/bin:$$PATH" $(BUILD)/uv/bin/python test/engine/lock.py $(VLLM) > $(BUILD)/vllm
 
 .PHONY: engines-clean
 engines-clean: ## Remove every vLLM that make engines installed

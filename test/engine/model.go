@@ -12,6 +12,8 @@ const (
 	ModelName = "tiny"
 	// vocabulary is the number of tokens. The first three are special.
 	vocabulary = 4096
+	// modelWidth is the hidden size.
+	modelWidth = 64
 	// modelLength is the longest context, in tokens.
 	modelLength = 128 << 10
 )
@@ -22,7 +24,7 @@ const (
 func writeModel(dir string) error {
 	config := map[string]any{
 		"architectures": []string{"LlamaForCausalLM"}, "model_type": "llama",
-		"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+		"hidden_size": modelWidth, "intermediate_size": 128, "num_hidden_layers": 2,
 		"num_attention_heads": 2, "num_key_value_heads": 1, "hidden_act": "silu",
 		"vocab_size": vocabulary, "max_position_embeddings": modelLength,
 		"rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16",

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -44,6 +45,11 @@ type Options struct {
 	// ContextLength is the longest prompt and answer together, in tokens; 0 is 8192,
 	// or what the KV cache holds if that is less.
 	ContextLength int
+	// DataParallel is the number of engines behind the address, APIServers that of the
+	// processes that serve HTTP, and write one page together; 0 is one.
+	DataParallel, APIServers int
+	// Adapter adds a LoRA adapter of AdapterName.
+	Adapter bool
 	// Flags are further ones of `vllm serve`.
 	Flags []string
 	// Dir gets the log, the model and the plugin. It must exist.
@@ -81,7 +87,7 @@ func (i Installation) Start(o Options) (*Engine, error) {
 	if err := prepare(o); err != nil {
 		return nil, fmt.Errorf("preparing an engine: %w", err)
 	}
-	e := &Engine{ip: o.IP, seats: o.Physics.MaxSeqs, log: filepath.Join(o.Dir, "engine.log"), done: make(chan struct{})}
+	e := &Engine{ip: o.IP, seats: o.seats(), log: filepath.Join(o.Dir, "engine.log"), done: make(chan struct{})}
 	log, err := os.OpenFile(e.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -108,6 +114,11 @@ func prepare(o Options) error {
 	if err := writeModel(model); err != nil {
 		return err
 	}
+	if o.Adapter {
+		if err := writeAdapter(filepath.Join(o.Dir, AdapterName)); err != nil {
+			return err
+		}
+	}
 	if err := writeJSON(filepath.Join(o.Dir, "physics.json"), o.Physics); err != nil {
 		return err
 	}
@@ -127,8 +138,18 @@ func arguments(o Options) []string {
 	if length == 0 {
 		length = min(8192, o.Physics.KVTokens)
 	}
-	return append([]string{
-		"-m", "vllm.entrypoints.openai.api_server",
+	// KAITO's inference server is a wrapper of api_server, which is one process.
+	program := []string{"-m", "vllm.entrypoints.openai.api_server"}
+	if o.APIServers > 1 {
+		program = []string{"-m", "vllm.entrypoints.cli.main", "serve", "--api-server-count", strconv.Itoa(o.APIServers)}
+	}
+	if o.DataParallel > 1 {
+		program = append(program, "--data-parallel-size", strconv.Itoa(o.DataParallel))
+	}
+	if o.Adapter {
+		program = append(program, "--enable-lora", "--lora-modules", AdapterName+"="+filepath.Join(o.Dir, AdapterName))
+	}
+	return slices.Concat(program, []string{
 		"--host", o.IP, "--port", strconv.Itoa(Port),
 		"--model", filepath.Join(o.Dir, "model"), "--served-model-name", ModelName,
 		"--load-format", "dummy", "--enforce-eager", "--dtype", "bfloat16",
@@ -143,14 +164,17 @@ func arguments(o Options) []string {
 		"--distributed-executor-backend", "vllm.v1.executor.uniproc_executor.UniProcExecutor",
 		"--middleware", "keda_engine.guard.Guard",
 		"--disable-uvicorn-access-log",
-	}, o.Flags...)
+	}, o.Flags)
 }
+
+// seats is how many requests run at once.
+func (o Options) seats() int { return o.Physics.MaxSeqs * max(o.DataParallel, 1) }
 
 func variables(o Options) []string {
 	return append(os.Environ(),
 		"PYTHONPATH="+filepath.Join(o.Dir, "plugin"),
 		"KEDA_ENGINE_PHYSICS="+filepath.Join(o.Dir, "physics.json"),
-		"KEDA_ENGINE_SEATS="+strconv.Itoa(o.Physics.MaxSeqs),
+		"KEDA_ENGINE_SEATS="+strconv.Itoa(o.seats()),
 		"VLLM_CPU_KVCACHE_SPACE=1", "VLLM_CPU_OMP_THREADS_BIND=nobind", "OMP_NUM_THREADS=1",
 		"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "VLLM_DO_NOT_TRACK=1",
 		// Even without it vLLM has torch compile a few lines at the start: half a minute.

@@ -32,7 +32,21 @@ type release struct {
 	oldestPython int
 	// torch and torchvision are what its wheel was made for.
 	torch, torchvision string
+	// disk is what it takes while it is installed, in bytes.
+	disk int64
 }
+
+// disk is what installations took at most while they were made, rounded up to 0.1 GB,
+// with torch from PyPI, which brings CUDA's libraries along: 2.8 GB of it.
+var disk = map[string]int64{
+	"0.12.0": 5_500_000_000,
+	"0.17.1": 5_500_000_000,
+	"0.25.1": 5_400_000_000,
+	"0.32.0": 5_500_000_000,
+}
+
+// unknownDisk is for a version that nobody has measured.
+const unknownDisk = 7_000_000_000
 
 // Versions lists the vLLM that can be installed, oldest first.
 func Versions() []string {
@@ -70,7 +84,10 @@ func findRelease(version string) (release, error) {
 	if err != nil || !slices.Contains(Versions(), version) {
 		return release{}, fmt.Errorf("vLLM %q is not known: there are %s", version, strings.Join(Versions(), ", "))
 	}
-	r := release{version: version, lock: string(content)}
+	r := release{version: version, lock: string(content), disk: disk[version]}
+	if r.disk == 0 {
+		r.disk = unknownDisk
+	}
 	head := lockHead.FindStringSubmatch(r.lock)
 	if head == nil {
 		return release{}, fmt.Errorf("the lock file of vLLM %s has no first line that names its Pythons", version)

@@ -37,6 +37,8 @@ type Client struct {
 	SharedPrefix int
 	// Seed is of the prompts.
 	Seed uint64
+	// Watch is told what the clients see as they see it; nil is nobody.
+	Watch *Progress
 }
 
 // Token ids of prompts; those below are special.
@@ -48,6 +50,7 @@ func (c Client) Run(ctx context.Context, requests []Request) []Result {
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	defer transport.CloseIdleConnections()
 	results := make([]Result, len(requests))
+	c.Watch.begin(len(requests))
 	begin := time.Now()
 	var clients sync.WaitGroup
 	for i := range requests {
@@ -55,6 +58,7 @@ func (c Client) Run(ctx context.Context, requests []Request) []Result {
 			s := sender{Client: c, http: transport, number: i, result: &results[i]}
 			s.result.Request = requests[i]
 			s.send(ctx, begin)
+			c.Watch.change(i, func(seen *Seen) { seen.Done, seen.Outcome = true, s.result.Outcome })
 		})
 	}
 	clients.Wait()
@@ -131,7 +135,7 @@ func (s *sender) body() []byte {
 	body, err := json.Marshal(map[string]any{
 		"model": s.Model, "prompt": prompt, "temperature": 0,
 		"max_tokens": s.result.Output, "min_tokens": s.result.Output, "ignore_eos": true,
-		"stream": true, "stream_options": map[string]bool{"include_usage": true},
+		"stream": true, "stream_options": map[string]bool{"include_usage": true, "continuous_usage_stats": s.Watch != nil},
 	})
 	if err != nil {
 		panic(err) // numbers and strings
@@ -143,6 +147,7 @@ func (s *sender) body() []byte {
 func (s *sender) try(ctx context.Context, body []byte, first time.Time) {
 	r := s.result
 	r.Tokens, r.Err = 0, nil
+	s.Watch.change(s.number, func(seen *Seen) { *seen = Seen{} })
 	r.Engine = s.Pick()
 	if r.Engine == "" {
 		r.Outcome = Unserved
@@ -207,6 +212,7 @@ func (s *sender) read(stream io.Reader, first time.Time) {
 		case !bytes.HasPrefix(line, dataPrefix):
 			continue
 		}
+		s.Watch.line(s.number, line)
 		if firstToken.IsZero() {
 			firstToken = now
 			r.TTFT = now.Sub(first)

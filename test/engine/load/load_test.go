@@ -79,6 +79,48 @@ func TestARequestHasExactlyTheTokensThatItIsToHave(t *testing.T) {
 	}
 }
 
+func TestAClientsProgressIsSeenWhileItsAnswerComes(t *testing.T) {
+	e := newEngine(t)
+	seen, goOn := make(chan struct{}), make(chan struct{})
+	e.before = func(w http.ResponseWriter, _ *http.Request, n int) bool {
+		if n > 1 {
+			w.WriteHeader(http.StatusTooManyRequests)
+			return true
+		}
+		for _, tokens := range []int{1, 2, 5} { // three at once in the end
+			_, _ = fmt.Fprintf(w, "data: {\"choices\":[{\"text\":\"t\"}],\"usage\":{\"prompt_tokens\":9,\"total_tokens\":0,\"completion_tokens\":%d}}\n\n", tokens)
+		}
+		w.(http.Flusher).Flush()
+		close(seen)
+		<-goOn
+		_, _ = fmt.Fprint(w, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":5}}\n\ndata: [DONE]\n\n")
+		return true
+	}
+	var p Progress
+	c := e.client()
+	c.Watch = &p
+	if p.Seen() != nil {
+		t.Error("something is seen before the load begins")
+	}
+	done := make(chan []Result)
+	go func() { done <- c.Run(t.Context(), Burst(1, 9, 5)) }()
+	<-seen
+	want := []Seen{{Tokens: 5, Pieces: 3}}
+	for !cmp.Equal(p.Seen(), want) && t.Context().Err() == nil {
+	}
+	close(goOn)
+	<-done
+	want[0].Done = true
+	if diff := cmp.Diff(want, p.Seen()); diff != "" {
+		t.Error(diff)
+	}
+	c.Run(t.Context(), Burst(2, 1, 1))
+	want = []Seen{{Done: true, Outcome: Refused}, {Done: true, Outcome: Refused}}
+	if diff := cmp.Diff(want, p.Seen()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAnAnswerOfAnotherLengthIsNotServed(t *testing.T) {
 	e := newEngine(t)
 	e.before = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
