@@ -269,10 +269,7 @@ func (l *live) killed(t *testing.T) {
 	}
 }
 
-const (
-	familyDrafts   = "vllm:spec_decode_num_drafts_total"
-	familyAccepted = "vllm:spec_decode_num_accepted_tokens_total"
-)
+const familyDrafts = "vllm:spec_decode_num_drafts_total"
 
 func (l *live) drafts(t *testing.T) {
 	const sent, tokens = 8, 200
