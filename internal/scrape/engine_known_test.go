@@ -84,13 +84,12 @@ func (k known) String() string {
 
 // The first lines of a recorded page.
 const (
-	trueLine   = "# In truth: "
-	wrongLine  = "# Read otherwise: "
-	editedLine = "# Edited: "
+	trueLine  = "# In truth: "
+	wrongLine = "# Read otherwise: "
 )
 
 // header is what stands before a recorded page.
-func (k known) header(page truth, edited string) string {
+func (k known) header(page truth) string {
 	out := trueLine + k.String() + "\n"
 	if wrong := k.wrong(page); len(wrong) > 0 {
 		otherwise := known{}
@@ -98,9 +97,6 @@ func (k known) header(page truth, edited string) string {
 			otherwise[name] = exactly(page[name])
 		}
 		out += wrongLine + otherwise.String() + "\n"
-	}
-	if edited != "" {
-		out += editedLine + edited + "\n"
 	}
 	return out
 }
@@ -163,10 +159,10 @@ var states = []struct{ name, about string }{
 	{stateCancelled, "16 requests of 100 + 400 tokens that had their first token, and 4 that waited. All their clients went away."},
 	{statePreempted, "16 requests of 600 + 300 tokens, which don't all fit. Those are out that get no token while others get ten."},
 	{stateTwoEngines, "`--data-parallel-size 2` behind one API server, as KAITO runs it. 40 requests of 100 + 300 tokens at once. 32 have their first token."},
-	{stateTwoServers, "`vllm serve --api-server-count 2` with one engine. 30 requests of 100 + 300 tokens at once. 16 have their first token."},
+	{stateTwoServers, "`vllm serve --api-server-count 2` with one engine. 30 requests of 100 + 300 tokens, one every 50 ms. 16 have their first token."},
 	{stateSpeculation, "n-gram speculation of 3 tokens. 4 requests of 100 + 200 tokens are done."},
 	{stateLoRA, "4 requests to the model and 4 to its adapter, all with their first token."},
-	{stateAsleep, "The idle page, edited as if the engine slept: vLLM's CPU build can't."},
+	{stateAsleep, "The same engine, all 8 done, after POST /sleep. The CPU build does all of it but give memory back."},
 }
 
 // recording is a page that a live engine wrote (make engines-pages), without its HELP
@@ -315,4 +311,24 @@ func compareVersions(a, b string) int {
 		return n
 	}
 	return slices.Compare(numbers(a), numbers(b))
+}
+
+// A page's first lines say what was true and what is read otherwise; a value that
+// isn't on the page is wrong too.
+func TestWhatIsKnownOfAPageIsWrittenAndRead(t *testing.T) {
+	want := known{running: exactly(16), kvUsage: between{0.1671, 0.1672}, preempted: between{3, atMost}, queued: exactly(2)}
+	page := truth{running: 16, kvUsage: 0.16715, preempted: 0}
+	text := want.header(page) + "# TYPE vllm:num_requests_running gauge\n"
+	if !strings.Contains(text, "preemptions 3..") {
+		t.Errorf("got %s", text)
+	}
+	if got := parseKnown(t, text, trueLine); !maps.Equal(got, want) {
+		t.Errorf("read %s, written %s", got, want)
+	}
+	if got := parseKnown(t, text, wrongLine); !maps.Equal(got, known{preempted: exactly(0), queued: exactly(0)}) {
+		t.Errorf("read otherwise: %s", got)
+	}
+	if got := parseKnown(t, "# TYPE x gauge\n"+text, trueLine); got != nil {
+		t.Errorf("found behind the first lines: %s", got)
+	}
 }

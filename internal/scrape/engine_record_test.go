@@ -35,6 +35,8 @@ type recorder struct {
 	engines, batch, blocksEach int
 	// drafts is how many tokens are speculated at a step.
 	drafts int
+	// gap is the time between the requests of a load.
+	gap time.Duration
 	// loads are all that was sent, the oldest first. under is how many aren't done.
 	loads []*sent
 	under int
@@ -75,7 +77,7 @@ func startRecorder(t *testing.T, o engine.Options) *recorder {
 func TestRecordPages(t *testing.T) {
 	t.Run("one engine", func(t *testing.T) {
 		r := startRecorder(t, engine.Options{})
-		r.idle()
+		r.record(stateIdle, 0, always(nil))
 		r.longPrompts()
 		r.fullQueue(stateSaturated, 30, 0)
 		r.fullQueue(stateRefused, 60, 60-2*r.seats()-1)
@@ -88,6 +90,8 @@ func TestRecordPages(t *testing.T) {
 	})
 	t.Run("two API servers", func(t *testing.T) {
 		r := startRecorder(t, engine.Options{APIServers: 2})
+		// Sent at once, all go to the server that wakes first.
+		r.gap = 50 * time.Millisecond
 		// Each server counts the batches that had output of its own requests. The page
 		// is Prometheus' of several processes, which has no start time.
 		r.fullQueue(stateTwoServers, 30, 0, batches, startTold)
@@ -100,8 +104,10 @@ func TestRecordPages(t *testing.T) {
 		r.speculation()
 	})
 	t.Run("LoRA", func(t *testing.T) {
+		t.Setenv("VLLM_SERVER_DEV_MODE", "1") // which has POST /sleep
 		r := startRecorder(t, engine.Options{Adapter: true})
 		r.adapter()
+		r.asleep()
 	})
 }
 
@@ -118,7 +124,11 @@ func (r *recorder) send(model string, seed uint64, requests []load.Request) *sen
 
 // burst sends n requests of one size, with prompts that no other has.
 func (r *recorder) burst(n, prompt, output int) *sent {
-	return r.send(engine.ModelName, uint64(1000+len(r.loads)), load.Burst(n, prompt, output))
+	requests := load.Burst(n, prompt, output)
+	for i := range requests {
+		requests[i].At = time.Duration(i) * r.gap
+	}
+	return r.send(engine.ModelName, uint64(1000+len(r.loads)), requests)
 }
 
 // fetchPage reads an engine's page, as patiently as the scaler does.
@@ -229,7 +239,7 @@ func (r *recorder) record(name string, steps int, state stateTest, otherwise ...
 		last = fmt.Sprintf("wrong %v (known: %v)\n  page  %s\n  truth %s", wrong, otherwise, page, want)
 		if slices.Equal(slices.Sorted(slices.Values(otherwise)), wrong) {
 			r.t.Logf("%s: wrong %v\n  page  %s\n  truth %s", name, wrong, page, want)
-			r.keep(name, "", want, text)
+			r.keep(name, want, text)
 			return
 		}
 	}
@@ -238,14 +248,14 @@ func (r *recorder) record(name string, steps int, state stateTest, otherwise ...
 var helpText = regexp.MustCompile(`(?m)^# HELP .*\n`)
 
 // keep writes a page, with what was so in front and without vLLM's sentences.
-func (r *recorder) keep(name, edited string, want known, text string) {
+func (r *recorder) keep(name string, want known, text string) {
 	r.t.Helper()
 	folder := os.Getenv(recordVar)
 	if folder == "" {
 		return
 	}
 	file := "vllm-" + engine.VersionForTests() + "-" + strings.ReplaceAll(name, " ", "-") + ".txt"
-	recorded := want.header(readTruth(r.t, text), edited) + helpText.ReplaceAllString(text, "")
+	recorded := want.header(readTruth(r.t, text)) + helpText.ReplaceAllString(text, "")
 	if err := os.WriteFile(filepath.Join(folder, file), []byte(recorded), 0o644); err != nil { //nolint:gosec // It is read by others.
 		r.t.Error(err)
 	}
