@@ -165,13 +165,11 @@ func (r *recorder) adapter() {
 	const each, tokens = 4, 200
 	base := r.burst(each, 100, tokens)
 	adapted := r.send(engine.AdapterName, 2, load.Burst(each, 100, tokens))
-	under := func(m moment) bool {
-		under := func(s load.Seen) bool { return s.Tokens > 0 && !s.Done }
-		return all(m[0], under) && all(m[1], under)
-	}
-	r.until("both models' tokens", under)
+	answers := func(s load.Seen) bool { return s.Tokens > 0 && !s.Done }
+	both := func(m moment) bool { return all(m[0], answers) && all(m[1], answers) }
+	r.until("both models' tokens", both)
 	r.record(stateLoRA, 3, func(before, after moment) (known, bool) {
-		return known{running: exactly(2 * each)}, under(before) && under(after)
+		return known{running: exactly(2 * each)}, both(before) && both(after)
 	})
 	r.wait(base)
 	r.wait(adapted)
