@@ -39,7 +39,7 @@ func (i Installation) scratch() string {
 }
 
 // Install returns a vLLM of that version, installing it into the user's cache if it
-// isn't there: 5 to 8 GB of disk, a minute on a fast network. out is told what is
+// isn't there: 5 to 9 GB of disk, a minute on a fast network. out is told what is
 // done; nil is silence. Two processes that call it at the same time install once.
 // Cancelling ctx ends it and leaves nothing half done. Errors are one line.
 func Install(ctx context.Context, out io.Writer, version string) (Installation, error) {

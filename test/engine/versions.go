@@ -39,14 +39,14 @@ type release struct {
 // disk is what installations took at most while they were made, rounded up to 0.1 GB,
 // with torch from PyPI, which brings CUDA's libraries along: over half of it.
 var disk = map[string]int64{
-	"0.12.0": 7_700_000_000,
+	"0.12.0": 8_300_000_000,
 	"0.17.1": 7_700_000_000,
 	"0.25.1": 5_400_000_000,
 	"0.32.0": 5_500_000_000,
 }
 
 // unknownDisk is for a version that nobody has measured.
-const unknownDisk = 8_000_000_000
+const unknownDisk = 9_000_000_000
 
 // Versions lists the vLLM that can be installed, oldest first.
 func Versions() []string {
