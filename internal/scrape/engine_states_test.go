@@ -58,6 +58,14 @@ func (r *recorder) longPrompts() {
 // fullQueue sends that many at once, of which some are refused, and has the page read
 // while all seats are taken by answers under way and nobody is done.
 func (r *recorder) fullQueue(name string, n, turnedAway int, otherwise ...string) {
+	r.t.Helper()
+	if why := r.tryFullQueue(name, n, turnedAway, otherwise...); why != "" {
+		r.t.Fatalf("%s: no page agrees with the clients: %s", name, why)
+	}
+}
+
+func (r *recorder) tryFullQueue(name string, n, turnedAway int, otherwise ...string) (why string) {
+	r.t.Helper()
 	s := r.burst(n, 100, 300)
 	l := len(r.loads) - 1
 	full := func(m moment) bool {
@@ -69,11 +77,32 @@ func (r *recorder) fullQueue(name string, n, turnedAway int, otherwise ...string
 		return run == r.seats() && done == turnedAway
 	}
 	r.until("a full batch", full)
-	r.record(name, 3, func(before, after moment) (known, bool) {
+	why = r.try(name, 3, func(before, after moment) (known, bool) {
 		k := r.earlierHits(known{running: exactly(r.seats()), queued: exactly(n - turnedAway - r.seats())})
 		return k, full(before) && full(after)
 	}, otherwise...)
 	r.wait(s)
+	return why
+}
+
+// twoServers tries until both API servers have requests: which of them takes a
+// connection is chance, and sent at once all go to the one that wakes first.
+func (r *recorder) twoServers() {
+	var why string
+	for try := range 8 {
+		r.gap = time.Duration(try+1) * 40 * time.Millisecond
+		// Each server counts the batches that had output of its own requests. The page is
+		// Prometheus' of several processes, which has no start time.
+		if why = r.tryFullQueue(stateTwoServers, 30, 0, batches, startTold); why == "" {
+			return
+		}
+		r.t.Logf("try %d: %s", try, why)
+		r.awaitPage("of an empty engine", func(page truth) bool {
+			r.counted, r.countedLoads = page[batches], len(r.loads)
+			return page[inEngine] == 0
+		})
+	}
+	r.t.Fatalf("no page of two servers: %s", why)
 }
 
 // earlierHits adds the prefix cache's tokens of longPrompts, if it has run.
