@@ -54,6 +54,7 @@ type simulator struct {
 	json, html string
 	// contenders are of the InferenceSets.
 	contenders []report.Contender
+	conditions conditions
 }
 
 // simulateCommand is the sub-command that plays policies against loads, without
@@ -131,6 +132,7 @@ func (s *simulator) flags(cmd *cobra.Command) {
 	f.Float64Var(&s.loss, "loss", .02, "share of scrapes that fail")
 	f.Float64Var(&s.stuck, "stuck", 0, "share of new replicas that never serve")
 	f.BoolVar(&s.roundRobin, "round-robin", false, "send requests to replicas in turn instead of to the one with the fewest")
+	s.conditions.flags(f)
 	f.IntVar(&s.workers, "workers", runtime.GOMAXPROCS(0), "loads played at a time; each takes up to 16 bytes a request")
 	f.StringVar(&s.results, "results", "", "`file` to write what came of each request to, in CSV")
 	f.StringVar(&s.json, "json", "", "`file` to write the result to, in JSON")
@@ -181,6 +183,7 @@ func (s *simulator) study() (*report.Study, error) {
 	if err != nil {
 		return nil, err
 	}
+	scenario.Long, scenario.Cancels = s.conditions.long, s.conditions.cancels
 	if len(s.files) > 0 {
 		if err := s.run(); err != nil {
 			return nil, err
@@ -219,6 +222,8 @@ func (s *simulator) world(scenario *simulate.Scenario) func(*simulate.Setting) {
 	}
 	return func(world *simulate.Setting) {
 		world.WarmUp, world.Loss, world.Stuck, world.RoundRobin, world.Steps = warmUp, s.loss, s.stuck, s.roundRobin, s.steps
+		world.Conditions = s.conditions.Conditions
+		world.Nodes = int(s.nodes)
 		if initial > 0 {
 			world.Initial = initial
 		}
@@ -255,6 +260,9 @@ func (s *simulator) checkNumbers() error {
 		}
 	}
 	s.checkLoad(refuse)
+	errs = append(errs, s.conditions.parse())
+	given := s.conditions.long.Share > 0 || s.conditions.cancels.Share > 0
+	refuse(s.requests != "" && given, "--long-prompts and --cancels: the load of --requests is what it is")
 	refuse(s.nodes < 0, "--nodes-per-replica %d: must not be negative", s.nodes)
 	refuse(s.rate < 0, "--peak-tokens-per-minute %g: must be above 0", s.rate)
 	refuse(s.cold < 15*time.Second || s.cold > 2*time.Hour, "--cold-start %v: must be from 15s to 2h", s.cold)

@@ -68,6 +68,36 @@ func TestAnEngineOfAFileIsSimulated(t *testing.T) {
 	}
 }
 
+// Each condition of a world can be asked for, and changes what comes of it.
+func TestAWorldsConditionsAreFlags(t *testing.T) {
+	usual := append(little, "--policies", "fixed-1", "--load", "spike", "--replicas-at-peak", "2", "--warm-up", "0s")
+	played := func(args ...string) string {
+		out := simulated(t, append(usual, args...)...)(t.Context())
+		if out.err != nil {
+			t.Fatalf("%q: %v", args, out.err)
+		}
+		return out.stdout
+	}
+	plain := played()
+	for _, args := range [][]string{
+		{"--retries", "2:500ms"}, {"--patience", "2s"}, {"--cancels", "0.2:1s"}, {"--long-prompts", "0.2:9000-30000"}, {"--crashes", "10m:1m"},
+		{"--flaps", "10m:30s"}, {"--asleep", "1"}, {"--engines-per-pod", "2"}, {"--sessions", "5:0.9"}, {"--nodes-per-replica", "2"},
+	} {
+		if played(args...) == plain {
+			t.Errorf("%q makes no difference", args)
+		}
+	}
+	// What a fixed fleet doesn't look at.
+	for _, args := range [][]string{
+		{"--late-pages", "1:6s"}, {"--no-quota", "5m:5m"}, {"--missing", "vllm:num_requests_running"}, {"--unmeasured"}, {"--old-hpa"},
+		{"--sessions", "5:0", "--routing", "sticky"},
+	} {
+		if played(args...) != plain {
+			t.Errorf("%q makes a difference", args)
+		}
+	}
+}
+
 // A policy is judged by what an adverse scenario demands.
 func TestAnAdverseScenarioIsPlayed(t *testing.T) {
 	out := simulated(t, "scenarios", "first-step", "--policies", "kaito-queue,static", "--moves")(t.Context())
@@ -157,6 +187,13 @@ func TestASimulationIsRefusedInWords(t *testing.T) {
 		"no seed and no workers":    {[]string{"--seeds", "0", "--workers", "0"}, "--workers 0"},
 		"a file without any":        {[]string{"-f", none}, "no InferenceSet"},
 		"a report without traces":   {[]string{"report", "--traces", folder}, "there is no AzureLLMInferenceTrace_conv.csv"},
+		"retries without a time":    {[]string{"--retries", "2"}, "--retries \"2\": must have a colon"},
+		"half of all and more":      {[]string{"--cancels", "1.5:3s"}, "--cancels \"1.5:3s\": \"1.5\": must be from 0 to 1"},
+		"long prompts of nothing":   {[]string{"--long-prompts", "0.1:9-3"}, "must be a whole number from 9 to"},
+		"flaps of no time":          {[]string{"--flaps", "1h:0s"}, "must be a duration above 0"},
+		"nobody's routing":          {[]string{"--routing", "best"}, "must be least-busy, sticky or prefix-aware"},
+		"sticky without sessions":   {[]string{"--routing", "sticky"}, "needs --sessions"},
+		"patience as a fluid":       {[]string{"--patience", "5s", "--steps=false"}, "in steps alone"},
 		"a scenario nobody knows":   {[]string{"scenarios", "doomsday"}, "scenario \"doomsday\" is not known: it must be one of itl-in-bucket"},
 		"a report on no load":       {[]string{"report", "--scenarios", "flat"}, "--scenarios: \"flat\" is not one of"},
 	} {

@@ -14,7 +14,7 @@ import (
 // played in seconds, in steps, and says what it demands.
 func Adverse() []Scenario {
 	var all []Scenario
-	for _, group := range [][]Scenario{adverseEngines(), adverseClients(), adverseLoads()} {
+	for _, group := range [][]Scenario{adverseEngines(), adverseClients(), adverseFaults(), adverseLoads()} {
 		all = append(all, group...)
 	}
 	for i := range all {
@@ -88,8 +88,10 @@ func adverseEngines() []Scenario {
 		},
 		{
 			Name: "heavy", Kind: &Heavy, Replicas: 4, Must: Must{OfStatic: 1.2, Turns: 6},
-			Engine: preset("llama-3.3-70b-2x2-h100", nil), ColdStart: 10 * time.Minute,
+			Engine: preset("llama-3.3-70b-2x2-h100", nil), World: func(w *Setting) { w.Nodes = 2 },
 		},
+		{Name: "two-engines", Replicas: 8, Engine: slower(4), Must: Must{OfStatic: .9}, World: func(w *Setting) { w.EnginesPerPod = 2 }},
+		{Name: "eight-engines", Replicas: 32, Engine: slower(8), Must: Must{OfStatic: .9}, World: func(w *Setting) { w.EnginesPerPod = 8 }},
 		{
 			Name: "long-context", Kind: &Heavy, Replicas: 4,
 			Engine: preset("llama-3.1-8b-a100", func(e *Engine) { e.Name, e.Delta = "cost of context", 1.5e-7 }),
@@ -109,11 +111,103 @@ var Heavy = Kind{
 	Swing: .05, Calm: 2 * time.Minute,
 }
 
+// adverseFaults are of pods, pages and clusters.
+func adverseFaults() []Scenario {
+	twoDays := func(floor float64) Shape { return Days(floor) }
+	stepUp := Step(.2, 90*time.Minute)
+	return []Scenario{
+		{
+			Name: "flap", Length: 48 * time.Hour, Shape: twoDays(.3), Engine: slower(4), Must: Must{OfStatic: .77},
+			World: func(w *Setting) { w.Flaps = Flaps{Every: 24 * time.Hour, For: 20 * time.Second} },
+		},
+		{
+			Name: "crash", Length: 48 * time.Hour, Shape: twoDays(.3), Engine: slower(4), Must: Must{OfStatic: .77},
+			World: func(w *Setting) { w.Crashes = Crashes{Every: 12 * time.Hour, Restart: 150 * time.Second} },
+		},
+		{
+			Name: "late-pages", Replicas: 10, Length: 7 * time.Hour, Shape: stepUp, Engine: slower(4), Must: Must{Attained: .95},
+			World: func(w *Setting) { w.LatePages = LatePages{Waiting: 1, Takes: 6 * time.Second} },
+		},
+		{
+			Name: "slow-pages", Replicas: 10, Length: 7 * time.Hour, Shape: stepUp, Engine: slower(4), Must: Must{Attained: .95},
+			World: func(w *Setting) { w.LatePages = LatePages{Waiting: 1, Takes: 3 * time.Second} },
+		},
+		{
+			Name: "no-quota", Replicas: 5, Length: 5 * time.Hour, Engine: slower(4), Shape: Step(.5, 90*time.Minute),
+			World: func(w *Setting) { w.NoQuota = NoQuota{From: 80 * time.Minute, For: 2 * time.Hour} },
+			Must: Must{
+				Attained: .3, Turns: 30, Words: "while there is no quota, what is needed is ordered, and at most two more",
+				Also: compensated(90*time.Minute, 200*time.Minute, 5, 8),
+			},
+		},
+		{
+			Name: "asleep", Replicas: 1.6, Shape: Steady(), Length: 6 * time.Hour, Engine: slower(4),
+			World: func(w *Setting) { w.Asleep, w.Initial = 1, 4 }, Must: Must{OfStatic: 2},
+		},
+		{
+			Name: "no-time-per-token", Engine: slower(4), Kind: &Code,
+			World: func(w *Setting) { w.Missing = []string{"vllm:request_time_per_output_token_seconds"} },
+		},
+		{
+			Name: "old-hpa", Replicas: 32, Engine: slower(8), Length: 8 * time.Hour,
+			World: func(w *Setting) { w.NoTolerance, w.Bounds.Max = true, 40 },
+		},
+	}
+}
+
+// slower is the first preset with requests so many times as heavy: fewer of them
+// fill a replica, and a fleet is played as much faster.
+func slower(times float64) *Engine {
+	return preset("phi-4-mini-a100", func(e *Engine) {
+		e.Name = fmt.Sprintf("%v times slower", times)
+		e.Beta *= times
+		e.Gamma *= times
+	})
+}
+
+// compensated says that between two times so many replicas are desired at least once,
+// and never more than most.
+func compensated(from, to time.Duration, least, most int32) func(*Result, Setting) string {
+	return func(r *Result, _ Setting) string {
+		var peak int32
+		for _, m := range r.Minutes[int(from.Minutes()):int(to.Minutes())] {
+			peak = max(peak, m.Desired)
+		}
+		if peak < least || peak > most {
+			return fmt.Sprintf("%d replicas desired at most: must be from %d to %d", peak, least, most)
+		}
+		return ""
+	}
+}
+
 // adverseClients ask for what most don't, or go on asking.
 func adverseClients() []Scenario {
 	return []Scenario{
 		{
 			Name: "long-prompts", Replicas: 2, SLO: SLO{TTFT: 2, ITL: .06, Flat: true}, Long: LongPrompts{Share: .012, From: 76_000, To: 95_000},
+		},
+		{
+			Name: "retries", Replicas: 10, Length: 4 * time.Hour, Shape: Step(.2, 90*time.Minute), Engine: slower(4),
+			World: func(w *Setting) { w.Retries = Retries{Times: 2, After: 500 * time.Millisecond} },
+			Must:  Must{Attained: .95, PeakOfStatic: 1.2},
+		},
+		{
+			Name: "retries-ten", Replicas: 10, Length: 4 * time.Hour, Shape: Step(.2, 90*time.Minute), Engine: slower(4),
+			World: func(w *Setting) { w.Retries = Retries{Times: 10, After: 500 * time.Millisecond} },
+			Must:  Must{Attained: .95, PeakOfStatic: 1.2},
+		},
+		{
+			Name: "prefix-cache", Engine: slower(4),
+			World: func(w *Setting) { w.Sessions = Sessions{Count: 400, Shared: .8} },
+		},
+		{
+			Name: "sticky", Engine: slower(4),
+			World: func(w *Setting) { w.Sessions, w.Routing = Sessions{Count: 400, Shared: .8}, Sticky },
+		},
+		{Name: "cancels", Engine: slower(4), Cancels: Cancels{Share: .1, After: 3 * time.Second}},
+		{
+			Name: "impatient", Replicas: 10, Length: 4 * time.Hour, Shape: Step(.2, 90*time.Minute), Engine: slower(4),
+			World: func(w *Setting) { w.Patience = 10 * time.Second }, Must: Must{Attained: .95, PeakOfStatic: 1.2},
 		},
 		{
 			Name: "mixed-lengths", Replicas: 2, Long: LongPrompts{Share: .2, From: 4_000, To: 64_000}, Must: Must{Turns: 6},
@@ -134,7 +228,7 @@ func adverseLoads() []Scenario {
 				}
 				return 1. / 3
 			},
-			Engine: preset("phi-4-mini-a100", func(e *Engine) { e.Name = "four times slower"; e.Beta *= 4; e.Gamma *= 4 }),
+			Engine: slower(4),
 			World:  func(w *Setting) { w.WarmUp = 12 * time.Hour },
 			Must:   Must{Words: "from the second night on at most 2 % of a batch's first 15 minutes missed", Also: foreseen(batch)},
 		},
@@ -167,7 +261,9 @@ func adverseLoads() []Scenario {
 			Name: "first-step", Kind: &Short, Rate: 12, ColdStart: 125 * time.Second, Length: 40 * time.Minute,
 			SLO: DefaultSLO, Engine: &thirtyMilliseconds,
 			Shape: Step(2./12, 10*time.Minute),
-			World: func(w *Setting) { w.WarmUp, w.Initial, w.Bounds = 0, 1, policy.Bounds{Min: 1, Max: 8} },
+			World: func(w *Setting) {
+				w.WarmUp, w.Initial, w.Bounds, w.Unmeasured = 0, 1, policy.Bounds{Min: 1, Max: 8}, true
+			},
 			Must: Must{
 				Attained: .6, OfStatic: 2, Turns: 150, Also: orderedAtOnce(10*time.Minute, 5),
 				Words: "four of five ordered within 45 s of the step, five within a cold start, at most 5 % missed from two cold starts on",

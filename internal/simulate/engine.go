@@ -82,7 +82,7 @@ type engine struct {
 	pace *pace
 
 	*paces
-	load  []Request
+	load  *Load
 	tally *tally
 
 	waiting   queue[int32]
@@ -95,7 +95,7 @@ type engine struct {
 	page
 }
 
-func newEngine(model *paces, load []Request, score *tally, at float64, histogram bool) *engine {
+func newEngine(model *paces, load *Load, score *tally, at float64, histogram bool) *engine {
 	e := &engine{clock: clock{next: math.Inf(1), at: at}, paces: model, load: load, tally: score, histogram: histogram}
 	e.batch.init()
 	return e
@@ -119,7 +119,7 @@ func (e *engine) push(request int32) bool {
 // KV cache is reserved for a request's whole length, so none is ever preempted.
 func (e *engine) admit() {
 	for e.waiting.len() > 0 && e.admitted < e.model.MaxSeqs {
-		r := &e.load[*e.waiting.first()]
+		r := &e.load.Requests[*e.waiting.first()]
 		tokens := int(r.In) + int(r.Out)
 		if e.kv+tokens > e.model.KVTokens && e.admitted > 0 {
 			return
@@ -204,7 +204,7 @@ func (e *engine) happen() {
 	const almost = 1e-6
 	if e.prefill.len() > 0 && e.left <= almost {
 		id := e.prefill.pop()
-		r := &e.load[id]
+		r := &e.load.Requests[id]
 		// The token comes at the end of an iteration that the prefill ends
 		// within: half a step later on average.
 		first := e.at + .5*e.plain[e.batch.n].iteration
@@ -215,7 +215,7 @@ func (e *engine) happen() {
 			e.counters.ttftSum += first - r.At
 		}
 		if e.prefill.len() > 0 {
-			e.left = float64(e.load[*e.prefill.first()].In)
+			e.left = float64(e.load.Requests[*e.prefill.first()].In)
 		}
 		e.batch.push(running{due: e.iterations + float64(r.Out-1), first: first, request: *r, id: id})
 	}

@@ -21,7 +21,7 @@ func closed(t *testing.T, e Engine, in, out int32, inFlight int) (itl, rps float
 		load[i] = Request{In: in, Out: out}
 	}
 	score := &tally{slo: DefaultSLO, engine: &e, minutes: make([]Minute, 1)}
-	replica := newEngine(pacesOf(&e), load, score, 0, true)
+	replica := newEngine(pacesOf(&e), &Load{Requests: load}, score, 0, true)
 	next := int32(0)
 	for at := 0.0; at < 600; at += .01 {
 		replica.advance(at)
@@ -67,7 +67,7 @@ func TestOneRequestAlone(t *testing.T) {
 	e := Engines[0]
 	load := []Request{{In: 1000, Out: 101}}
 	score := &tally{slo: DefaultSLO, engine: &e, minutes: make([]Minute, 1)}
-	replica := newEngine(pacesOf(&e), load, score, 0, true)
+	replica := newEngine(pacesOf(&e), &Load{Requests: load}, score, 0, true)
 	replica.push(0)
 	replica.advance(60)
 	// The prefill, an iteration in halves, then a hundred iterations.
@@ -89,7 +89,7 @@ func TestTheGuardRefusesBeyondWhatMayWait(t *testing.T) {
 	for i := range load {
 		load[i] = Request{In: 100, Out: 100}
 	}
-	replica := newEngine(pacesOf(&e), load, &tally{slo: DefaultSLO, engine: &e, minutes: make([]Minute, 1)}, 0, false)
+	replica := newEngine(pacesOf(&e), &Load{Requests: load}, &tally{slo: DefaultSLO, engine: &e, minutes: make([]Minute, 1)}, 0, false)
 	taken := 0
 	for i := range load {
 		if replica.push(int32(i)) {
@@ -108,7 +108,7 @@ func TestAFullCacheMakesRequestsWait(t *testing.T) {
 	for i := range load {
 		load[i] = Request{In: 20_000, Out: 5_000}
 	}
-	replica := newEngine(pacesOf(&e), load, &tally{slo: DefaultSLO, engine: &e, minutes: make([]Minute, 1)}, 0, false)
+	replica := newEngine(pacesOf(&e), &Load{Requests: load}, &tally{slo: DefaultSLO, engine: &e, minutes: make([]Minute, 1)}, 0, false)
 	for i := range load {
 		replica.push(int32(i))
 	}

@@ -1,6 +1,9 @@
 package simulate
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // LongPrompts are prompts beyond what a kind's users ask for: documents, code bases,
 // whole conversations.
@@ -20,6 +23,29 @@ func (l LongPrompts) into(load *Load, seed uint64) *Load {
 	for i := range load.Requests {
 		if r.Float64() < l.Share {
 			load.Requests[i].In = int32(l.From * math.Pow(l.To/l.From, r.Float64()))
+		}
+	}
+	return load
+}
+
+// Cancels are clients that go away, whatever they had: users who stop an answer.
+type Cancels struct {
+	// Share of the requests end so, from 0 to 1, After their arrival.
+	Share float64
+	After time.Duration
+}
+
+// into has such a share of a load's clients go away.
+func (c Cancels) into(load *Load, seed uint64) *Load {
+	if c.Share == 0 {
+		return load
+	}
+	r := random(seed ^ 0xca9ce1)
+	load.Cancels = make([]float64, len(load.Requests))
+	for i := range load.Cancels {
+		load.Cancels[i] = math.Inf(1)
+		if r.Float64() < c.Share {
+			load.Cancels[i] = c.After.Seconds()
 		}
 	}
 	return load

@@ -232,7 +232,7 @@ func (o Oracle) plan(load *Load, s Setting) []int32 {
 		sums[i+1] += sums[i]
 	}
 	span, reach := max(1, int(o.Mean/syncPeriod)), int(o.Reach/syncPeriod)
-	limit := (1 - s.Engine.Idle(s.SLO.ITL)) * o.Aim * syncPeriod.Seconds()
+	limit := (1 - s.Engine.Idle(s.SLO.ITL)) * float64(max(1, s.EnginesPerPod)) * o.Aim * syncPeriod.Seconds()
 	need := make([]int32, slots)
 	for i := range need {
 		most := 0.0

@@ -50,6 +50,7 @@ type Setting struct {
 	// GPU-hours. A policy learns in it, as it has in a fleet that has stood for
 	// a while.
 	WarmUp time.Duration
+	Conditions
 	// Initial replicas serve from the start.
 	Initial int32
 	Seed    uint64
@@ -61,6 +62,12 @@ func (s *Setting) judged() SLO {
 		return s.SLO
 	}
 	return s.SLO.AtBounds()
+}
+
+// Capacity is how many requests a second a replica of all its engines serves at the
+// SLO's limit.
+func (s *Setting) Capacity(in, out float64) float64 {
+	return s.Engine.Capacity(in, out, s.SLO.ITL) * float64(max(1, s.EnginesPerPod))
 }
 
 // Call is what a policy answers the HPA: a total and what each replica should
@@ -99,15 +106,27 @@ type replica struct {
 	ready   time.Time
 	serving bool
 	stuck   bool
+	number  uint64
+	// engine is nil while it is down.
 	engine  machine
 	history decision.History
 	failure string
+	// readySince is when it became Ready last; zero while it isn't, until back.
+	readySince, back time.Time
+	// timedOut is when its page last took too long; pending is one that comes late.
+	timedOut time.Time
+	pending  *decision.Sample
+	// starts is how often its engine was started again.
+	starts int32
+	asleep bool
 }
 
 // seat is an engine with what every arrival asks of it at hand.
 type seat struct {
 	*clock
 	machine
+	// number is the replica's.
+	number uint64
 }
 
 // run is a simulation under way.
@@ -122,11 +141,15 @@ type run struct {
 	named   int
 	// begun is how many engines of steps there were: each draws its own lots.
 	begun uint64
-	// replicas in order of creation; serving are those that take requests.
+	// replicas in order of creation; serving are those that were Ready once.
 	replicas []*replica
 	serving  []*replica
-	// engines are those of serving, in its order.
+	// engines are of those that take requests, in the order of serving.
 	engines []seat
+	// attempts are nil if nobody tries again.
+	attempts *attempts
+	// names are the families that pages have.
+	names   []string
 	paces   *paces
 	turn    int
 	gpu     time.Duration
@@ -150,24 +173,40 @@ func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) 
 			return nil, fmt.Errorf("%s has clients that cancel, which are played in steps alone", load.Name)
 		}
 	}
+	if err := s.check(&s); err != nil {
+		return nil, err
+	}
 	scaler, err := p.New(s)
 	if err != nil {
 		return nil, fmt.Errorf("policy %s: %w", p.Name, err)
 	}
+	var tries *attempts
+	if s.Retries.Times > 0 {
+		tries = newAttempts(load, s.Retries, s.Seed+2)
+		load = tries.load
+	}
 	r := &run{
 		Setting: s, load: load, scaler: scaler,
-		hpa:     HPA{Up: scaler.Up, Down: scaler.Down, Bounds: s.Bounds},
-		rand:    random(s.Seed + 1),
-		paces:   pacesOf(&s.Engine),
-		desired: s.Initial, peak: s.Initial,
+		hpa:      HPA{Up: scaler.Up, Down: scaler.Down, Bounds: s.Bounds},
+		attempts: tries,
+		rand:     random(s.Seed + 1),
+		paces:    pacesOf(&s.Engine),
+		desired:  s.Initial, peak: s.Initial,
 		tally: &tally{
-			slo: s.judged(), engine: &s.Engine, from: s.WarmUp.Seconds(), load: load, minutes: make([]Minute, int(math.Ceil(load.Length.Minutes()))),
+			slo: s.judged(), engine: &s.Engine, attempts: tries, from: s.WarmUp.Seconds(), load: load, minutes: make([]Minute, int(math.Ceil(load.Length.Minutes()))),
 		},
 	}
 	if s.PerRequest {
 		r.tally.results = make([]RequestResult, len(load.Requests))
 	}
+	if s.NoTolerance {
+		r.hpa.Up.Tolerance, r.hpa.Down.Tolerance = .1, .1
+	}
 	for _, name := range scaler.Families {
+		if slices.Contains(s.Missing, name) {
+			continue
+		}
+		r.names = append(r.names, name)
 		if f, found := families[name]; found && f(new(page)).Kind == decision.Histogram {
 			r.histogram = true
 		}
@@ -179,7 +218,9 @@ func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) 
 	r.moves = []change{{start, r.desired}}
 	for range r.desired {
 		r.order(start)
-		r.serve(r.replicas[len(r.replicas)-1])
+		last := r.replicas[len(r.replicas)-1]
+		last.asleep = int32(len(r.replicas)) <= s.Asleep //nolint:gosec // far fewer
+		r.serve(last)
 	}
 	if err := r.play(ctx); err != nil {
 		return nil, err
@@ -192,15 +233,15 @@ func (r *run) play(ctx context.Context) error {
 	next := 0
 	for at := time.Duration(0); at < r.load.Length; at += scrapeInterval {
 		end := (at + scrapeInterval).Seconds()
-		for next < len(r.load.Requests) && r.load.Requests[next].At < end {
-			r.route(int32(next))
-			next++
-		}
+		next = r.arrivals(next, end)
 		now := start.Add(at + scrapeInterval)
-		for _, e := range r.engines {
-			e.advance(end)
+		for _, replica := range r.serving {
+			if replica.engine != nil {
+				replica.engine.advance(end)
+			}
 		}
 		r.lives(now)
+		r.disturb(now)
 		r.scrape(now)
 		if (at+scrapeInterval)%syncPeriod == 0 {
 			if ctx.Err() != nil {
@@ -213,6 +254,32 @@ func (r *run) play(ctx context.Context) error {
 	return nil
 }
 
+// arrivals sends what comes until a time, from the next of the load's requests on,
+// and gives the one after.
+func (r *run) arrivals(next int, end float64) int {
+	given := len(r.load.Requests)
+	if r.attempts != nil {
+		given = r.attempts.given
+	}
+	for {
+		at := math.Inf(1)
+		if next < given {
+			at = r.load.Requests[next].At
+		}
+		resent := r.attempts.next()
+		if min(at, resent) >= end {
+			return next
+		}
+		if resent < at {
+			r.route(r.attempts.send())
+			continue
+		}
+		r.tally.minute(&r.load.Requests[next]).Arrived++
+		r.route(int32(next)) //nolint:gosec // far fewer
+		next++
+	}
+}
+
 // note writes the minute down that has just ended.
 func (r *run) note(at time.Duration) {
 	if (at+scrapeInterval)%time.Minute != 0 {
@@ -221,6 +288,9 @@ func (r *run) note(at time.Duration) {
 	m := &r.tally.minutes[int(at/time.Minute)]
 	m.Desired, m.Ready = r.desired, int32(len(r.serving)) //nolint:gosec // far fewer
 	for _, replica := range r.serving {
+		if replica.engine == nil {
+			continue
+		}
 		running, waiting := replica.engine.occupied()
 		m.Waiting += int32(waiting) //nolint:gosec // ≤ 2 × MaxSeqs
 		m.Running += int32(running) //nolint:gosec // ≤ MaxSeqs
@@ -230,8 +300,7 @@ func (r *run) note(at time.Duration) {
 // route sends a request to a replica.
 func (r *run) route(id int32) {
 	request := &r.load.Requests[id]
-	r.tally.minute(request).Arrived++
-	n := len(r.serving)
+	n := len(r.engines)
 	if n == 0 {
 		r.tally.refuse(id)
 		return
@@ -240,6 +309,9 @@ func (r *run) route(id int32) {
 	best := r.turn % n
 	if !r.RoundRobin {
 		best = r.idlest(best, request.At)
+	}
+	if r.Routing != LeastBusy && r.Sessions.Count > 0 {
+		best = r.bySession(id, best)
 	}
 	e := &r.engines[best]
 	e.advance(request.At)
@@ -271,7 +343,7 @@ func (r *run) idlest(first int, at float64) int {
 // lives lets replicas get ready.
 func (r *run) lives(now time.Time) {
 	for _, replica := range r.replicas {
-		if !replica.serving && !replica.stuck && !replica.ready.After(now) {
+		if !replica.serving && !replica.stuck && !replica.ready.After(now) && !r.broken(replica, now) {
 			r.serve(replica)
 		}
 	}
@@ -279,29 +351,54 @@ func (r *run) lives(now time.Time) {
 
 func (r *run) serve(replica *replica) {
 	replica.serving = true
+	replica.readySince = replica.ready
 	at := replica.ready.Sub(start).Seconds()
 	replica.engine = r.machine(max(0, at))
-	r.serving, r.engines = append(r.serving, replica), append(r.engines, seat{replica.engine.head(), replica.engine})
+	r.serving = append(r.serving, replica)
+	r.connect()
 }
 
-// machine is the engine of a replica that serves from a time on.
-func (r *run) machine(at float64) machine {
-	if r.Steps {
-		r.begun++
-		return newSteps(&r.Engine, r.load, r.tally, at, r.histogram, r.Seed+r.begun<<32)
+// connect gives requests to those replicas that take any.
+func (r *run) connect() {
+	r.engines = r.engines[:0]
+	for _, replica := range r.serving {
+		if replica.back.IsZero() && !replica.asleep {
+			r.engines = append(r.engines, seat{replica.engine.head(), replica.engine, replica.number})
+		}
 	}
-	return newEngine(r.paces, r.load.Requests, r.tally, at, r.histogram)
+}
+
+// machine are the engines of a replica that serves from a time on.
+func (r *run) machine(at float64) machine {
+	return newPod(r.EnginesPerPod, func() machine {
+		if !r.Steps {
+			return newEngine(r.paces, r.load, r.tally, at, r.histogram)
+		}
+		r.begun++
+		s := newSteps(&r.Engine, r.load, r.tally, at, r.histogram, r.Seed+r.begun<<32)
+		s.patience = r.Patience.Seconds()
+		if r.Sessions.Shared > 0 {
+			s.cache = &prefixCache{Sessions: r.Sessions, seed: r.Seed, attempts: r.attempts, seen: make([]bool, r.Sessions.Count)}
+		}
+		return s
+	})
 }
 
 // order makes a Workspace.
 func (r *run) order(now time.Time) {
-	takes := time.Duration(float64(r.ColdStart) * math.Exp(r.Spread*r.rand.NormFloat64()-r.Spread*r.Spread/2))
+	takes := time.Duration(0)
+	for range max(1, r.Nodes) {
+		takes = max(takes, time.Duration(float64(r.ColdStart)*math.Exp(r.Spread*r.rand.NormFloat64()-r.Spread*r.Spread/2)))
+	}
 	fresh := &replica{
-		name: fmt.Sprintf("replica-%d-0", r.named), ordered: now, ready: now.Add(takes),
+		name: fmt.Sprintf("replica-%d-0", r.named), number: uint64(r.named), ordered: now, ready: now.Add(takes),
 		stuck: r.Stuck > 0 && r.rand.Float64() < r.Stuck,
 	}
 	if now.Equal(start) {
 		fresh.ready, fresh.stuck = start, false
+	}
+	if end := start.Add(r.NoQuota.From + r.NoQuota.For); r.broken(fresh, now) {
+		fresh.ready = end.Add(takes)
 	}
 	r.named++
 	r.replicas = append(r.replicas, fresh)
@@ -326,7 +423,11 @@ func (r *run) remove(now time.Time) {
 		return
 	}
 	i := slices.Index(r.serving, gone)
-	r.serving, r.engines = slices.Delete(r.serving, i, i+1), slices.Delete(r.engines, i, i+1)
+	r.serving = slices.Delete(r.serving, i, i+1)
+	r.connect()
+	if gone.engine == nil {
+		return
+	}
 	// vLLM ends its requests with itself.
 	for _, id := range gone.engine.unfinished() {
 		r.tally.lost(id)
@@ -339,7 +440,7 @@ func (r *run) pay(replica *replica, released time.Time) {
 	if scored := start.Add(r.WarmUp); from.Before(scored) {
 		from = scored
 	}
-	r.gpu += max(0, released.Sub(from))
+	r.gpu += max(0, released.Sub(from)) * time.Duration(max(1, r.Nodes))
 }
 
 func (r *run) scrape(now time.Time) {
@@ -347,12 +448,17 @@ func (r *run) scrape(now time.Time) {
 		return
 	}
 	for _, replica := range r.serving {
-		if r.Loss > 0 && r.rand.Float64() < r.Loss {
-			replica.failure = "no answer within 2s"
-			continue
+		lost := r.Loss > 0 && r.rand.Float64() < r.Loss
+		switch {
+		case replica.engine == nil:
+			replica.failure, replica.pending = "connection refused", nil
+		case lost:
+			replica.failure = "no answer within 4.5s"
+		case r.latePage(replica, now):
+		default:
+			replica.failure = ""
+			replica.history.Add(r.read(replica, now), r.scaler.Window)
 		}
-		replica.failure = ""
-		replica.history.Add(replica.engine.read(r.scaler.Families, now, replica.history.Newest()), r.scaler.Window)
 	}
 }
 
@@ -363,7 +469,7 @@ func (r *run) sync(now time.Time) {
 	case r.scaler.Plan != nil:
 		to = max(1, r.scaler.Plan(now.Sub(start)))
 	case r.scaler.Judge != nil:
-		call := r.scaler.Judge(r.fleet(), now)
+		call := r.scaler.Judge(r.fleet(now), now)
 		if !call.Known {
 			return
 		}
@@ -392,22 +498,34 @@ func (r *run) sync(now time.Time) {
 }
 
 // fleet is what the scaler knows.
-func (r *run) fleet() decision.Fleet {
+func (r *run) fleet(now time.Time) decision.Fleet {
 	fleet := decision.Fleet{
 		Desired: r.desired, Freshness: 3 * scrapeInterval, Interval: scrapeInterval,
 		Grace: 10 * time.Minute, Raised: r.raised, Lowered: r.lowered,
-		PeakTokensPerMinute: r.Engine.PeakTokensPerMinute(),
-		Replicas:            make([]decision.Replica, 0, len(r.replicas)),
+		PeakTokensPerMinute: r.benchmark(), NoTolerance: r.NoTolerance,
+		Replicas: make([]decision.Replica, 0, len(r.replicas)),
 	}
 	for _, replica := range r.replicas {
 		known := decision.Replica{Pod: replica.name, Ordered: replica.ordered, Phase: decision.Starting}
-		if replica.serving {
-			known.Phase, known.Expected, known.ReadySince = decision.Serving, replica.ready, replica.ready
+		switch {
+		case replica.serving:
+			known.Phase, known.Expected, known.ReadySince = decision.Serving, replica.ready, replica.readySince
 			known.History, known.Last, known.Failure = replica.history, replica.history.Newest(), replica.failure
+			known.TimedOut, known.Asleep = replica.timedOut, replica.asleep
+		case r.broken(replica, now) && now.Sub(replica.ordered) >= time.Minute:
+			known.Phase, known.Why = decision.Broken, "no quota"
 		}
 		fleet.Replicas = append(fleet.Replicas, known)
 	}
 	return fleet
+}
+
+// benchmark is what KAITO's told of a replica, in tokens a minute; 0 if nothing.
+func (r *run) benchmark() float64 {
+	if r.Unmeasured {
+		return 0
+	}
+	return r.Engine.PeakTokensPerMinute() * float64(max(1, r.EnginesPerPod))
 }
 
 func (r *run) result(name string) *Result {
@@ -437,8 +555,12 @@ func (r *run) result(name string) *Result {
 	result.Cancelled = t.cancelled
 	result.Requests = t.answered + t.refused + t.broken + t.impatient + result.Unfinished
 	result.Attained = t.attained
-	in, out := r.load.Mean()
-	work := float64(result.Requests) / r.Engine.Capacity(in, out, r.SLO.ITL)
+	load := *r.load
+	if r.attempts != nil {
+		load.Requests = load.Requests[:r.attempts.given]
+	}
+	in, out := load.Mean()
+	work := float64(result.Requests) / r.Capacity(in, out)
 	result.WastedHours = max(0, result.GPUHours-work/3600)
 	return result
 }
@@ -448,8 +570,11 @@ func (r *run) result(name string) *Result {
 // it.
 func (r *run) late() (n int) {
 	for _, replica := range r.serving {
+		if replica.engine == nil {
+			continue
+		}
 		for _, id := range replica.engine.silent() {
-			request := &r.load.Requests[id]
+			request := &r.load.Requests[r.attempts.origin(id)]
 			limit := r.tally.slo.TTFT
 			if r.Steps {
 				limit = r.tally.slo.limit(request) // the fluid engine's figures are without it

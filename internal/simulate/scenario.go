@@ -38,6 +38,8 @@ type Scenario struct {
 	ColdStart time.Duration
 	// Long are prompts beyond those of Kind.
 	Long LongPrompts
+	// Cancels are clients that go away.
+	Cancels Cancels
 	// World, if there is one, changes the setting.
 	World func(*Setting)
 	// Must is what a policy has to come to on it.
@@ -95,6 +97,11 @@ func (s *Scenario) Load(e *Engine, slo SLO, seed uint64) *Load {
 	if s.AsIs {
 		return s.Trace
 	}
+	return s.Cancels.into(s.Long.into(s.base(e, slo, seed), seed), seed)
+}
+
+// base is the load with neither long prompts nor clients that go away.
+func (s *Scenario) base(e *Engine, slo SLO, seed uint64) *Load {
 	if s.Trace != nil {
 		copies := s.Copies
 		if copies == 0 {
@@ -105,7 +112,7 @@ func (s *Scenario) Load(e *Engine, slo SLO, seed uint64) *Load {
 		return load
 	}
 	peak := cmp.Or(s.Rate, s.Replicas*e.Capacity(s.Kind.In.mean(), s.Kind.Out.mean(), slo.ITL))
-	return s.Long.into(Generate(s.Name, s.Kind, s.Shape, peak, s.Length, seed), seed)
+	return Generate(s.Name, s.Kind, s.Shape, peak, s.Length, seed)
 }
 
 // Setting is the world that the scenario is played in: replicas that start as

@@ -126,6 +126,8 @@ type tally struct {
 	// slo is at the bounds of buckets.
 	slo    SLO
 	engine *Engine
+	// attempts are nil if nobody tries again.
+	attempts *attempts
 	// from is when scoring begins, in seconds.
 	from     float64
 	answered int
@@ -205,6 +207,12 @@ func (t *binTable) of(ttft float64) int {
 }
 
 func (t *tally) served(id int32, r *Request, ttft, itl float64) {
+	if first := t.attempts.origin(id); first != id {
+		// Its client has waited since the first time that it asked.
+		id = first
+		ttft += r.At - t.load.Requests[id].At
+		r = &t.load.Requests[id]
+	}
 	t.record(id, Served, ttft, itl)
 	m := t.minute(r)
 	if long := float32(ttft); long > m.TTFT {
@@ -229,17 +237,23 @@ func (t *tally) served(id int32, r *Request, ttft, itl float64) {
 }
 
 // refuse counts a request that nobody took, lost one that went with its replica.
-func (t *tally) refuse(id int32) { t.miss(id, Refused, 0, &t.refused) }
-func (t *tally) lost(id int32)   { t.miss(id, Broken, 0, &t.broken) }
+func (t *tally) refuse(id int32) {
+	if !t.attempts.refused(id) {
+		t.miss(id, Refused, 0, &t.refused)
+	}
+}
+func (t *tally) lost(id int32) { t.miss(id, Broken, 0, &t.broken) }
 
 // cancel counts a request whose client went away, who had had the first token
-// after a time; 0 for never.
-func (t *tally) cancel(id int32, ttft float64) {
+// after a time; 0 for never, when it had waited until then.
+func (t *tally) cancel(id int32, ttft, waited float64) {
+	again := t.load.Requests[id].At
+	id = t.attempts.origin(id)
 	r := &t.load.Requests[id]
-	waited := ttft
-	if ttft == 0 {
-		waited = t.load.Cancels[id]
+	if ttft > 0 {
+		waited = ttft
 	}
+	waited += again - r.At
 	if r.At >= t.from {
 		t.cancelled++
 	}
@@ -251,6 +265,7 @@ func (t *tally) cancel(id int32, ttft float64) {
 }
 
 func (t *tally) miss(id int32, what Outcome, ttft float64, count *int) {
+	id = t.attempts.origin(id)
 	t.record(id, what, ttft, 0)
 	r := &t.load.Requests[id]
 	t.minute(r).Missed++

@@ -15,7 +15,7 @@ import (
 // last piece of a prompt gives the first token. The KV cache is taken block by
 // block; when it is full, the request that came last loses all its blocks, waits
 // again before all others, and works off again what it had. One engine in a pod
-// is simulated, without a prefix cache.
+// is simulated.
 type steps struct {
 	clock
 	page
@@ -45,8 +45,11 @@ type steps struct {
 	free, total, block int32
 	// context is how many tokens of running requests are in the cache.
 	context int
+	// patience is how many seconds a client waits for its first token, 0 for ever;
 	// leaves is the earliest time at which a client of these goes away.
-	leaves float64
+	patience, leaves float64
+	// cache is nil without a prefix cache.
+	cache *prefixCache
 }
 
 // sequence is a request as the scheduler has it.
@@ -58,6 +61,8 @@ type sequence struct {
 	// room is for how many tokens more its blocks have place.
 	room, blocks int32
 	id           int32
+	// cached are those of its prompt that the prefix cache had; notLookedUp until it runs.
+	cached int32
 	// preempted is how often it was since its last token.
 	preempted int32
 	// begun is set once a step took some of it, at begin; told once it had its
@@ -65,6 +70,9 @@ type sequence struct {
 	begun, told        bool
 	begin, first, last float64
 }
+
+// notLookedUp is of a prompt that the prefix cache wasn't asked for yet.
+const notLookedUp = -1
 
 func newSteps(model *Engine, load *Load, score *tally, at float64, histogram bool, seed uint64) *steps {
 	block := int32(model.block())          //nolint:gosec // ≤ 65536: check
@@ -89,19 +97,24 @@ func (s *steps) push(request int32) bool {
 	}
 	s.inFlight++
 	s.arrived.push(request)
-	s.leaves = min(s.leaves, s.cancelled(request))
+	s.leaves = min(s.leaves, s.cancelled(request, false))
 	if !s.busy {
 		s.begin()
 	}
 	return true
 }
 
-// cancelled is when a request's client goes away.
-func (s *steps) cancelled(id int32) float64 {
-	if s.load.Cancels == nil {
-		return math.Inf(1)
+// cancelled is when a request's client goes away: when it says, or when it loses
+// patience because it was told nothing.
+func (s *steps) cancelled(id int32, told bool) float64 {
+	at := math.Inf(1)
+	if s.load.Cancels != nil {
+		at = s.load.Requests[id].At + s.load.Cancels[id]
 	}
-	return s.load.Requests[id].At + s.load.Cancels[id]
+	if s.patience > 0 && !told {
+		at = min(at, s.load.Requests[id].At+s.patience)
+	}
+	return at
 }
 
 func (s *steps) advance(t float64) {
@@ -118,7 +131,7 @@ func (s *steps) begin() {
 	for s.arrived.len() > 0 {
 		id := s.arrived.pop()
 		r := &s.load.Requests[id]
-		s.waiting.push(sequence{id: id, left: r.Out, todo: r.In})
+		s.waiting.push(sequence{id: id, left: r.Out, todo: r.In, cached: notLookedUp})
 	}
 	if s.leaves <= s.at {
 		s.abort()
@@ -190,14 +203,29 @@ func (s *steps) admit(budget int32) bool {
 		return false
 	}
 	q := s.waiting.pop()
-	q.now = min(q.todo, budget)
 	if !q.begun {
 		q.begun, q.begin = true, s.at
 	}
 	s.counters.queries += float64(q.todo)
+	s.fromCache(&q)
+	q.now = min(q.todo, budget)
 	s.take(&q, s.blocks(q.now))
 	s.running = append(s.running, q)
 	return true
+}
+
+// fromCache takes what the prefix cache has of a prompt, which needs no work but its
+// place among the blocks of the request.
+func (s *steps) fromCache(q *sequence) {
+	if q.cached != notLookedUp {
+		return
+	}
+	q.cached = s.cache.hit(q.id, q.todo, s.block)
+	s.counters.cached += float64(q.cached)
+	q.todo -= q.cached
+	s.take(q, s.blocks(q.cached))
+	q.room -= q.cached
+	s.context += int(q.cached)
 }
 
 func (s *steps) blocks(tokens int32) int32 { return (tokens + s.block - 1) / s.block }
@@ -395,14 +423,14 @@ func (q *sequence) ttft(load *Load) float64 {
 func (s *steps) abort() {
 	leaves := math.Inf(1)
 	stays := func(q *sequence) bool {
-		at := s.cancelled(q.id)
+		at := s.cancelled(q.id, q.told)
 		if at > s.at {
 			leaves = min(leaves, at)
 			return true
 		}
 		s.release(q)
 		s.inFlight--
-		s.tally.cancel(q.id, q.ttft(s.load))
+		s.tally.cancel(q.id, q.ttft(s.load), at-s.load.Requests[q.id].At)
 		return false
 	}
 	running := s.running[:0]
@@ -420,7 +448,7 @@ func (s *steps) abort() {
 	}
 	s.waiting = waiting
 	for _, id := range s.arrived.all() {
-		leaves = min(leaves, s.cancelled(id))
+		leaves = min(leaves, s.cancelled(id, false))
 	}
 	s.leaves = leaves
 }

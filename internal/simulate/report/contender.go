@@ -179,12 +179,12 @@ func (k *Known) static(size func(simulate.Setting, *simulate.Load) float64) Play
 // meanNeed and peakNeed are in replicas at the limit of the SLO.
 func meanNeed(s simulate.Setting, load *simulate.Load) float64 {
 	in, out := load.Mean()
-	return float64(len(load.Requests)) / load.Length.Seconds() / s.Engine.Capacity(in, out, s.SLO.ITL)
+	return float64(len(load.Requests)) / load.Length.Seconds() / s.Capacity(in, out)
 }
 
 func peakNeed(s simulate.Setting, load *simulate.Load) float64 {
 	in, out := load.Mean()
-	return load.Peak() / s.Engine.Capacity(in, out, s.SLO.ITL)
+	return load.Peak() / s.Capacity(in, out)
 }
 
 // Sweep is a policy over its knob.
