@@ -17,6 +17,7 @@ type conditions struct {
 	simulate.Conditions
 	long    simulate.LongPrompts
 	cancels simulate.Cancels
+	growth  simulate.Growth
 
 	texts   map[string]*string
 	routing string
@@ -44,6 +45,14 @@ var pairs = []pair{
 		high, err2 := between(to, max(low, 1), 10_000_000)
 		c.long.From, c.long.To = float64(low), float64(high)
 		return errors.Join(share(of, &c.long.Share), err1, err2)
+	}},
+	{"answers-grow", "`from:times`: answers have so many times the tokens from a time on, such as 4h:3", func(c *conditions, from, times string) error {
+		n, err := strconv.ParseFloat(times, 64)
+		if err != nil || !(n > 0 && n <= 100) {
+			err = fmt.Errorf("%q: must be above 0, at most 100", times)
+		}
+		c.growth.Times = n
+		return errors.Join(lasts(from, &c.growth.From), err)
 	}},
 	{"late-pages", "`waiting:takes`: pages take so long while so many requests wait on a pod, such as 1:6s; from 4.5s on they time out", func(c *conditions, waiting, takes string) (err error) {
 		c.LatePages.Waiting, err = between(waiting, 0, 1<<16)

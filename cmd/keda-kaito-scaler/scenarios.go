@@ -67,12 +67,12 @@ func (s *survivor) run(ctx context.Context, names []string, stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	result, err := played(ctx, study, stderr)
-	if err != nil {
-		return err
+	result, ended := played(ctx, study, stderr)
+	if ended != nil && (result == nil || result.Finished == 0) {
+		return ended
 	}
 	missed, err := study.Musts(result, stdout)
-	if err := errors.Join(err, written(result, s.json, s.html)); err != nil {
+	if err := errors.Join(ended, err, written(result, s.json, s.html)); err != nil {
 		return err
 	}
 	if s.moves {

@@ -183,7 +183,7 @@ func (s *simulator) study() (*report.Study, error) {
 	if err != nil {
 		return nil, err
 	}
-	scenario.Long, scenario.Cancels = s.conditions.long, s.conditions.cancels
+	scenario.Long, scenario.Cancels, scenario.Growth = s.conditions.long, s.conditions.cancels, s.conditions.growth
 	if len(s.files) > 0 {
 		if err := s.run(); err != nil {
 			return nil, err
@@ -261,8 +261,8 @@ func (s *simulator) checkNumbers() error {
 	}
 	s.checkLoad(refuse)
 	errs = append(errs, s.conditions.parse())
-	given := s.conditions.long.Share > 0 || s.conditions.cancels.Share > 0
-	refuse(s.requests != "" && given, "--long-prompts and --cancels: the load of --requests is what it is")
+	given := s.conditions.long.Share > 0 || s.conditions.cancels.Share > 0 || s.conditions.growth.Times > 0
+	refuse(s.requests != "" && given, "--long-prompts, --cancels and --answers-grow: the load of --requests is what it is")
 	refuse(s.nodes < 0, "--nodes-per-replica %d: must not be negative", s.nodes)
 	refuse(s.rate < 0, "--peak-tokens-per-minute %g: must be above 0", s.rate)
 	refuse(s.cold < 15*time.Second || s.cold > 2*time.Hour, "--cold-start %v: must be from 15s to 2h", s.cold)

@@ -70,7 +70,7 @@ func TestAnEngineOfAFileIsSimulated(t *testing.T) {
 
 // Each condition of a world can be asked for, and changes what comes of it.
 func TestAWorldsConditionsAreFlags(t *testing.T) {
-	usual := append(little, "--policies", "fixed-1", "--load", "spike", "--replicas-at-peak", "2", "--warm-up", "0s")
+	usual := append(little, "--policies", "fixed-1", "--load", "on-off", "--replicas-at-peak", "6", "--warm-up", "0s")
 	played := func(args ...string) string {
 		out := simulated(t, append(usual, args...)...)(t.Context())
 		if out.err != nil {
@@ -80,7 +80,7 @@ func TestAWorldsConditionsAreFlags(t *testing.T) {
 	}
 	plain := played()
 	for _, args := range [][]string{
-		{"--retries", "2:500ms"}, {"--patience", "2s"}, {"--cancels", "0.2:1s"}, {"--long-prompts", "0.2:9000-30000"}, {"--crashes", "10m:1m"},
+		{"--retries", "2:500ms"}, {"--patience", "2s"}, {"--cancels", "0.2:1s"}, {"--long-prompts", "0.2:9000-30000"}, {"--answers-grow", "5m:3"}, {"--crashes", "10m:1m"},
 		{"--flaps", "10m:30s"}, {"--asleep", "1"}, {"--engines-per-pod", "2"}, {"--sessions", "5:0.9"}, {"--nodes-per-replica", "2"},
 	} {
 		if played(args...) == plain {

@@ -32,6 +32,7 @@ type studier struct {
 	coldStarts []time.Duration
 	resume     bool
 	steps      bool
+	ttft, itl  time.Duration
 	// notes are said of the report, began is when this run did.
 	notes []string
 	began time.Time
@@ -72,6 +73,8 @@ and says so.`,
 	f.IntVar(&s.sweepSeeds, "sweep-seeds", 1, "how many of them the knobs are swept on; 0 for no sweeps")
 	f.StringSliceVar(&s.scenarios, "scenarios", nil, "`names` of the loads to play (default all)")
 	f.DurationSliceVar(&s.coldStarts, "cold-starts", []time.Duration{2 * time.Minute, 5 * time.Minute, 10 * time.Minute}, "mean times to start a replica")
+	f.DurationVar(&s.ttft, "ttft", 2*time.Second, "promised time to the first token, up to 4096 tokens; a second more for each 4096 more")
+	f.DurationVar(&s.itl, "itl", 60*time.Millisecond, "promised mean time between tokens")
 	f.IntVar(&s.workers, "workers", runtime.GOMAXPROCS(0), "loads played at a time; each takes up to 150 MB")
 	f.BoolVar(&s.steps, "steps", false, "play engines step by step, as vLLM's scheduler goes, instead of as a fluid, which is five times as fast")
 	f.BoolVar(&s.resume, "resume", false, "go on from what this very program played into that folder with the same flags; --seeds and --scenarios may be others")
@@ -83,6 +86,9 @@ and says so.`,
 func (s *studier) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if s.seeds < 1 || s.first < 1 || s.workers < 1 || s.sweepSeeds < 0 || len(s.coldStarts) == 0 {
 		return errors.New("--seeds, --first-seed, --workers and --cold-starts: must be at least 1 each, --sweep-seeds 0")
+	}
+	if s.ttft <= 0 || s.itl <= 0 {
+		return errors.New("--ttft and --itl: must be above 0")
 	}
 	study, err := s.study()
 	if err != nil {
@@ -138,7 +144,7 @@ func (s *studier) study() (*report.Study, error) {
 		return nil, err
 	}
 	study := &report.Study{
-		Title: "Scaling policies compared", Engine: simulate.Engines[0], SLO: simulate.DefaultSLO,
+		Title: "Scaling policies compared", Engine: simulate.Engines[0], SLO: simulate.SLO{TTFT: s.ttft.Seconds(), ITL: s.itl.Seconds()},
 		Scenarios: scenarios, ColdStarts: s.coldStarts, Contenders: report.Contenders(),
 		Sweeps: report.Sweeps(), SweepSeeds: min(s.sweepSeeds, s.seeds), SweepAt: s.coldStarts[len(s.coldStarts)/2:][:1],
 		Workers: s.workers, Clock: time.Now, Version: program,

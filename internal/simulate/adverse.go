@@ -68,7 +68,7 @@ func adverseEngines() []Scenario {
 	const phi = "phi-4-mini-a100"
 	return []Scenario{
 		{
-			Name: "itl-in-bucket", Rate: 1, SLO: DefaultSLO, Shape: Steady(), Length: 6 * time.Hour,
+			Name: "itl-in-bucket", Rate: 1, Replicas: 1, SLO: DefaultSLO, Shape: Steady(), Length: 6 * time.Hour,
 			Engine: preset(phi, func(e *Engine) { e.Name, e.Alpha, e.Gamma = "steps of 50 ms", .05, .0002 }),
 		},
 		{
@@ -238,6 +238,8 @@ func adverseLoads() []Scenario {
 				return 1./6 + 5./6*min(1, max(0, (t.Hours()-1)/2))
 			},
 		},
+		{Name: "low-rate", Rate: 2, Replicas: 2, Engine: slower(16)},
+		{Name: "answers-grow", Engine: slower(4), Growth: Growth{From: 4 * time.Hour, Times: 3}, Must: Must{Attained: .985}},
 		{
 			Name: "bursts", Length: 8 * time.Hour,
 			Shape: func(t time.Duration) float64 {

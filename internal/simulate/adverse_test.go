@@ -120,3 +120,27 @@ func TestLongPrompts(t *testing.T) {
 		t.Errorf("%.3f of the prompts are long", share)
 	}
 }
+
+// Answers are longer from a time on.
+func TestAnswersGrow(t *testing.T) {
+	load := Growth{From: time.Minute, Times: 3}.into(evenly(1, 2*time.Minute, Request{In: 5, Out: 7}))
+	if first, last := load.Requests[59], load.Requests[60]; first.Out != 7 || last.Out != 21 || last.In != 5 {
+		t.Errorf("%+v before, %+v after", first, last)
+	}
+}
+
+// So many clients go away, after so long.
+func TestClientsGoAway(t *testing.T) {
+	load := Cancels{Share: .25, After: 3 * time.Second}.into(hour(2, 1), 1)
+	gone := 0
+	for _, after := range load.Cancels {
+		if after == 3 {
+			gone++
+		} else if !math.IsInf(after, 1) {
+			t.Fatalf("one goes away after %v s", after)
+		}
+	}
+	if share := float64(gone) / float64(len(load.Requests)); share < .24 || share > .26 {
+		t.Errorf("%.3f go away", share)
+	}
+}

@@ -50,3 +50,20 @@ func (c Cancels) into(load *Load, seed uint64) *Load {
 	}
 	return load
 }
+
+// Growth is of answers: from a time on each has so many times the tokens, because
+// another model, or another prompt, is talkative. The zero value is none.
+type Growth struct {
+	From  time.Duration
+	Times float64
+}
+
+// into makes a load's answers longer.
+func (g Growth) into(load *Load) *Load {
+	for i := range load.Requests {
+		if r := &load.Requests[i]; g.Times > 0 && r.At >= g.From.Seconds() {
+			r.Out = max(1, int32(float64(r.Out)*g.Times))
+		}
+	}
+	return load
+}

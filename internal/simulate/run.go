@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
-	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 const (
@@ -23,80 +22,6 @@ const (
 
 // start is when every simulation begins: a time that means nothing.
 var start = time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
-
-// Setting is the world that a load and a policy meet in.
-type Setting struct {
-	Engine Engine
-	SLO    SLO
-	// Exact judges at the SLO itself and not at the bounds of buckets, as the clients
-	// of a measured engine can.
-	Exact bool
-	// ColdStart is the mean time from ordering a replica to its serving, Spread
-	// the standard deviation of its logarithm.
-	ColdStart time.Duration
-	Spread    float64
-	// Loss is the share of scrapes that fail, Stuck that of replicas which
-	// never get to serve.
-	Loss, Stuck float64
-	// RoundRobin sends requests to replicas in turn instead of to the one with
-	// the fewest in flight.
-	RoundRobin bool
-	Bounds     policy.Bounds
-	// Steps plays each engine step by step, instead of as a fluid.
-	Steps bool
-	// PerRequest asks for what came of every request.
-	PerRequest bool
-	// WarmUp is not scored: neither the requests that come in it, nor its
-	// GPU-hours. A policy learns in it, as it has in a fleet that has stood for
-	// a while.
-	WarmUp time.Duration
-	Conditions
-	// Initial replicas serve from the start.
-	Initial int32
-	Seed    uint64
-}
-
-// judged is the SLO that requests are judged at.
-func (s *Setting) judged() SLO {
-	if s.Exact {
-		return s.SLO
-	}
-	return s.SLO.AtBounds()
-}
-
-// Capacity is how many requests a second a replica of all its engines serves at the
-// SLO's limit.
-func (s *Setting) Capacity(in, out float64) float64 {
-	return s.Engine.Capacity(in, out, s.SLO.ITL) * float64(max(1, s.EnginesPerPod))
-}
-
-// Call is what a policy answers the HPA: a total and what each replica should
-// have of it, or nothing if it can't tell.
-type Call struct {
-	Known         bool
-	Total, Target float64
-	Reason        string
-}
-
-// Scaler is a policy at work. It is made anew for each run.
-type Scaler struct {
-	// Families are what it reads of each pod, Window how far back.
-	Families []string
-	Window   time.Duration
-	Up, Down Behaviour
-	// Judge is nil for a policy that never moves.
-	Judge func(decision.Fleet, time.Time) Call
-	// Plan, if there is one, is how many replicas serve at a time, ordered as
-	// long before as they take to start. Only who knows the future has one.
-	Plan func(time.Duration) int32
-}
-
-// Policy makes scalers.
-type Policy struct {
-	Name string
-	// New is given the world's bounds and the engine's benchmark.
-	New func(Setting) (Scaler, error)
-}
 
 // replica is one Workspace.
 type replica struct {
@@ -165,35 +90,47 @@ type run struct {
 // Run plays the load under the policy. It ends early, with the context's error,
 // once the context does.
 func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) {
-	if !s.Steps {
-		if what := s.Engine.needsSteps(); what != "" {
-			return nil, fmt.Errorf("engine %s has %s, which is played in steps alone", s.Engine.Name, what)
-		}
-		if load.Cancels != nil {
-			return nil, fmt.Errorf("%s has clients that cancel, which are played in steps alone", load.Name)
-		}
-	}
-	if err := s.check(&s); err != nil {
+	if err := s.check(load); err != nil {
 		return nil, err
 	}
 	scaler, err := p.New(s)
 	if err != nil {
 		return nil, fmt.Errorf("policy %s: %w", p.Name, err)
 	}
+	r := newRun(s, load, scaler)
+	if scaler.Plan != nil {
+		r.desired = max(1, scaler.Plan(0))
+		r.peak = r.desired
+	}
+	r.moves = []change{{start, r.desired}}
+	for range r.desired {
+		r.order(start)
+		last := r.replicas[len(r.replicas)-1]
+		last.asleep = int32(len(r.replicas)) <= s.Asleep //nolint:gosec // far fewer
+		r.serve(last)
+	}
+	if err := r.play(ctx); err != nil {
+		return nil, err
+	}
+	return r.result(p.Name), nil
+}
+
+// newRun has no replica yet.
+func newRun(s Setting, load *Load, scaler Scaler) *run {
 	var tries *attempts
 	if s.Retries.Times > 0 {
 		tries = newAttempts(load, s.Retries, s.Seed+2)
 		load = tries.load
 	}
 	r := &run{
-		Setting: s, load: load, scaler: scaler,
-		hpa:      HPA{Up: scaler.Up, Down: scaler.Down, Bounds: s.Bounds},
-		attempts: tries,
-		rand:     random(s.Seed + 1),
-		paces:    pacesOf(&s.Engine),
-		desired:  s.Initial, peak: s.Initial,
+		Setting: s, load: load, scaler: scaler, attempts: tries,
+		hpa:     HPA{Up: scaler.Up, Down: scaler.Down, Bounds: s.Bounds},
+		rand:    random(s.Seed + 1),
+		paces:   pacesOf(&s.Engine),
+		desired: s.Initial, peak: s.Initial,
 		tally: &tally{
-			slo: s.judged(), engine: &s.Engine, attempts: tries, from: s.WarmUp.Seconds(), load: load, minutes: make([]Minute, int(math.Ceil(load.Length.Minutes()))),
+			slo: s.judged(), engine: &s.Engine, attempts: tries, from: s.WarmUp.Seconds(), load: load,
+			minutes: make([]Minute, int(math.Ceil(load.Length.Minutes()))),
 		},
 	}
 	if s.PerRequest {
@@ -211,21 +148,7 @@ func Run(ctx context.Context, s Setting, load *Load, p Policy) (*Result, error) 
 			r.histogram = true
 		}
 	}
-	if scaler.Plan != nil {
-		r.desired = max(1, scaler.Plan(0))
-		r.peak = r.desired
-	}
-	r.moves = []change{{start, r.desired}}
-	for range r.desired {
-		r.order(start)
-		last := r.replicas[len(r.replicas)-1]
-		last.asleep = int32(len(r.replicas)) <= s.Asleep //nolint:gosec // far fewer
-		r.serve(last)
-	}
-	if err := r.play(ctx); err != nil {
-		return nil, err
-	}
-	return r.result(p.Name), nil
+	return r
 }
 
 // play runs to the load's end in turns of a scrape interval.
@@ -254,32 +177,6 @@ func (r *run) play(ctx context.Context) error {
 	return nil
 }
 
-// arrivals sends what comes until a time, from the next of the load's requests on,
-// and gives the one after.
-func (r *run) arrivals(next int, end float64) int {
-	given := len(r.load.Requests)
-	if r.attempts != nil {
-		given = r.attempts.given
-	}
-	for {
-		at := math.Inf(1)
-		if next < given {
-			at = r.load.Requests[next].At
-		}
-		resent := r.attempts.next()
-		if min(at, resent) >= end {
-			return next
-		}
-		if resent < at {
-			r.route(r.attempts.send())
-			continue
-		}
-		r.tally.minute(&r.load.Requests[next]).Arrived++
-		r.route(int32(next)) //nolint:gosec // far fewer
-		next++
-	}
-}
-
 // note writes the minute down that has just ended.
 func (r *run) note(at time.Duration) {
 	if (at+scrapeInterval)%time.Minute != 0 {
@@ -295,49 +192,6 @@ func (r *run) note(at time.Duration) {
 		m.Waiting += int32(waiting) //nolint:gosec // ≤ 2 × MaxSeqs
 		m.Running += int32(running) //nolint:gosec // ≤ MaxSeqs
 	}
-}
-
-// route sends a request to a replica.
-func (r *run) route(id int32) {
-	request := &r.load.Requests[id]
-	n := len(r.engines)
-	if n == 0 {
-		r.tally.refuse(id)
-		return
-	}
-	r.turn++
-	best := r.turn % n
-	if !r.RoundRobin {
-		best = r.idlest(best, request.At)
-	}
-	if r.Routing != LeastBusy && r.Sessions.Count > 0 {
-		best = r.bySession(id, best)
-	}
-	e := &r.engines[best]
-	e.advance(request.At)
-	if !e.push(id) {
-		r.tally.refuse(id)
-	}
-}
-
-// idlest is the engine with the fewest requests at a time; of several the next
-// one from first on, another each time, so that ties are spread.
-func (r *run) idlest(first int, at float64) int {
-	// The fewest and how far from first in one number: a comparison to foretell
-	// for each replica was a tenth of the simulation's time.
-	const far = 1 << 16
-	n, least := len(r.engines), math.MaxInt
-	for i, from := first, 0; from < n; from++ {
-		e := &r.engines[i]
-		if e.next <= at {
-			e.advance(at)
-		}
-		least = min(least, e.inFlight*far+from)
-		if i++; i == n {
-			i = 0
-		}
-	}
-	return (first + least%far) % n
 }
 
 // lives lets replicas get ready.
@@ -391,7 +245,7 @@ func (r *run) order(now time.Time) {
 		takes = max(takes, time.Duration(float64(r.ColdStart)*math.Exp(r.Spread*r.rand.NormFloat64()-r.Spread*r.Spread/2)))
 	}
 	fresh := &replica{
-		name: fmt.Sprintf("replica-%d-0", r.named), number: uint64(r.named), ordered: now, ready: now.Add(takes),
+		name: fmt.Sprintf("replica-%d-0", r.named), number: uint64(r.named), ordered: now, ready: now.Add(takes), //nolint:gosec // not below 0
 		stuck: r.Stuck > 0 && r.rand.Float64() < r.Stuck,
 	}
 	if now.Equal(start) {

@@ -38,6 +38,8 @@ type Scenario struct {
 	ColdStart time.Duration
 	// Long are prompts beyond those of Kind.
 	Long LongPrompts
+	// Growth is of answers.
+	Growth Growth
 	// Cancels are clients that go away.
 	Cancels Cancels
 	// World, if there is one, changes the setting.
@@ -97,7 +99,7 @@ func (s *Scenario) Load(e *Engine, slo SLO, seed uint64) *Load {
 	if s.AsIs {
 		return s.Trace
 	}
-	return s.Cancels.into(s.Long.into(s.base(e, slo, seed), seed), seed)
+	return s.Cancels.into(s.Growth.into(s.Long.into(s.base(e, slo, seed), seed)), seed)
 }
 
 // base is the load with neither long prompts nor clients that go away.

@@ -88,11 +88,12 @@ func (s *Study) fingerprint(u unit) string {
 		AsIs                bool
 		Long                simulate.LongPrompts
 		Goes                simulate.Cancels
+		Growth              simulate.Growth
 		Rate                float64
 	}{
 		Version: s.Version, Load: sc.String(), Engine: s.Engine, SLO: s.SLO, Seed: s.Seeds[u.seed], First: s.Seeds[0],
 		ColdStarts: s.ColdStarts, Swept: u.seed < s.SweepSeeds, Jitter: sc.Jitter, Copies: sc.Copies,
-		Long: sc.Long, Goes: sc.Cancels, Rate: sc.Rate,
+		Long: sc.Long, Goes: sc.Cancels, Growth: sc.Growth, Rate: sc.Rate,
 	}
 	for _, coldStart := range s.ColdStarts {
 		all.Worlds = append(all.Worlds, s.setting(u.scenario, coldStart, s.Seeds[u.seed]))
