@@ -160,7 +160,7 @@ var states = []struct{ name, about string }{
 	{statePreempted, "16 requests of 600 + 300 tokens, which don't all fit. Those are out that get no token while others get ten."},
 	{stateTwoEngines, "`--data-parallel-size 2` behind one API server, as KAITO runs it. 40 requests of 100 + 300 tokens at once. 32 have their first token."},
 	{stateTwoServers, "`vllm serve --api-server-count 2` with one engine. 30 requests of 100 + 300 tokens, one every 50 ms. 16 have their first token."},
-	{stateSpeculation, "n-gram speculation of 3 tokens, which the CPU build of 0.12 doesn't have. 4 requests of 100 + 200 tokens are done."},
+	{stateSpeculation, "n-gram speculation of 3 tokens, which the CPU builds of 0.12 and 0.17 don't have. 4 requests of 100 + 200 tokens are done."},
 	{stateLoRA, "4 requests to the model and 4 to its adapter, all with their first token."},
 	{stateAsleep, "The same engine, all 8 done, after POST /sleep. The CPU build does all of it but give memory back."},
 }
@@ -223,7 +223,7 @@ const tableFile = "../../test/engine/PAGES.md"
 func TestTheTableOfPages(t *testing.T) {
 	got := table(recordings(t))
 	if *update {
-		if err := os.WriteFile(tableFile, got, 0o644); err != nil { //nolint:gosec // A document.
+		if err := os.WriteFile(tableFile, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
