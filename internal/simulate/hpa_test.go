@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -86,5 +87,31 @@ func TestTheHPA(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// The HPA is told what the scaler knew at its own turn: a load that comes after that is
+// answered a period later.
+func TestTheHPAIsToldWhatTheScalerKnewBefore(t *testing.T) {
+	for before, want := range map[time.Duration]time.Duration{
+		0: 30 * time.Second, 5 * time.Second: 30 * time.Second, 10 * time.Second: 45 * time.Second, 15 * time.Second: 45 * time.Second,
+	} {
+		s := world()
+		s.EvaluatedBefore = before
+		// Two replicas are right from 22 s on: the turn 10 s before the HPA's second
+		// doesn't know.
+		knows := Policy{Name: "knows", New: func(Setting) (Scaler, error) {
+			return Scaler{Up: Free(), Down: Free(), Judge: func(_ decision.Fleet, now time.Time) Call {
+				total := 1.0
+				if now.Sub(start) >= 22*time.Second {
+					total = 2
+				}
+				return Call{Known: true, Total: total, Target: 1}
+			}}, nil
+		}}
+		r := play(t, s, &Load{Name: "none", Length: 2 * time.Minute}, knows)
+		if len(r.Moves) != 1 || r.Moves[0].At != want {
+			t.Errorf("evaluated %s before: %+v, want a move at %s", before, r.Moves, want)
+		}
 	}
 }

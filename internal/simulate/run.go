@@ -81,6 +81,8 @@ type run struct {
 	moves   []change
 	told    []Move
 	peak    int32
+	// call is the scaler's latest, if it was made before the HPA asks.
+	call    Call
 	raised  time.Time
 	lowered time.Time
 	// histogram is set if the scaler reads any.
@@ -171,6 +173,9 @@ func (r *run) play(ctx context.Context) error {
 				return ctx.Err()
 			}
 			r.sync(now)
+		}
+		if r.EvaluatedBefore > 0 && (at+scrapeInterval+r.EvaluatedBefore)%syncPeriod == 0 {
+			r.evaluate(now)
 		}
 		r.note(at)
 	}
@@ -316,6 +321,13 @@ func (r *run) scrape(now time.Time) {
 	}
 }
 
+// evaluate is the scaler's turn.
+func (r *run) evaluate(now time.Time) {
+	if r.scaler.Judge != nil {
+		r.call = r.scaler.Judge(r.fleet(now), now)
+	}
+}
+
 // sync is the HPA's turn.
 func (r *run) sync(now time.Time) {
 	to, reason := r.desired, ""
@@ -323,11 +335,13 @@ func (r *run) sync(now time.Time) {
 	case r.scaler.Plan != nil:
 		to = max(1, r.scaler.Plan(now.Sub(start)))
 	case r.scaler.Judge != nil:
-		call := r.scaler.Judge(r.fleet(now), now)
-		if !call.Known {
+		if r.EvaluatedBefore == 0 {
+			r.evaluate(now)
+		}
+		if !r.call.Known {
 			return
 		}
-		to, reason = r.hpa.Sync(call.Total, call.Target, r.desired, now), call.Reason
+		to, reason = r.hpa.Sync(r.call.Total, r.call.Target, r.desired, now), r.call.Reason
 	}
 	if to == r.desired {
 		return

@@ -34,6 +34,11 @@ type Setting struct {
 	// a while.
 	WarmUp time.Duration
 	Conditions
+	// EvaluatedBefore is how long before the HPA asks the scaler has evaluated the
+	// fleet: a multiple of 5 s up to 15. The real one does it every 15 s, at a time of
+	// its own, by readings that are up to 5 s old. 0 answers the HPA with what is
+	// known at that very moment.
+	EvaluatedBefore time.Duration
 	// Initial replicas serve from the start.
 	Initial int32
 	Seed    uint64

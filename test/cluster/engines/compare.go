@@ -66,8 +66,8 @@ const syncPeriod = 15 * time.Second
 // the readings that it wants before it judges.
 const prelude = 45 * time.Second
 
-// Simulate plays the world n times: with other lots, and begun elsewhere in the HPA's
-// turn.
+// Simulate plays the world n times: with other lots, and begun elsewhere in the turns of
+// the HPA and of the scaler.
 func (w *World) Simulate(ctx context.Context, n int) ([]Run, error) {
 	annotations := map[string]string{}
 	for key, value := range w.Annotations() {
@@ -75,11 +75,14 @@ func (w *World) Simulate(ctx context.Context, n int) ([]Run, error) {
 	}
 	var runs []Run
 	for seed := range n {
+		// What the HPA is told is of up to 15 s before, and of readings up to 5 s older.
+		before := []time.Duration{5 * time.Second, 10 * time.Second, 15 * time.Second}[seed%3]
 		later := prelude + syncPeriod*time.Duration(seed)/time.Duration(n)
 		played := simulated(w.Requests, w.Length, later)
 		result, err := simulate.Run(ctx, simulate.Setting{
 			Engine: w.Engine, SLO: w.SLO, ColdStart: w.ColdStart, Initial: 1, Seed: uint64(seed), //nolint:gosec // ≥ 0
 			Bounds: policy.Bounds{Min: 1, Max: int32(w.Max)}, Steps: true, PerRequest: true, //nolint:gosec // a handful
+			EvaluatedBefore: before,
 		}, played, simulate.Annotated("automatic", annotations))
 		if err != nil {
 			return nil, err
