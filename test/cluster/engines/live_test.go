@@ -225,7 +225,7 @@ func TestAutomaticModeOnRealEnginesIsAsSimulated(t *testing.T) {
 	compared(t, &World{
 		Engine: engine.SlowGPU(), SLO: simulate.DefaultSLO, ColdStart: 40 * time.Second, Max: 5,
 		Requests: Requests(stretches, 100, 150, 1), Length: Length(stretches) + 30*time.Second,
-	}, "automatic mode on a ramp and a step", "loop.svg")
+	}, "automatic mode on a ramp and a step", "automatic-on-engines.svg")
 }
 
 func compared(t *testing.T, w *World, title, file string) {
