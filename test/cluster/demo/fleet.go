@@ -92,7 +92,7 @@ func onVLLM(ctx context.Context, out io.Writer, p pace) (machines, error) {
 			Startup: p.Startup, Termination: 5 * time.Second,
 			Engines: ends.Watch(kaito.VLLM(installed, gpu, logs)),
 		},
-		load: func(k *kaito.KAITO, set types.NamespacedName) generator {
+		load: func(k *kaito.KAITO, set types.NamespacedName) generator { //nolint:contextcheck // it ends with Stop
 			picker := engines.NewPicker(func() []string { return engines.Alive(k, set.Namespace, set.Name) })
 			clients := engineload.Client{Model: engine.ModelName, Pick: picker.Pick, Done: picker.Done}
 			return &users{Flow: clients.Flow(enginePrompt, engineOutput), ends: ends}
@@ -113,7 +113,7 @@ type users struct {
 func (u *users) Stats() load.Stats {
 	results := u.Results()
 	cut, lost := u.ends.Lost(results)
-	count := func(o engineload.Outcome) uint64 { return uint64(engineload.Count(results, o)) } //nolint:gosec // ≥ 0
+	count := func(o engineload.Outcome) uint64 { return uint64(engineload.Count(results, o)) }
 	unserved := count(engineload.Unserved)
 	return load.Stats{
 		Sent: count(engineload.Served) + count(engineload.Cancelled) + uint64(len(cut)), Refused: count(engineload.Refused),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
@@ -55,7 +56,7 @@ type World struct {
 
 // Annotations of an InferenceSet in automatic mode, without their prefix.
 func (w *World) Annotations() map[string]string {
-	return map[string]string{"auto-provision": "true", "max-replicas": fmt.Sprint(w.Max)}
+	return map[string]string{"auto-provision": "true", "max-replicas": strconv.Itoa(w.Max)}
 }
 
 // syncPeriod is the HPA's. Where in it a load begins is left to chance, so the
@@ -80,8 +81,8 @@ func (w *World) Simulate(ctx context.Context, n int) ([]Run, error) {
 		later := prelude + syncPeriod*time.Duration(seed)/time.Duration(n)
 		played := simulated(w.Requests, w.Length, later)
 		result, err := simulate.Run(ctx, simulate.Setting{
-			Engine: w.Engine, SLO: w.SLO, ColdStart: w.ColdStart, Initial: 1, Seed: uint64(seed), //nolint:gosec // ≥ 0
-			Bounds: policy.Bounds{Min: 1, Max: int32(w.Max)}, Steps: true, PerRequest: true, //nolint:gosec // a handful
+			Engine: w.Engine, SLO: w.SLO, ColdStart: w.ColdStart, Initial: 1, Seed: uint64(seed),
+			Bounds: policy.Bounds{Min: 1, Max: int32(w.Max)}, Steps: true, PerRequest: true,
 			EvaluatedBefore: before,
 		}, played, simulate.Annotated("automatic", annotations))
 		if err != nil {

@@ -72,7 +72,9 @@ func TestWhatAnEngineHadAtItsEndIsCutAndTheRestIsLost(t *testing.T) {
 		{Outcome: load.Broken, Engine: other, Sent: before},
 		{Outcome: load.Unserved},
 		{Outcome: load.Failed, Engine: ending, Sent: before},
-		{Outcome: load.Served}, {Outcome: load.Refused}, {Outcome: load.Cancelled},
+		{Outcome: load.Served},
+		{Outcome: load.Refused},
+		{Outcome: load.Cancelled},
 	})
 	if len(cut) != 1 || len(lost) != 4 {
 		t.Errorf("%d cut, %d lost", len(cut), len(lost))
@@ -125,7 +127,7 @@ func TestAnEngineServesAtItsReplicasAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	f.refuse()
 	if _, err := get(); err == nil {
 		t.Error("an engine that ends takes new connections")

@@ -143,7 +143,7 @@ func (f *fleet) judged(ctx context.Context) error {
 	if err := f.known(ctx); err != nil {
 		return err
 	}
-	told := f.told()
+	told := f.told(ctx)
 	if len(told) == 0 || !strings.Contains(told[len(told)-1], "ScalingSteady: ") {
 		return fmt.Errorf("the events are %q", told)
 	}
@@ -203,9 +203,9 @@ func (f *fleet) desired() int {
 }
 
 // told are the events on the InferenceSet, in their order.
-func (f *fleet) told() (told []string) {
+func (f *fleet) told(ctx context.Context) (told []string) {
 	var list eventsv1.EventList
-	if err := f.stack.Client.List(f.Context(), &list, client.InNamespace(f.key.Namespace)); err != nil {
+	if err := f.stack.Client.List(ctx, &list, client.InNamespace(f.key.Namespace)); err != nil {
 		f.Error(err)
 	}
 	slices.SortStableFunc(list.Items, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
@@ -240,7 +240,7 @@ func compared(t *testing.T, w *World, title, file string) {
 	engine.Measured(t, func() { ordered, serving, results = f.play() })
 	cut, lost := f.ends.Lost(results)
 	measured := w.Measured(ordered, results, len(cut))
-	for _, told := range f.told() {
+	for _, told := range f.told(t.Context()) {
 		t.Log(told)
 	}
 	replicas := SpreadOf(Each(simulated, func(r Run) float64 { return r.Ordered.Minutes() }))
@@ -297,7 +297,7 @@ func draw(t *testing.T, file string, p *Picture) {
 	if dir == "" {
 		return
 	}
-	if err := os.WriteFile(filepath.Join(dir, file), []byte(p.SVG()), 0o644); err != nil { //nolint:gosec // a picture to be looked at
+	if err := os.WriteFile(filepath.Join(dir, file), []byte(p.SVG()), 0o644); err != nil {
 		t.Error(err)
 	}
 }

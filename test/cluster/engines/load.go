@@ -56,7 +56,7 @@ func simulated(requests []load.Request, length, later time.Duration) *simulate.L
 	l := &simulate.Load{Name: "requests", Length: length + later}
 	for _, r := range requests {
 		l.Requests = append(l.Requests, simulate.Request{
-			At: (r.At + later).Seconds(), In: int32(r.Prompt), Out: int32(r.Output), //nolint:gosec // ≤ 6 × a mean of hundreds
+			At: (r.At + later).Seconds(), In: int32(r.Prompt), Out: int32(r.Output),
 		})
 	}
 	return l
