@@ -74,13 +74,13 @@ type run struct {
 	// attempts are nil if nobody tries again.
 	attempts *attempts
 	// names are the families that pages have.
-	names   []string
-	paces   *paces
-	turn    int
-	gpu     time.Duration
-	moves   []change
-	told    []Move
-	peak    int32
+	names []string
+	paces *paces
+	turn  int
+	gpu   time.Duration
+	moves []change
+	told  []Move
+	peak  int32
 	// call is the scaler's latest, if it was made before the HPA asks.
 	call    Call
 	raised  time.Time
