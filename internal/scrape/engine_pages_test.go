@@ -29,7 +29,10 @@ const (
 	cached    = "cached tokens"    // of prompts
 	generated = "generated tokens" // of answers
 	// batches of output: steps that gave some request a token.
-	batches   = "batches"
+	batches = "batches"
+	// work is of prompts' tokens that weren't cached, with the first token, and of
+	// answers.
+	work      = "tokens of batches"
 	preempted = "preemptions"
 	// kvUsage is the mean over the engines.
 	kvUsage = "KV cache"
@@ -77,6 +80,8 @@ func readTruth(t *testing.T, text string) truth {
 		name, ok := names[f.Name]
 		switch {
 		case !ok:
+		case name == batches:
+			is[batches], is[work] = f.Buckets.Count(), f.Buckets.Sum
 		case f.Kind == decision.Histogram:
 			is[name] = f.Buckets.Count()
 		case name == kvUsage:
