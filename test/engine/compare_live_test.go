@@ -40,7 +40,7 @@ func TestTheSimulatorIsTheRealEngine(t *testing.T) {
 		length = time.Duration(n) * time.Second
 	}
 	physics := SlowGPU()
-	engines := severalForTest(t, len(comparedRates), Options{Physics: physics})
+	engines := SeveralForTest(t, len(comparedRates), Options{Physics: physics})
 	results := make([][]load.Result, len(comparedRates))
 	Measured(t, func() {
 		var rates sync.WaitGroup
@@ -58,60 +58,14 @@ func TestTheSimulatorIsTheRealEngine(t *testing.T) {
 			record(t, filepath.Join(folder, name+".csv"), results[i])
 		}
 		t.Run(name, func(t *testing.T) {
-			compare(t, results[i], simulated(t, physics, results[i]))
+			simulated, err := Simulated(t.Context(), physics, results[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, results[i], simulated)
 		})
 	}
 }
-
-// severalForTest starts engines at once and waits until all serve.
-func severalForTest(t *testing.T, n int, o Options) []*Engine {
-	t.Helper()
-	installed, err := Install(t.Context(), os.Stderr, VersionForTests())
-	if err != nil {
-		t.Fatal(err)
-	}
-	engines := make([]*Engine, n)
-	for i := range engines {
-		o.Dir = keptOnFailure(t)
-		if engines[i], err = installed.Start(o); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(engines[i].Kill)
-	}
-	for _, e := range engines {
-		if err := e.AwaitReady(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return engines
-}
-
-// simulated are the same requests on a simulated engine, as load.Results.
-func simulated(t *testing.T, physics simulate.Engine, of []load.Result) []load.Result {
-	t.Helper()
-	given := &simulate.Load{Name: "given", Length: time.Minute}
-	for _, r := range of {
-		given.Requests = append(given.Requests, simulate.Request{At: r.At.Seconds(), In: int32(r.Prompt), Out: int32(r.Output)})
-		given.Length = max(given.Length, (r.At + 3*time.Minute).Truncate(time.Minute))
-	}
-	setting := simulate.Setting{Engine: physics, SLO: simulate.DefaultSLO, Steps: true, PerRequest: true, Seed: 1}
-	result, err := simulate.Run(t.Context(), setting, given, simulate.Static("1", 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	outcomes := map[simulate.Outcome]load.Outcome{simulate.Served: load.Served, simulate.Refused: load.Refused}
-	results := make([]load.Result, len(of))
-	for i, r := range result.PerRequest {
-		outcome, known := outcomes[r.Outcome]
-		if !known {
-			t.Fatalf("a simulated request is %s", r.Outcome)
-		}
-		results[i] = load.Result{Request: of[i].Request, Outcome: outcome, TTFT: duration(r.TTFT), PerToken: duration(r.PerToken)}
-	}
-	return results
-}
-
-func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
 
 // compare holds what was promised of the simulator: the share of missed requests within
 // a point, the time per token within 3 %.

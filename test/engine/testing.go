@@ -26,24 +26,38 @@ func VersionForTests() string {
 // kept if the test fails.
 func ForTest(tb testing.TB, o Options) *Engine {
 	tb.Helper()
+	return SeveralForTest(tb, 1, o)[0]
+}
+
+// SeveralForTest starts engines at once, as ForTest does one. An address or a folder is for
+// one alone.
+func SeveralForTest(tb testing.TB, n int, o Options) []*Engine {
+	tb.Helper()
 	installed, err := Install(tb.Context(), os.Stderr, VersionForTests())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if o.Dir == "" {
-		o.Dir = keptOnFailure(tb)
+	engines := make([]*Engine, n)
+	for i := range engines {
+		own := o
+		if own.Dir == "" {
+			own.Dir = keptOnFailure(tb)
+		}
+		e, err := installed.Start(own)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(e.Kill)
+		engines[i] = e
 	}
-	e, err := installed.Start(o)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(e.Kill)
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
-	if err := e.AwaitReady(ctx); err != nil {
-		tb.Fatal(err)
+	for _, e := range engines {
+		if err := e.AwaitReady(ctx); err != nil {
+			tb.Fatal(err)
+		}
 	}
-	return e
+	return engines
 }
 
 // keptOnFailure is a folder that goes with the test unless it fails.

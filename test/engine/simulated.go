@@ -1,0 +1,59 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
+	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
+)
+
+// Simulated is what a simulated engine makes of the requests that a real one got.
+func Simulated(ctx context.Context, physics simulate.Engine, of []load.Result) ([]load.Result, error) {
+	requests := make([]load.Request, len(of))
+	for i := range of {
+		requests[i] = of[i].Request
+	}
+	setting := simulate.Setting{Engine: physics, SLO: simulate.DefaultSLO, Steps: true, PerRequest: true, Seed: 1}
+	result, err := simulate.Run(ctx, setting, Given(requests), simulate.Static("1", 1))
+	if err != nil {
+		return nil, err
+	}
+	outcomes := map[simulate.Outcome]load.Outcome{
+		simulate.Served: load.Served, simulate.Refused: load.Refused, simulate.Cancelled: load.Cancelled,
+	}
+	results := make([]load.Result, len(of))
+	for i, r := range result.PerRequest {
+		outcome, known := outcomes[r.Outcome]
+		if !known {
+			return nil, fmt.Errorf("simulated request %d is %s", i, r.Outcome)
+		}
+		results[i] = load.Result{Request: requests[i], Outcome: outcome, TTFT: duration(r.TTFT), PerToken: duration(r.PerToken)}
+	}
+	return results, nil
+}
+
+// Given is a load of the simulator with these requests, in the order of their times. It
+// ends two minutes or more after the last.
+func Given(requests []load.Request) *simulate.Load {
+	given := &simulate.Load{Name: "given", Length: 2 * time.Minute}
+	for i, r := range requests {
+		given.Requests = append(given.Requests, simulate.Request{At: r.At.Seconds(), In: int32(r.Prompt), Out: int32(r.Output)}) //nolint:gosec // of a context
+		given.Length = max(given.Length, (r.At + 3*time.Minute).Truncate(time.Minute))
+		if r.Cancel == 0 {
+			continue
+		}
+		if given.Cancels == nil {
+			given.Cancels = make([]float64, len(requests))
+			for j := range given.Cancels {
+				given.Cancels[j] = math.Inf(1)
+			}
+		}
+		given.Cancels[i] = r.Cancel.Seconds()
+	}
+	return given
+}
+
+func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
