@@ -140,8 +140,13 @@ engines: ## Install vLLM's CPU build into the user's cache, for tests on real en
 	@$(BIN)/engines $(if $(VLLM),-version $(VLLM))
 
 .PHONY: test-engines
-test-engines: engines ## Hold what the scaler reads against a live vLLM, on a machine that does nothing else (3 min; VLLM=0.25.1)
-	VLLM=$(VLLM) go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run 'Plugin|LiveEngine' ./test/engine ./internal/scrape
+test-engines: engines ## Hold what the scaler reads, and the simulator, against live vLLM engines, on a machine that does nothing else (9 min; VLLM=0.25.1)
+	@# -p 1: each package wants both cores.
+	VLLM=$(VLLM) go test -tags engines -count 1 -p 1 -timeout 30m $(TESTFLAGS) -run 'Plugin|LiveEngine' ./test/engine ./internal/scrape
+
+.PHONY: engines-capacity
+engines-capacity: engines ## Sweep the load of live engines, and see what automatic mode learns of one (24 min; CAPACITY_MINUTES=20 for each rate)
+	CAPACITY_MINUTES=$(or $(CAPACITY_MINUTES),20) VLLM=$(VLLM) go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -v -run CapacityByHand ./internal/scrape
 
 .PHONY: test-loop
 test-loop: engines control-plane ## See real vLLM engines scaled by a real KEDA and HPA: the quick start, and automatic mode beside the simulator; needs a machine that does nothing else (12 min)
@@ -154,6 +159,11 @@ test-loop: engines control-plane ## See real vLLM engines scaled by a real KEDA 
 engines-pages: engines ## Record pages of a live vLLM in known states, into build/pages, and see that they say what was so (10 min; VLLM=0.25.1)
 	mkdir -p $(BUILD)/pages
 	VLLM=$(VLLM) RECORD_PAGES=$(CURDIR)/$(BUILD)/pages go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -run RecordPages ./internal/scrape
+
+.PHONY: engines-results
+engines-results: engines ## Record what clients of live engines see, into build/results, for the simulator's tests (7 min; VLLM=0.25.1)
+	mkdir -p $(BUILD)/results
+	VLLM=$(VLLM) COMPARE_SECONDS=300 RECORD_RESULTS=$(CURDIR)/$(BUILD)/results go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -v -run TheSimulatorIsALiveEngine ./test/engine
 
 .PHONY: engines-lock
 engines-lock: ## Write the lock file of another vLLM, the newest if none is named, and say in build/vllm which it is (VLLM=0.32.0)

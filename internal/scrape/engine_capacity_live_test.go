@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,16 +39,18 @@ func TestCapacityByHandOfALiveEngine(t *testing.T) {
 		t.Skip("played by hand: " + capacityVar + " isn't set")
 	}
 	physics, length := engine.SlowGPU(), time.Duration(minutes)*time.Minute
-	engines := engine.SeveralForTest(t, len(sweptRates)+1, engine.Options{Physics: physics})
+	engines := engine.SeveralForTest(t, slices.Repeat([]engine.Options{{Physics: physics}}, len(sweptRates)+1)...)
 	swept := make([][]load.Result, len(sweptRates))
+	requests := make([][]load.Request, len(sweptRates))
 	ordinary := load.Poisson(ordinaryRate, length, 200, 60, 7)
 	learns := newLearner(t)
 	engine.Measured(t, func() {
 		var all sync.WaitGroup
 		for i, rate := range sweptRates {
+			requests[i] = load.Poisson(rate, length, 200, 60, uint64(100*rate))
 			all.Go(func() {
 				client := load.Client{Model: engine.ModelName, Pick: engines[i].URL, Seed: uint64(i)}
-				swept[i] = client.Run(t.Context(), load.Poisson(rate, length, 200, 60, uint64(100*rate)))
+				swept[i] = client.Run(t.Context(), requests[i])
 			})
 		}
 		l := &live{Engine: engines[len(sweptRates)], t: t}
@@ -57,7 +60,7 @@ func TestCapacityByHandOfALiveEngine(t *testing.T) {
 	})
 	var real, also []float64
 	for i, rate := range sweptRates {
-		simulated, err := engine.Simulated(t.Context(), physics, swept[i])
+		simulated, err := engine.Simulated(t.Context(), physics, requests[i])
 		if err != nil {
 			t.Fatal(err)
 		}

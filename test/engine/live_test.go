@@ -17,7 +17,7 @@ func TestThePlugin(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), installed.Python, "plugin_test.py")
 	cmd.Env = append(os.Environ(), "PYTHONPATH=plugin", "PYTHONDONTWRITEBYTECODE=1")
 	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Count(string(out), "ok test_") != 3 {
+	if err != nil || strings.Count(string(out), "ok test_") != 4 {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

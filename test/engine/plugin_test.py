@@ -59,6 +59,23 @@ def test_steps_that_follow_each_other_have_the_scheduler_in_them():
     near(clock[0], 110.094)
 
 
+def test_a_sleep_that_ends_late_is_made_up_for():
+    clock, late = [100.0], [0.0004]
+
+    def sleep(seconds):
+        clock[0] += seconds + late[0]
+
+    pace = steps.Pace(steps.StepTime({"alphaSeconds": 0.030}), now=lambda: clock[0], sleep=sleep)
+    step = pace.wrap(lambda worker, scheduler_output: None)
+    for _ in range(10):
+        step(None, scheduled({"a": 1}))
+    near(clock[0], 100.3004)
+    late[0] = 0.010  # a busy machine
+    step(None, scheduled({"a": 1}))
+    step(None, scheduled({"a": 1}))
+    near(clock[0], 100.380)
+
+
 def test_the_guard_refuses_while_more_wait_than_run():
     async def story():
         door, sent = asyncio.Event(), []

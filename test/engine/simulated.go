@@ -10,12 +10,9 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
 )
 
-// Simulated is what a simulated engine makes of the requests that a real one got.
-func Simulated(ctx context.Context, physics simulate.Engine, of []load.Result) ([]load.Result, error) {
-	requests := make([]load.Request, len(of))
-	for i := range of {
-		requests[i] = of[i].Request
-	}
+// Simulated is what a simulated engine makes of these requests, in the order of their
+// times.
+func Simulated(ctx context.Context, physics simulate.Engine, requests []load.Request) ([]load.Result, error) {
 	setting := simulate.Setting{Engine: physics, SLO: simulate.DefaultSLO, Steps: true, PerRequest: true, Seed: 1}
 	result, err := simulate.Run(ctx, setting, Given(requests), simulate.Static("1", 1))
 	if err != nil {
@@ -24,7 +21,7 @@ func Simulated(ctx context.Context, physics simulate.Engine, of []load.Result) (
 	outcomes := map[simulate.Outcome]load.Outcome{
 		simulate.Served: load.Served, simulate.Refused: load.Refused, simulate.Cancelled: load.Cancelled,
 	}
-	results := make([]load.Result, len(of))
+	results := make([]load.Result, len(requests))
 	for i, r := range result.PerRequest {
 		outcome, known := outcomes[r.Outcome]
 		if !known {

@@ -26,24 +26,22 @@ func VersionForTests() string {
 // kept if the test fails.
 func ForTest(tb testing.TB, o Options) *Engine {
 	tb.Helper()
-	return SeveralForTest(tb, 1, o)[0]
+	return SeveralForTest(tb, o)[0]
 }
 
-// SeveralForTest starts engines at once, as ForTest does one. An address or a folder is for
-// one alone.
-func SeveralForTest(tb testing.TB, n int, o Options) []*Engine {
+// SeveralForTest starts engines at once, as ForTest does one.
+func SeveralForTest(tb testing.TB, options ...Options) []*Engine {
 	tb.Helper()
 	installed, err := Install(tb.Context(), os.Stderr, VersionForTests())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	engines := make([]*Engine, n)
-	for i := range engines {
-		own := o
-		if own.Dir == "" {
-			own.Dir = keptOnFailure(tb)
+	engines := make([]*Engine, len(options))
+	for i, o := range options {
+		if o.Dir == "" {
+			o.Dir = keptOnFailure(tb)
 		}
-		e, err := installed.Start(own)
+		e, err := installed.Start(o)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -109,7 +109,7 @@ func Write(to io.Writer, results []Result) error {
 	w := bufio.NewWriter(to)
 	_, _ = fmt.Fprintln(w, "arrival_seconds,prompt_tokens,output_tokens,outcome,ttft_seconds,seconds_per_token") // Flush has its error
 	for _, r := range results {
-		_, _ = fmt.Fprintf(w, "%v,%d,%d,%s,%s,%s\n", r.At.Seconds(), r.Prompt, r.Output, r.Outcome, some(r.TTFT), some(r.PerToken))
+		_, _ = fmt.Fprintf(w, "%v,%d,%d,%s,%s,%s\n", r.At.Round(time.Microsecond).Seconds(), r.Prompt, r.Output, r.Outcome, some(r.TTFT), some(r.PerToken))
 	}
 	return w.Flush()
 }
@@ -119,5 +119,5 @@ func some(d time.Duration) string {
 	if d == 0 {
 		return ""
 	}
-	return fmt.Sprint(d.Seconds())
+	return fmt.Sprint(d.Round(time.Microsecond).Seconds())
 }
