@@ -15,7 +15,6 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
-	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
 )
@@ -58,20 +57,20 @@ func TestCapacityByHandOfALiveEngine(t *testing.T) {
 		l.send(1, ordinary)()
 		all.Wait()
 	})
-	var real, also []float64
+	var actual, also []float64
 	for i, rate := range sweptRates {
 		simulated, err := engine.Simulated(t.Context(), physics, requests[i])
 		if err != nil {
 			t.Fatal(err)
 		}
-		real, also = append(real, missed(swept[i])), append(also, missed(simulated))
-		t.Logf("%v/s: %d requests, real ones missed %.2f %%, simulated ones %.2f %%", rate, len(simulated), 100*real[i], 100*also[i])
+		actual, also = append(actual, missed(swept[i])), append(also, missed(simulated))
+		t.Logf("%v/s: %d requests, real ones missed %.2f %%, simulated ones %.2f %%", rate, len(simulated), 100*actual[i], 100*also[i])
 	}
-	t.Logf("on these requests the capacity is %.2f/s by the real engines, %.2f/s by the simulated ones", capacity(sweptRates, real), capacity(sweptRates, also))
-	long := longSweep(t, physics)
+	t.Logf("on these requests the capacity is %.2f/s by the real engines, %.2f/s by the simulated ones", capacity(sweptRates, actual), capacity(sweptRates, also))
+	long := longSweep(t)
 	t.Logf("by 100 000 simulated requests a rate it is %.2f/s", long)
 	simulatedLearner := newLearner(t)
-	simulatedLearner.play(t, physics, ordinary)
+	simulatedLearner.play(t, ordinary)
 	for name, l := range map[string]*learner{"real": learns, "simulated": simulatedLearner} {
 		t.Logf("of the %s engine automatic mode has learned %.2f/s with KAITO's benchmark, %.2f/s without", name, l.capacity(ordinary, 0), l.capacity(ordinary, 1))
 	}
@@ -96,18 +95,18 @@ func capacity(rates, missed []float64) float64 {
 }
 
 // longSweep is the capacity without the luck of few requests.
-func longSweep(t *testing.T, physics simulate.Engine) float64 {
+func longSweep(t *testing.T) float64 {
+	t.Helper()
 	rates := []float64{0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2}
 	shares := make([]float64, len(rates))
 	for i, rate := range rates {
 		const requests = 100_000
-		given := engine.Given(load.Poisson(rate, time.Duration(requests/rate*float64(time.Second)), 200, 60, 11))
-		setting := simulate.Setting{Engine: physics, SLO: simulate.DefaultSLO, Steps: true, Seed: 1}
-		result, err := simulate.Run(t.Context(), setting, given, simulate.Static("1", 1))
+		simulated, err := engine.Simulated(t.Context(), engine.SlowGPU(),
+			load.Poisson(rate, time.Duration(requests/rate*float64(time.Second)), 200, 60, 11))
 		if err != nil {
 			t.Fatal(err)
 		}
-		shares[i] = 1 - result.Attainment()
+		shares[i] = missed(simulated)
 	}
 	return capacity(rates, shares)
 }
@@ -192,20 +191,10 @@ func (l *learner) watch(e *live, length time.Duration) {
 }
 
 // play reads a simulated engine's page while it gets these requests.
-func (l *learner) play(t *testing.T, physics simulate.Engine, requests []load.Request) {
+func (l *learner) play(t *testing.T, requests []load.Request) {
 	t.Helper()
 	reading := l.trigger.Reading()
-	watched := simulate.Policy{Name: "watched", New: func(simulate.Setting) (simulate.Scaler, error) {
-		return simulate.Scaler{
-			Families: reading.Families, Window: reading.Window,
-			Judge: func(fleet decision.Fleet, now time.Time) simulate.Call {
-				l.judge(fleet, now)
-				return simulate.Call{}
-			},
-		}, nil
-	}}
-	setting := simulate.Setting{Engine: physics, SLO: simulate.DefaultSLO, Steps: true, Seed: 1, Initial: 1, Bounds: policy.Bounds{Min: 1, Max: 10}}
-	if _, err := simulate.Run(t.Context(), setting, engine.Given(requests), watched); err != nil {
+	if err := engine.Watched(t.Context(), engine.SlowGPU(), requests, reading.Families, reading.Window, l.judge); err != nil {
 		t.Fatal(err)
 	}
 }

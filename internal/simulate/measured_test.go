@@ -71,12 +71,12 @@ func TestTheStepsAreThoseOfARealEngine(t *testing.T) {
 		t.Fatalf("%q: %v", files, err)
 	}
 	for _, file := range files {
-		load, real := realResults(t, file)
+		load, actual := realResults(t, file)
 		simulated := alone(t, load)
-		if is, says := missed(load, real), missed(load, simulated); math.Abs(is-says) > .01 {
+		if is, says := missed(load, actual), missed(load, simulated); math.Abs(is-says) > .01 {
 			t.Errorf("%s: %.2f %% missed, simulated %.2f %%", file, 100*is, 100*says)
 		}
-		if is, says := quantile(real, .5), quantile(simulated, .5); math.Abs(says/is-1) > .01 {
+		if is, says := quantile(actual, .5), quantile(simulated, .5); math.Abs(says/is-1) > .01 {
 			t.Errorf("%s: the median time per token is %.1f ms, simulated %.1f", file, 1000*is, 1000*says)
 		}
 		low, high := math.Inf(1), 0.
@@ -84,7 +84,7 @@ func TestTheStepsAreThoseOfARealEngine(t *testing.T) {
 			says := quantile(alone(t, later(load, seed)), .99)
 			low, high = min(low, says), max(high, says)
 		}
-		if is := quantile(real, .99); is < .97*low || is > 1.03*high {
+		if is := quantile(actual, .99); is < .97*low || is > 1.03*high {
 			t.Errorf("%s: the 99th percentile of the time per token is %.1f ms, simulated ones are from %.1f to %.1f", file, 1000*is, 1000*low, 1000*high)
 		}
 	}

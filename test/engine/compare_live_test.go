@@ -93,27 +93,27 @@ func TestTheSimulatorIsALiveEngine(t *testing.T) {
 // 3 % of what comes of it if the API server takes up to 6 ms more of each request.
 func compare(t *testing.T, c *compared) {
 	t.Helper()
-	real, simulated := c.results, played(t, c, 0)
+	actual, simulated := c.results, played(t, c, 0)
 	latest := time.Duration(0)
-	for _, r := range real {
+	for _, r := range actual {
 		latest = max(latest, r.Late)
 		if r.Outcome != load.Served && r.Outcome != load.Refused {
 			t.Errorf("a real request is %s: %v", r.Outcome, r.Err)
 		}
 	}
 	ttft, perToken := duration(simulate.DefaultSLO.TTFT), duration(simulate.DefaultSLO.ITL)
-	missed, also := 100*load.Missed(real, ttft, perToken), 100*load.Missed(simulated, ttft, perToken)
-	t.Logf("%d requests, sent %s late at most", len(real), latest)
-	t.Logf("missed: real %.2f %%, simulated %.2f %%; refused: %d, %d", missed, also, load.Count(real, load.Refused), load.Count(simulated, load.Refused))
+	missed, also := 100*load.Missed(actual, ttft, perToken), 100*load.Missed(simulated, ttft, perToken)
+	t.Logf("%d requests, sent %s late at most", len(actual), latest)
+	t.Logf("missed: real %.2f %%, simulated %.2f %%; refused: %d, %d", missed, also, load.Count(actual, load.Refused), load.Count(simulated, load.Refused))
 	if math.Abs(missed-also) > 1 {
 		t.Errorf("the simulator misses %.2f %%, the real engine %.2f %%: must be within a point", also, missed)
 	}
 	between := func(r load.Result) time.Duration { return r.PerToken }
 	first := func(r load.Result) time.Duration { return r.TTFT }
 	for _, q := range []float64{0.5, 0.9, 0.99} {
-		is, says := load.Quantile(real, q, between), load.Quantile(simulated, q, between)
+		is, says := load.Quantile(actual, q, between), load.Quantile(simulated, q, between)
 		t.Logf("time per token, p%v: real %.1f ms, simulated %.1f ms; to the first: %.1f ms, %.1f ms", 100*q,
-			1000*is.Seconds(), 1000*says.Seconds(), 1000*load.Quantile(real, q, first).Seconds(), 1000*load.Quantile(simulated, q, first).Seconds())
+			1000*is.Seconds(), 1000*says.Seconds(), 1000*load.Quantile(actual, q, first).Seconds(), 1000*load.Quantile(simulated, q, first).Seconds())
 		low, high := says, says
 		for seed := uint64(1); seed <= 20 && q == 0.99; seed++ {
 			moved := load.Quantile(played(t, c, seed), q, between)

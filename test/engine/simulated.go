@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
 )
@@ -32,12 +33,33 @@ func Simulated(ctx context.Context, physics simulate.Engine, requests []load.Req
 	return results, nil
 }
 
+// Watched has a simulated engine serve these requests, and judge see its fleet of one each
+// time that the HPA asks, with pages read as often as the scaler does by default.
+func Watched(
+	ctx context.Context, physics simulate.Engine, requests []load.Request,
+	families []string, window time.Duration, judge func(decision.Fleet, time.Time),
+) error {
+	policy := simulate.Policy{Name: "watched", New: func(simulate.Setting) (simulate.Scaler, error) {
+		return simulate.Scaler{
+			Families: families, Window: window,
+			Judge: func(fleet decision.Fleet, now time.Time) simulate.Call {
+				judge(fleet, now)
+				return simulate.Call{}
+			},
+		}, nil
+	}}
+	setting := simulate.Setting{Engine: physics, SLO: simulate.DefaultSLO, Steps: true, Seed: 1, Initial: 1}
+	setting.Bounds.Min, setting.Bounds.Max = 1, 10
+	_, err := simulate.Run(ctx, setting, Given(requests), policy)
+	return err
+}
+
 // Given is a load of the simulator with these requests, in the order of their times. It
 // ends two minutes or more after the last.
 func Given(requests []load.Request) *simulate.Load {
 	given := &simulate.Load{Name: "given", Length: 2 * time.Minute}
 	for i, r := range requests {
-		given.Requests = append(given.Requests, simulate.Request{At: r.At.Seconds(), In: int32(r.Prompt), Out: int32(r.Output)}) //nolint:gosec // of a context
+		given.Requests = append(given.Requests, simulate.Request{At: r.At.Seconds(), In: int32(r.Prompt), Out: int32(r.Output)})
 		given.Length = max(given.Length, (r.At + 3*time.Minute).Truncate(time.Minute))
 		if r.Cancel == 0 {
 			continue
