@@ -135,7 +135,7 @@ soak: control-plane ## Let 200 InferenceSets and three scalers run for an hour w
 	@if [ -t 0 ]; then set -m; fi; nice $(BIN)/soak -for $(SOAK) $(SOAKFLAGS)
 
 .PHONY: engines
-engines: ## Install vLLM's CPU build into the user's cache, for tests on real engines (VLLM=0.25.1; Python 3.10, 5.4 GB of disk, a minute)
+engines: ## Install vLLM's CPU build into the user's cache, for tests on real engines (VLLM=0.25.1; Python 3.10, 5.3 GB of disk, a minute)
 	@go build -trimpath -o $(BIN)/ ./test/engine/engines
 	@$(BIN)/engines $(if $(VLLM),-version $(VLLM))
 

@@ -101,10 +101,11 @@ func (i installer) fill(ctx context.Context, r release, python python, into stri
 	if err != nil {
 		return err
 	}
-	if free < r.disk {
-		return fmt.Errorf("it needs %s of disk in %s, which has %s", gigabytes(r.disk), i.cache, gigabytes(free))
+	if needed := r.disk + unpacking; free < needed {
+		return fmt.Errorf("it needs %s of disk in %s, which has %s", gigabytes(needed), i.cache, gigabytes(free))
 	}
-	i.progress.Say("installing vLLM %s for %s into %s: %s of disk, a minute on a fast network", r.version, python.path, i.cache, gigabytes(r.disk))
+	i.progress.Say("installing vLLM %s for %s into %s: %s of disk, and %s more meanwhile; a minute on a fast network",
+		r.version, python.path, i.cache, gigabytes(r.disk), gigabytes(unpacking))
 	begin := time.Now()
 	e := environment{dir: into}
 	if err := e.create(ctx, python); err != nil {

@@ -106,7 +106,7 @@ func TestAVLLMIsInstalledOnceAndFoundAgain(t *testing.T) {
 	if _, err := os.Stat(first.Python); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{"5.4 GB of disk", "installed vLLM 0.25.1"} {
+	for _, want := range []string{"5.3 GB of disk, and 1.0 GB more meanwhile", "installed vLLM 0.25.1"} {
 		if !strings.Contains(m.out.String(), want) {
 			t.Errorf("%q isn't said:\n%s", want, m.out)
 		}
@@ -159,8 +159,8 @@ func TestWhatPreventsAnInstallationIsSaidInOneLine(t *testing.T) {
 		{"too old for the newest", "0.32.0", func(m *machine) { m.python("3.10") }, "needs Python 3.11 to 3.13: python3 is 3.10"},
 		{"too new a Python", "", func(m *machine) { m.python("3.14") }, "needs Python 3.10 to 3.13: python3 is 3.14"},
 		{"a Python without venv", "", func(m *machine) { m.fail("-m venv", "ensurepip is not available") }, "apt install python3-venv): ensurepip is not available"},
-		{"no disk space", "", func(m *machine) { m.free = func(string) (int64, error) { return 3.1e9, nil } }, "needs 5.4 GB of disk in"},
-		{"no disk space for the newest", "0.32.0", func(m *machine) { m.free = func(string) (int64, error) { return 5.45e9, nil } }, "needs 5.5 GB of disk in"},
+		{"no disk space", "", func(m *machine) { m.free = func(string) (int64, error) { return 3.1e9, nil } }, "needs 6.3 GB of disk in"},
+		{"no disk space for the newest", "0.32.0", func(m *machine) { m.free = func(string) (int64, error) { return 6.35e9, nil } }, "needs 6.4 GB of disk in"},
 		{"a disk that fills up", "", func(m *machine) {
 			m.fail("uv pip install", "error: failed to write: No space left on device (os error 28)")
 		}, "the disk is full"},

@@ -32,21 +32,26 @@ type release struct {
 	oldestPython int
 	// torch and torchvision are what its wheel was made for.
 	torch, torchvision string
-	// disk is what it takes while it is installed, in bytes.
+	// disk is what it takes once it is installed, in bytes.
 	disk int64
 }
 
-// disk is what installations took at most while they were made, rounded up to 0.1 GB,
-// with torch from PyPI, which brings CUDA's libraries along: over half of it.
+// disk is what installations take, rounded up to 0.1 GB, with torch from PyPI, which
+// brings CUDA's libraries along: over half of it.
 var disk = map[string]int64{
-	"0.12.0": 8_300_000_000,
-	"0.17.1": 7_700_000_000,
-	"0.25.1": 5_400_000_000,
-	"0.32.0": 5_500_000_000,
+	"0.12.0": 7_300_000_000,
+	"0.17.1": 7_600_000_000,
+	"0.25.1": 5_300_000_000,
+	"0.32.0": 5_400_000_000,
 }
 
-// unknownDisk is for a version that nobody has measured.
-const unknownDisk = 9_000_000_000
+const (
+	// unknownDisk is for a version that nobody has measured.
+	unknownDisk = 8_000_000_000
+	// unpacking is what wheels take beside that while they are unpacked: 0.1 to 0.9 GB
+	// were seen.
+	unpacking = 1_000_000_000
+)
 
 // Versions lists the vLLM that can be installed, oldest first.
 func Versions() []string {
