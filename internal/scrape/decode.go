@@ -15,11 +15,12 @@ type reading struct {
 	// sample has the families that were asked for and could be read.
 	sample *decision.Sample
 	// running and step are NaN if the page doesn't tell: requests being run,
-	// and engine steps since the process's start.
+	// and batches of output since the process's start.
 	running, step float64
-	// waiting and rejected are 0 if the page doesn't tell: requests in the queue,
-	// and those that KAITO's guard refused since the process's start.
-	waiting, rejected float64
+	// waiting, rejected and kvUsage are 0 if the page doesn't tell: requests in the
+	// queue, those that KAITO's guard refused since the process's start, and the KV
+	// cache's usage, added up over engines.
+	waiting, rejected, kvUsage float64
 	// start is when the process started, Unix seconds, 0 if the page doesn't tell.
 	start float64
 	// asleep is true if every engine of the pod is.
@@ -244,6 +245,8 @@ func (r *reading) learn(name string, t *tally) {
 		r.waiting = t.sum
 	case policy.FamilyRejected:
 		r.rejected = t.sum
+	case policy.FamilyKV:
+		r.kvUsage = t.sum
 	case familySleepState:
 		r.asleep = t.awake == 0
 	case familyProcessStart:

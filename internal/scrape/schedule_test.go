@@ -222,20 +222,20 @@ func TestAFrozenEngine(t *testing.T) {
 	}{
 		{0, 106, 500, OK},
 		{5, 106, 510, OK},
-		{60, 106, 510, OK},
-		{66, 106, 510, Frozen}, // 61 s without a step
-		{70, 106, 510, Frozen},
-		{75, 106, 511, OK}, // it moves again
-		{80, 0, 511, OK},
-		{200, 0, 511, OK}, // idle, not frozen
-		{205, 3, 511, OK}, // its first request
-		{210, 3, 520, OK},
+		{125, 106, 510, OK},
+		{126, 106, 510, Frozen}, // 121 s without a step
+		{130, 106, 510, Frozen},
+		{135, 106, 511, OK}, // it moves again
+		{140, 0, 511, OK},
+		{300, 0, 511, OK}, // idle, not frozen
+		{305, 3, 511, OK}, // its first request
+		{310, 3, 520, OK},
 	} {
 		if got := tg.took(at(c.second, c.running, c.step), 0).reason(); got != c.want {
 			t.Errorf("after %d s: got %q, want %q", c.second, got, c.want)
 		}
 	}
-	if last := tg.last().At.Unix(); last != 1796100210 {
+	if last := tg.last().At.Unix(); last != 1796100310 {
 		t.Errorf("the newest sample is of %d", last)
 	}
 }

@@ -18,7 +18,7 @@ const (
 )
 
 var alwaysRead = []string{
-	familyRunning, policy.FamilyWaiting, policy.FamilyRejected, familySleepState, familyStep, familyProcessStart,
+	familyRunning, policy.FamilyWaiting, policy.FamilyKV, policy.FamilyRejected, familySleepState, familyStep, familyProcessStart,
 }
 
 // selector picks the lines of the wanted families out of a page. It is made

@@ -201,8 +201,9 @@ func TestAFleetThatWasReadIsNoNetworkPolicysAtOnce(t *testing.T) {
 	})
 }
 
-// A prompt of 128 000 tokens makes the step count stand still for 38 s. An engine
-// that stands for longer is frozen, and whether anybody waits for it is known.
+// A prompt of 128 000 tokens that isn't cut into pieces makes the page stand still for
+// 64 s. An engine that stands for longer is frozen, and whether anybody waits for it is
+// known.
 func TestAFrozenEngineTellsOfItsDemand(t *testing.T) {
 	type state struct{ frozen, demand bool }
 	p := func(second int, queue, rejected float64) *reading {
@@ -215,11 +216,11 @@ func TestAFrozenEngineTellsOfItsDemand(t *testing.T) {
 		pages []*reading
 		want  state
 	}{
-		{"a long prompt", []*reading{p(0, 0, 0), p(38, 3, 5)}, state{false, false}},
-		{"nobody waits", []*reading{p(0, 0, 0), p(70, 0, 0)}, state{true, false}},
-		{"requests wait", []*reading{p(0, 0, 0), p(70, 3, 0)}, state{true, true}},
-		{"requests were refused before it froze", []*reading{p(0, 0, 7), p(70, 0, 7)}, state{true, false}},
-		{"requests were refused since it froze", []*reading{p(0, 0, 7), p(30, 0, 8), p(70, 0, 8)}, state{true, true}},
+		{"a long prompt", []*reading{p(0, 3, 0), p(64, 3, 5)}, state{false, false}},
+		{"nobody waits", []*reading{p(0, 0, 0), p(130, 0, 0)}, state{true, false}},
+		{"requests wait", []*reading{p(0, 3, 0), p(130, 3, 0)}, state{true, true}},
+		{"requests were refused before it froze", []*reading{p(0, 0, 7), p(130, 0, 7)}, state{true, false}},
+		{"requests were refused since it froze", []*reading{p(0, 0, 7), p(30, 0, 8), p(130, 0, 8)}, state{true, true}},
 	} {
 		r := New(Config{})
 		r.Set(phi, 1, []kaito.Replica{serving("phi-4-a", nowhere(1))}, wanting(waiting))

@@ -9,9 +9,10 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 )
 
-// frozenAfter is how long an engine may run requests without finishing a step:
-// one of its steps takes well under a second.
-const frozenAfter = time.Minute
+// frozenAfter is how long an engine may run requests without a sign that it finished a
+// step. Mostly a step is a piece of a prompt at most: 8 s for 16 k tokens at 0.5 ms
+// each. But where prompts aren't cut into pieces, one of 128 k tokens is a step of 64 s.
+const frozenAfter = 2 * time.Minute
 
 // target is one pod that is read: an incarnation of a replica's first pod, by
 // its UID. Its schedule belongs to the Reader, under the Reader's mu.
@@ -71,9 +72,9 @@ type target struct {
 	// nothing any more.
 	retired bool
 	asleep  bool
-	// step is the newest count of engine steps, and moved when it last changed
+	// did is the newest sign of what the engine did, and moved when it last changed
 	// or nothing ran.
-	step  float64
+	did   activity
 	moved time.Time
 	// rejected is the newest count of refused requests of when the engine moved,
 	// and demand is set if a frozen one had requests that wait, or refused some
@@ -166,12 +167,19 @@ func (t *target) took(p *reading, keep time.Duration) *Failure {
 	return nil
 }
 
-// frozen needs t.mu. A page that doesn't tell what runs or how many steps were
+// activity is what an engine's steps leave on its page. While nothing but a prompt is
+// worked off, batches of output, the only thing that is counted of steps, stand still
+// for half a minute and more; the KV cache fills up with each piece of the prompt.
+// Gauges are set by steps alone: those of a hung engine stand still, too.
+type activity struct{ batches, running, waiting, kvUsage float64 }
+
+// frozen needs t.mu. A page that doesn't tell what runs or how many batches were
 // made can't be called frozen.
 func (t *target) frozen(p *reading) bool {
+	did := activity{p.step, p.running, p.waiting, p.kvUsage}
 	// NaN compares unequal and not greater: no telling is like moving.
-	if p.step != t.step || !(p.running > 0) || t.moved.IsZero() {
-		t.step, t.moved, t.rejected = p.step, p.sample.At, p.rejected
+	if did != t.did || !(p.running > 0) || t.moved.IsZero() {
+		t.did, t.moved, t.rejected = did, p.sample.At, p.rejected
 		return false
 	}
 	t.demand = p.waiting > 0 || p.rejected > t.rejected

@@ -44,7 +44,7 @@ func servePods(oneIn int) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	// An engine that finishes no steps is taken for frozen after a minute.
+	// An engine that finishes no steps is taken for frozen after two minutes.
 	var response atomic.Pointer[[]byte]
 	began := time.Now()
 	response.Store(busySince(began))
