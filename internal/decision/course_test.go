@@ -31,7 +31,7 @@ func readCourse(t *testing.T, name string) course {
 	}
 	defer file.Close()
 	rows, err := csv.NewReader(file).ReadAll()
-	if err != nil || len(rows) < 10 {
+	if err != nil || len(rows) < 3 {
 		t.Fatalf("%d rows: %v", len(rows), err)
 	}
 	var c course
@@ -140,5 +140,49 @@ func TestCancelledRequestsAreRequestsOfTheirOwn(t *testing.T) {
 	sent := c.sent[len(c.sent)-1] - c.sent[2] // of a last minute that ends at 67 s
 	if got := load.requests; math.Abs(got-sent) > 6 {
 		t.Errorf("the work of a minute is that of %v requests, %v were sent", got, sent)
+	}
+}
+
+// A pod of eight engines is one replica, whose tokens come eight times as fast. A step
+// is that of one of them, and its KV cache is as full as theirs.
+func TestAPodOfSeveralEnginesIsOneReplica(t *testing.T) {
+	one := readCourse(t, "preempted")
+	one.samples = one.samples[5:40] // while many run
+	s := saturated()
+	s.PeakTokensPerMinute = 500_000
+	eight := one
+	eight.samples = nil
+	for _, sample := range one.samples {
+		families := sample.Families()
+		for i := range families {
+			f := &families[i]
+			f.Sum, f.Engines = 8*f.Sum, 8
+			if f.Kind == Histogram {
+				f.Buckets = Buckets{Le: f.Buckets.Le, Cumulative: []float64{8 * f.Buckets.Count()}, Sum: 8 * f.Buckets.Sum}
+			}
+		}
+		eight.samples = append(eight.samples, NewSample(sample.At, families, nil))
+	}
+	l, last := one.learned(s)
+	s.PeakTokensPerMinute *= 8 // KAITO benchmarks the pod
+	learned, load := eight.learned(s)
+	if was, is := l.Speed[0], learned.Speed[0]; was == 1 || math.Abs(is/was-1) > .01 {
+		t.Errorf("an empty step takes %.2f times what was taken for granted, of one engine %.2f", is, was)
+	}
+	if load.kv != last.kv || math.Abs(load.latency/last.latency-1) > 1e-9 {
+		t.Errorf("KV %v and %v s between tokens, of one engine %v and %v", load.kv, load.latency, last.kv, last.latency)
+	}
+}
+
+// With speculation (n-grams, three tokens; from the engine's start to its page after four
+// answers of 200 tokens) a piece of an answer is several tokens: the time between tokens is a
+// part of that between pieces.
+func TestTheTimeBetweenTokensIsThatOfTokens(t *testing.T) {
+	c := readCourse(t, "speculation")
+	d := c.between(0, len(c.samples)-1)
+	sum, answers := d.histogram(familyTPOT)
+	between, want := d.betweenTokens().mean(), sum/answers
+	if math.Abs(between/want-1) > .05 {
+		t.Errorf("%.1f ms between tokens, %.1f by the finished answers", 1000*between, 1000*want)
 	}
 }

@@ -31,9 +31,11 @@ type load struct {
 	hurts bool
 }
 
-// podLoad is one replica's share: tokens, iterations and requests that left it a
-// second. It is busy if it had something to run all the time, steady if what it
-// ran hardly changed and nothing waited: then its answers tell of its load.
+// podLoad is one replica's share: tokens, requests that left it, and steps of one of its
+// engines, a second, as if each step gave a request one token. A pod is busy if it had
+// answers to work on all the time, since steps that work off nothing but prompts aren't
+// counted; steady if what it ran hardly changed and nothing waited: then its answers
+// tell of its load.
 type podLoad struct {
 	prompt, generated, steps, finished float64
 	busy, steady                       bool
@@ -112,25 +114,25 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 // requests left it.
 func shareOf(h *History, d stretch, done float64, s Saturation) (podLoad, tally) {
 	span, refused := d.seconds(), d.gain(familyRejected)
-	_, steps := d.histogram(familySteps)
-	// What the prefix cache had is no work. Both counters are of the same
-	// requests, but not of the same moment.
-	prompt := max(0, d.gain(familyPrompt)-d.gain(familyCached))
+	engines, between := d.engines(), d.betweenTokens()
 	p := podLoad{
-		prompt: prompt / span, generated: d.gain(familyGenerated) / span, steps: steps / span,
+		prompt: max(0, d.gain(familyPrompt)-d.gain(familyCached)) / span, generated: d.gain(familyGenerated) / span,
 		finished: done / span, refused: refused,
 	}
+	_, batches := d.histogram(familySteps)
+	if _, pieces := d.histogram(familyITL); pieces > 0 {
+		p.steps = batches / engines * between.count / pieces / span
+	}
 	runs, waits := h.span(familyRunning, d.first.At), h.span(familyWaiting, d.first.At)
-	// At a mean of four a Poisson number is none for 2 % of the time.
-	p.busy = runs.low >= 1 && runs.mean >= 4
+	// At a mean of four a Poisson number is none for 2 % of the time. It is those who
+	// get tokens that count: others tell nothing of the time of a step.
+	p.busy = runs.low >= engines && between.sum/span >= 4*engines
 	p.steady = span > 45 && runs.high-runs.low <= max(6, .5*runs.mean) && waits.high < 2 && refused == 0
-	var between tally
-	between.sum, between.count = d.histogram(familyITL)
 	p.beyond = between.mean() > s.ITL.Seconds() || waits.high >= 2
 	slow, answered := d.beyond(familyTPOT, s.ITL.Seconds())
 	tardy, _ := d.beyond(familyTTFT, s.TTFT.Seconds())
 	p.late, p.answered = min(slow+tardy, answered), answered
-	p.swamped = span > 45 && p.busy && p.late+refused > .5*(answered+refused) && (waits.low >= 2 || steps > 0 && p.steps*s.ITL.Seconds() < 1)
+	p.swamped = span > 45 && p.busy && p.late+refused > .5*(answered+refused) && (waits.low >= 2 || p.steps > 0 && p.steps*s.ITL.Seconds() < 1)
 	return p, between
 }
 
@@ -220,6 +222,24 @@ func (e stretch) came() (all, cancelled float64) {
 	}
 	all = max(0, ended, begun)
 	return all + e.gain(familyRejected), all - max(0, ended)
+}
+
+// engines are how many the page is of.
+func (e stretch) engines() float64 {
+	running, _ := find(e.last, familyRunning)
+	return float64(max(1, running.Engines))
+}
+
+// betweenTokens is the time between the tokens of answers. vLLM tells of the times
+// between pieces of output, each of one step, after the first: with speculation a piece
+// is several tokens.
+func (e stretch) betweenTokens() tally {
+	sum, pieces := e.histogram(familyITL)
+	if pieces <= 0 {
+		return tally{}
+	}
+	_, begun := e.histogram(familyTTFT)
+	return tally{sum, max(pieces, e.gain(familyGenerated)-begun)}
 }
 
 // buckets are a histogram's at both ends, if it went on counting between them.

@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -29,8 +30,10 @@ type worker struct {
 	// base are the requests that it had served after so many seconds, from which
 	// on it takes rps.
 	base, since float64
-	// cached is the share of the prompts' tokens that the prefix cache has.
-	cached float64
+	// cached is the share of the prompts' tokens that the prefix cache has, told by the
+	// family cachedBy, which is FamilyCached if it is empty.
+	cached   float64
+	cachedBy string
 	// slow is an engine whose every answer is later than promised.
 	silent, slow bool
 }
@@ -45,7 +48,7 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 	prior := saturated().prior()
 	iterations := (1 - w.rps*(1000*(1-w.cached)*prior[1]+100*prior[2])) / prior[0] * seconds
 	latencies := Buckets{Le: []float64{.025, .05, math.Inf(1)}, Cumulative: []float64{done, done, done}, Sum: .02 * done}
-	between := .02
+	between := prior[0] // no longer than there is time for that many
 	if w.slow {
 		between = .08
 		latencies = Buckets{Le: latencies.Le, Cumulative: []float64{0, 0, done}, Sum: .08 * done}
@@ -56,7 +59,7 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 		{Name: familyKV, Kind: Gauge, Sum: .3, Engines: 1},
 		{Name: familySuccess, Kind: Counter, Sum: done, Engines: 1},
 		{Name: familyPrompt, Kind: Counter, Sum: 1000 * done, Engines: 1},
-		{Name: familyCached, Kind: Counter, Sum: 1000 * w.cached * done, Engines: 1},
+		{Name: cmp.Or(w.cachedBy, familyCached), Kind: Counter, Sum: 1000 * w.cached * done, Engines: 1},
 		{Name: familyGenerated, Kind: Counter, Sum: 100 * done, Engines: 1},
 		{Name: familyTPOT, Kind: Histogram, Buckets: latencies, Engines: 1},
 		{Name: familyTTFT, Kind: Histogram, Buckets: latencies, Engines: 1},
@@ -64,7 +67,7 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 			Le: []float64{math.Inf(1)}, Cumulative: []float64{iterations}, Sum: 1100 * done,
 		}},
 		{Name: familyITL, Kind: Histogram, Engines: 1, Buckets: Buckets{
-			Le: []float64{math.Inf(1)}, Cumulative: []float64{100 * done}, Sum: 100 * between * done,
+			Le: []float64{math.Inf(1)}, Cumulative: []float64{99 * done}, Sum: 99 * between * done,
 		}},
 	}, w.Last)
 	page.ProcessStart = 1
@@ -205,6 +208,11 @@ func TestWhatThePrefixCacheHasIsNoWork(t *testing.T) {
 	cached.cached = .8
 	all, _ := after(s, 20*time.Minute, 1, anew)
 	rest, _ := after(s, 20*time.Minute, 1, cached)
+	cached = worksAt(12)
+	cached.cached, cached.cachedBy = .8, policy.FamilyHits // vLLM 0.12
+	if older, _ := after(s, 20*time.Minute, 1, cached); older.Replicas != rest.Replicas {
+		t.Errorf("%s; by an older vLLM %s", rest.Reason, older.Reason)
+	}
 	if all.Replicas < 2 || rest.Replicas != 1 || rest.Load.Demand > .6*all.Load.Demand {
 		t.Errorf("all prompts new: %s; four fifths of them cached: %s", all.Reason, rest.Reason)
 	}

@@ -36,6 +36,9 @@ const (
 // Names are what a metric may be called on a page, best first: the name that
 // was asked for, then the one that older or newer versions of vLLM have for it.
 func Names(metric string) []string {
+	if metric == FamilyCached {
+		return []string{FamilyCached, FamilyHits}
+	}
 	for _, r := range renamed {
 		switch metric {
 		case r.old:
@@ -70,8 +73,12 @@ func families(metrics ...string) []string {
 // suffixTotal ends the names of Prometheus' counters.
 const suffixTotal = "_total"
 
-// Counts tells by its name that a metric is a counter. vLLM's histogram of tokens
-// in an iteration is called like one.
+// FamilySteps is a histogram of batches of output, although it is called like a
+// counter: of steps, but for those that work off nothing but pieces of prompts. With
+// several API servers each counts its part of a batch.
+const FamilySteps = "vllm:iteration_tokens_total"
+
+// Counts tells by its name that a metric is a counter.
 func Counts(metric string) bool {
 	return strings.HasSuffix(metric, suffixTotal) && metric != FamilySteps
 }

@@ -39,15 +39,18 @@ const (
 	FamilyKV        = usagePerc
 	FamilyPrompt    = "vllm:prompt_tokens_total"
 	FamilyGenerated = "vllm:generation_tokens_total"
-	// FamilyCached counts tokens of prompts that the prefix cache had: they cost
-	// the engine nothing.
-	FamilyCached = "vllm:prefix_cache_hits_total"
+	// FamilyCached counts tokens of prompts that a prefix cache had, which cost the
+	// engine nothing, when FamilyPrompt does: at the first token. FamilyHits counts them
+	// at scheduling, and stands for the former where that isn't on a page (vLLM 0.12).
+	FamilyCached = "vllm:prompt_tokens_cached_total"
+	FamilyHits   = "vllm:prefix_cache_hits_total"
 	FamilyTTFT   = "vllm:time_to_first_token_seconds"
-	FamilyITL    = "vllm:inter_token_latency_seconds"
-	// FamilySteps counts the engine's iterations, FamilyTPOT answers by the mean
-	// time between their tokens.
-	FamilySteps = "vllm:iteration_tokens_total"
-	FamilyTPOT  = "vllm:request_time_per_output_token_seconds"
+	// FamilyITL is of pieces of answers after the first. With speculation a piece is
+	// several tokens.
+	FamilyITL = "vllm:inter_token_latency_seconds"
+	// FamilyTPOT counts answers by the mean time between their tokens, once they are
+	// served.
+	FamilyTPOT = "vllm:request_time_per_output_token_seconds"
 	// FamilyRejected counts requests that KAITO's guard turned away, and is on no
 	// page without it.
 	FamilyRejected = "kaito_ratelimit_rejected_total"
@@ -58,8 +61,8 @@ const (
 const saturationWindow = 75 * time.Second
 
 // limits are what the histograms are read for: answers that were later than
-// promised, the mean time between tokens, the number of iterations. Whole, those
-// of a pod and window would be 16 kB more.
+// promised, the mean time between tokens, the number of steps. Whole, those of a pod and
+// window would be 16 kB more.
 func (s *Saturation) limits() map[string]float64 {
 	limits := map[string]float64{}
 	for metric, limit := range map[string]float64{

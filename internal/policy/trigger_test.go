@@ -286,7 +286,7 @@ func TestATriggerHasAtMostSoManyKeys(t *testing.T) {
 func TestWhatATriggerReads(t *testing.T) {
 	queue := func(q Queue) Trigger { return Trigger{Queue: q} }
 	const learned = "kaito_ratelimit_rejected_total vllm:generation_tokens_total vllm:gpu_cache_usage_perc vllm:inter_token_latency_seconds " +
-		"vllm:iteration_tokens_total vllm:kv_cache_usage_perc vllm:num_requests_running vllm:num_requests_waiting vllm:prefix_cache_hits_total vllm:prompt_tokens_total " +
+		"vllm:iteration_tokens_total vllm:kv_cache_usage_perc vllm:num_requests_running vllm:num_requests_waiting vllm:prefix_cache_hits_total vllm:prompt_tokens_cached_total vllm:prompt_tokens_total " +
 		"vllm:request_success_total vllm:request_time_per_output_token_seconds vllm:time_per_output_token_seconds vllm:time_to_first_token_seconds"
 	const busy, generated = "vllm:num_requests_running vllm:num_requests_waiting ", "vllm:generation_tokens_total "
 	promise := Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}

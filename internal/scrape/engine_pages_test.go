@@ -68,7 +68,7 @@ func readTruth(t *testing.T, text string) truth {
 	names := map[string]string{
 		policy.FamilyRunning: running, policy.FamilyWaiting: queued, policy.FamilyFinished: finished,
 		policy.FamilyRejected: refused, policy.FamilyTTFT: started, policy.FamilyPrompt: prompts,
-		policy.FamilyCached: cached, policy.FamilyGenerated: generated, policy.FamilySteps: batches,
+		policy.FamilyCached: cached, policy.FamilyHits: cached, policy.FamilyGenerated: generated, policy.FamilySteps: batches,
 		policy.FamilyITL: gaps, policy.FamilyTPOT: answers,
 		familyPreempted: preempted, policy.FamilyKV: kvUsage, familyAccepted: accepted,
 	}
