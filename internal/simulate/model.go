@@ -156,11 +156,12 @@ func (e *Engine) idleITL(r *Request) float64 {
 func (e *Engine) Idle(itl float64) float64 { return e.Alpha / (itl * e.Speculation.mean()) }
 
 // PeakTokensPerMinute is what KAITO's start-up benchmark would find: 2048 tokens
-// in and 256 out, with the batch full.
+// in and 256 out, with as many running as may, or as the KV cache has room for.
 func (e *Engine) PeakTokensPerMinute() float64 {
 	const in, out = 2048, 256
-	full, mean := float64(e.MaxSeqs), e.Speculation.mean()
-	step := e.step(e.MaxSeqs) + e.Beta*full*mean*in/out + e.Delta*full*(in+out/2)
+	full := min(float64(e.MaxSeqs), max(1, float64(e.KVTokens)/(in+out/2)))
+	mean := e.Speculation.mean()
+	step := e.step(int(full)) + e.Beta*full*mean*in/out + e.Delta*full*(in+out/2)
 	return full * mean / step * (in + out) / out * 60
 }
 
