@@ -11,7 +11,7 @@ import (
 
 // Pod is what a simulated vLLM pod would tell: a page of the families, labels,
 // number format and size (59 KB for one engine) that vLLM 0.25 and later serve
-// under KAITO.
+// under KAITO, whose only API server counts for all engines of a pod.
 type Pod struct {
 	Waiting, Running, KV float64
 	// Steps is vllm:iteration_tokens_total_count, Requests the count of every
@@ -62,27 +62,30 @@ var vllmHistograms = []histogramFamily{
 	{"request_prefill_kv_computed_tokens", "Histogram of new KV tokens computed during prefill (excluding cached tokens).", tokens},
 }
 
+// counterFamily has a value for each finished request: of its series, if it has a label,
+// for the first alone.
 type counterFamily struct {
 	name, help, label string
 	values            []string
+	each              float64
 }
 
 var vllmCounters = []counterFamily{
-	{"estimated_flops_per_gpu", "Estimated number of floating point operations per GPU (for Model Flops Utilization calculations).", "", nil},
-	{"estimated_read_bytes_per_gpu", "Estimated number of bytes read from memory per GPU (for Model Flops Utilization calculations).", "", nil},
-	{"estimated_write_bytes_per_gpu", "Estimated number of bytes written to memory per GPU (for Model Flops Utilization calculations).", "", nil},
-	{"prefix_cache_queries", "Prefix cache queries, in terms of number of queried tokens.", "", nil},
-	{"prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.", "", nil},
-	{"external_prefix_cache_queries", "External prefix cache queries from KV connector cross-instance cache sharing, in terms of number of queried tokens.", "", nil},
-	{"external_prefix_cache_hits", "External prefix cache hits from KV connector cross-instance cache sharing, in terms of number of cached tokens.", "", nil},
-	{"mm_cache_queries", "Multi-modal cache queries, in terms of number of queried items.", "", nil},
-	{"mm_cache_hits", "Multi-modal cache hits, in terms of number of cached items.", "", nil},
-	{"num_preemptions", "Cumulative number of preemption from the engine.", "", nil},
-	{"prompt_tokens", "Number of prefill tokens processed.", "", nil},
-	{"prompt_tokens_by_source", "Number of prompt tokens by source.", "source", []string{"local_compute", "local_cache_hit", "external_kv_transfer"}},
-	{"prompt_tokens_cached", "Number of cached prompt tokens (local + external).", "", nil},
-	{"generation_tokens", "Number of generation tokens processed.", "", nil},
-	{"request_success", "Count of successfully processed requests.", "finished_reason", []string{"stop", "length", "abort", "error", "repetition"}},
+	{"estimated_flops_per_gpu", "Estimated number of floating point operations per GPU (for Model Flops Utilization calculations).", "", nil, 0},
+	{"estimated_read_bytes_per_gpu", "Estimated number of bytes read from memory per GPU (for Model Flops Utilization calculations).", "", nil, 0},
+	{"estimated_write_bytes_per_gpu", "Estimated number of bytes written to memory per GPU (for Model Flops Utilization calculations).", "", nil, 0},
+	{"prefix_cache_queries", "Prefix cache queries, in terms of number of queried tokens.", "", nil, 1155},
+	{"prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.", "", nil, 0},
+	{"external_prefix_cache_queries", "External prefix cache queries from KV connector cross-instance cache sharing, in terms of number of queried tokens.", "", nil, 0},
+	{"external_prefix_cache_hits", "External prefix cache hits from KV connector cross-instance cache sharing, in terms of number of cached tokens.", "", nil, 0},
+	{"mm_cache_queries", "Multi-modal cache queries, in terms of number of queried items.", "", nil, 0},
+	{"mm_cache_hits", "Multi-modal cache hits, in terms of number of cached items.", "", nil, 0},
+	{"num_preemptions", "Cumulative number of preemption from the engine.", "", nil, 0},
+	{"prompt_tokens", "Number of prefill tokens processed.", "", nil, 1155},
+	{"prompt_tokens_by_source", "Number of prompt tokens by source.", "source", []string{"local_compute", "local_cache_hit", "external_kv_transfer"}, 1155},
+	{"prompt_tokens_cached", "Number of cached prompt tokens (local + external).", "", nil, 0},
+	{"generation_tokens", "Number of generation tokens processed.", "", nil, 211},
+	{"request_success", "Count of successfully processed requests.", "finished_reason", []string{"stop", "length", "abort", "error", "repetition"}, 1},
 }
 
 // writer writes as Python's prometheus_client does.
@@ -152,6 +155,8 @@ func (p Pod) Text() string {
 		w.family(name+"_created", "gauge", h.help)
 		p.each(w, name+"_created", startup)
 	}
+	p.cacheConfig(w)
+	p.kaito(w)
 	p.web(w)
 	return w.String()
 }
@@ -161,6 +166,14 @@ func afterComments(s string) string {
 		_, s, _ = strings.Cut(s, "\n")
 	}
 	return s
+}
+
+// created is when the series of each handler were made.
+func (p Pod) created(w *writer, name, help string, handlers []string, more string) {
+	w.family(name, "gauge", help)
+	for _, h := range handlers {
+		w.sample(name, "{"+h+more+"}", startup)
+	}
 }
 
 // engineLabels puts le where Python sorts it: after engine, before model_name.
@@ -190,15 +203,28 @@ func (p Pod) process(w *writer) {
 	w.family("python_info", "gauge", "Python platform information")
 	w.sample("python_info", `{implementation="CPython",major="3",minor="12",patchlevel="13",version="3.12.13"}`, 1)
 	for i, name := range []string{"process_virtual_memory_bytes", "process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds"} {
-		w.family(name, "gauge", "Of the process.")
+		kind := "gauge"
+		if strings.HasSuffix(name, "_total") {
+			kind = "counter"
+		}
+		w.family(name, kind, "Of the process.")
 		w.sample(name, "", []float64{4.1e10, 1.9e9, 9431.27, 380, 1048576}[i])
 	}
 	w.family("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.")
 	w.sample("process_start_time_seconds", "", p.Start)
-	w.family("kaito_ratelimit_rejected_total", "counter", "Requests rejected with HTTP 429 by the KAITO queue-depth rate limit guard")
+}
+
+// kaito is what KAITO's wrapper adds.
+func (p Pod) kaito(w *writer) {
+	const rejected = "Requests rejected with HTTP 429 by the KAITO queue-depth rate limit guard"
+	w.family("kaito_ratelimit_rejected_total", "counter", rejected)
 	w.sample("kaito_ratelimit_rejected_total", "", 412)
+	w.family("kaito_ratelimit_rejected_created", "gauge", rejected)
+	w.sample("kaito_ratelimit_rejected_created", "", startup)
 	w.family("kaito_model_download_speed_bytes_per_second", "gauge", "Current model download speed in bytes per second")
 	w.sample("kaito_model_download_speed_bytes_per_second", "", 0)
+	w.family("kaito_model_download_remaining_seconds", "gauge", "Estimated remaining time for model download in seconds; -1 when unknown")
+	w.sample("kaito_model_download_remaining_seconds", "", 0)
 }
 
 func (p Pod) gauges(w *writer) {
@@ -221,15 +247,25 @@ func (p Pod) gauges(w *writer) {
 	}
 	w.family("vllm:kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.")
 	p.each(w, "vllm:kv_cache_usage_perc", p.KV)
+}
+
+func (p Pod) cacheConfig(w *writer) {
 	w.family("vllm:cache_config_info", "gauge", "Information of the LLMEngine CacheConfig")
-	w.sample("vllm:cache_config_info", `{block_size="16",cache_dtype="auto",cpu_offload_gb="0",enable_prefix_caching="True",engine="0",gpu_memory_utilization="0.84",num_cpu_blocks="None",num_gpu_blocks="21504",prefix_caching_hash_algo="sha256",sliding_window="None",swap_space_bytes="4294967296"}`, 1)
+	for e := range p.Engines {
+		w.sample("vllm:cache_config_info", `{_block_size_resolved="True",block_size="16",cache_dtype="auto",calculate_kv_scales="False",enable_prefix_caching="True",engine="`+
+			strconv.Itoa(e)+`",gpu_memory_utilization="0.84",hash_block_size="None",is_attention_free="False",kv_cache_dtype_skip_layers="[]",`+
+			`kv_cache_max_concurrency="2.6",kv_cache_memory_bytes="None",kv_cache_size_tokens="344064",kv_offloading_backend="native",kv_offloading_size="None",`+
+			`kv_sharing_fast_prefill="False",mamba_block_size="None",mamba_cache_dtype="auto",mamba_cache_mode="none",mamba_page_size_padded="None",`+
+			`mamba_ssm_cache_dtype="auto",num_cpu_blocks="None",num_gpu_blocks="21504",num_gpu_blocks_override="None",prefix_caching_hash_algo="sha256",`+
+			`skip_page_size_padded="None",sliding_window="None",user_specified_block_size="False",user_specified_mamba_block_size="False"}`, 1)
+	}
 }
 
 func (p Pod) counter(w *writer, c counterFamily) {
 	for _, suffix := range []string{"_total", "_created"} {
-		name, kind, value := "vllm:"+c.name+suffix, "counter", p.Requests*1155
+		name, kind, value, rest := "vllm:"+c.name+suffix, "counter", p.Requests*c.each, 0.0
 		if suffix == "_created" {
-			kind, value = "gauge", startup
+			kind, value, rest = "gauge", startup, startup
 		}
 		w.family(name, kind, c.help)
 		if c.label == "" {
@@ -237,8 +273,12 @@ func (p Pod) counter(w *writer, c counterFamily) {
 			continue
 		}
 		for e := range p.Engines {
-			for _, v := range c.values {
-				w.sample(name, engineLabels(e, c.label+`="`+v+`"`), value)
+			for i, v := range c.values {
+				of := rest
+				if i == 0 {
+					of = value
+				}
+				w.sample(name, engineLabels(e, c.label+`="`+v+`"`), of)
 			}
 		}
 	}
@@ -247,17 +287,29 @@ func (p Pod) counter(w *writer, c counterFamily) {
 // web is what the API server's own instrumentation adds.
 func (p Pod) web(w *writer) {
 	handlers := []string{`handler="/v1/chat/completions",method="POST"`, `handler="/v1/models",method="GET"`, `handler="none",method="GET"`}
-	for _, name := range []string{"http_requests_total", "http_requests_created", "http_request_size_bytes_sum", "http_request_size_bytes_count", "http_response_size_bytes_sum", "http_response_size_bytes_count"} {
-		w.family(name, "gauge", "Content length of requests by handler and status.")
+	const requests, bytes = "Total number of requests by method, status and handler.", "Content length by handler."
+	w.family("http_requests_total", "counter", requests)
+	for _, h := range handlers {
+		w.sample("http_requests_total", "{"+h+`,status="2xx"}`, p.Requests)
+	}
+	p.created(w, "http_requests_created", requests, handlers, `,status="2xx"`)
+	for _, name := range []string{"http_request_size_bytes", "http_response_size_bytes"} {
+		w.family(name, "summary", bytes)
 		for _, h := range handlers {
-			w.sample(name, "{"+h+`,status="2xx"}`, p.Requests)
+			handler, _, _ := strings.Cut(h, ",")
+			w.sample(name+"_count", "{"+handler+"}", p.Requests)
+			w.sample(name+"_sum", "{"+handler+"}", p.Requests*4200)
 		}
+		p.created(w, name+"_created", bytes, handlers, "")
 	}
 	one := func(extra string) string { return "{" + strings.Join(slicesOf(extra), ",") + "}" }
-	w.histogram("http_request_duration_highr_seconds", "Latency with many buckets but no API specific labels. Made for more accurate percentile calculations.", highRes, one, p.Requests)
+	const fine, coarse = "http_request_duration_highr_seconds", "http_request_duration_seconds"
+	const fineHelp, coarseHelp = "Latency with many buckets but no API specific labels.", "Latency with only few buckets by handler."
+	w.histogram(fine, fineHelp, highRes, one, p.Requests)
+	p.created(w, fine+"_created", fineHelp, []string{""}, "")
 	for i, h := range handlers {
 		part := &writer{}
-		part.histogram("http_request_duration_seconds", "Latency with only few buckets by handler.", []float64{.1, .5, 1}, func(extra string) string {
+		part.histogram(coarse, coarseHelp, []float64{.1, .5, 1}, func(extra string) string {
 			return "{" + strings.Join(append([]string{h}, slicesOf(extra)...), ",") + "}"
 		}, p.Requests)
 		text := part.String()
@@ -266,6 +318,7 @@ func (p Pod) web(w *writer) {
 		}
 		w.WriteString(text)
 	}
+	p.created(w, coarse+"_created", coarseHelp, handlers, "")
 }
 
 func slicesOf(s string) []string {

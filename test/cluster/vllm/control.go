@@ -1,6 +1,9 @@
 package vllm
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // SetBenchmark keeps inFlight synthetic requests in the engine from now on, as
 // KAITO's start-up benchmark does. inFlight 0 ends it: what is under way is
@@ -26,10 +29,10 @@ func (e *Engine) topUp() {
 	}
 }
 
-// Abort drops all requests, as when their clients went away.
+// Abort drops all requests, as when their clients went away. vLLM counts none of them
+// as finished.
 func (e *Engine) Abort(now time.Time) {
 	e.Advance(now)
-	e.stats.aborted += uint64(len(e.running) + len(e.waiting))
 	for _, r := range e.running {
 		r.finished = true
 	}
@@ -37,7 +40,26 @@ func (e *Engine) Abort(now time.Time) {
 		r.finished = true
 	}
 	e.running, e.waiting, e.used, e.end, e.blocked = nil, nil, 0, time.Time{}, false
-	e.stats.running, e.stats.waiting = 0, 0
+	e.stats.running, e.stats.waiting, e.stats.used = 0, 0, 0
+}
+
+// Cancel drops a request whose client went away. Others of the iteration under way get
+// their tokens at its end.
+func (e *Engine) Cancel(now time.Time, r *Request) {
+	e.Advance(now)
+	if r.finished {
+		return
+	}
+	r.finished = true
+	is := func(other *Request) bool { return other == r }
+	e.running, e.waiting = slices.DeleteFunc(e.running, is), slices.DeleteFunc(e.waiting, is)
+	e.used -= r.blocks
+	e.left = min(e.left, len(e.waiting))
+}
+
+// has tells whether the request is in the engine.
+func (e *Engine) has(r *Request) bool {
+	return slices.Contains(e.running, r) || slices.Contains(e.waiting, r)
 }
 
 // Freeze stops the engine, or lets it go on, at now. A frozen engine takes
@@ -96,7 +118,7 @@ func (e *Engine) KVUsage() float64 {
 	if e.pinned.kvUsage != nil {
 		return *e.pinned.kvUsage
 	}
-	return float64(e.used) / float64(e.model.KVBlocks)
+	return float64(e.stats.used) / float64(e.model.KVBlocks)
 }
 
 // inFlight counts the requests in the engine, for balancers.

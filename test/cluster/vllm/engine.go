@@ -20,6 +20,8 @@ type Request struct {
 	blocks    int
 	// chunk is what the iteration under way computes for this request.
 	chunk int
+	// preempted counts how often it was preempted since its newest token.
+	preempted uint64
 }
 
 // goal is the number of tokens to be in the cache before the next output
@@ -41,6 +43,8 @@ type Engine struct {
 	// blocked says that the last iteration left requests waiting, for want
 	// of a seat, of KV blocks or of token budget.
 	blocked bool
+	// left is how many the iteration under way left waiting.
+	left int
 
 	frozen bool
 	pinned pin
@@ -172,7 +176,7 @@ func (e *Engine) schedule() bool {
 	if len(e.running) == 0 {
 		return false
 	}
-	e.stats.running, e.stats.waiting = len(e.running), len(e.waiting)
+	e.left = len(e.waiting)
 	e.end = e.clock.Add(e.model.iteration(prefill, len(e.running)))
 	return true
 }
@@ -220,8 +224,8 @@ func (e *Engine) preemptLast() *Request {
 	e.running = e.running[:len(e.running)-1]
 	e.used -= r.blocks
 	r.blocks, r.computed, r.chunk = 0, 0, 0
+	r.preempted++
 	e.waiting = append([]*Request{r}, e.waiting...)
-	e.stats.preemptions++
 	return r
 }
 
@@ -246,8 +250,10 @@ func (e *Engine) finishIteration() {
 	clear(e.running[len(kept):]) // let the finished go
 	e.running = kept
 	e.end = time.Time{}
-	e.stats.iterationTokens.observe(float64(tokens), 1)
-	e.stats.running = len(kept)
+	if tokens > 0 { // vLLM counts batches of output
+		e.stats.iterationTokens.observe(float64(tokens), 1)
+	}
+	e.stats.running, e.stats.waiting, e.stats.used = len(kept), e.left, e.used
 }
 
 // emit books one output token of r and returns the tokens it adds to the
@@ -264,6 +270,9 @@ func (e *Engine) emit(r *Request) uint64 {
 	r.last = e.clock
 	r.generated++
 	e.stats.generationTokens++
+	// vLLM tells of a preemption with the first token after it.
+	e.stats.preemptions += r.preempted
+	r.preempted = 0
 	return tokens
 }
 

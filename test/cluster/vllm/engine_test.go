@@ -67,6 +67,53 @@ func TestEngineKeepsItsBooks(t *testing.T) {
 	}
 }
 
+// What a live vLLM 0.25.1 does with a long prompt, a preempted request and one whose
+// client goes away.
+func TestPageTellsOnlyWhatALiveOneDoes(t *testing.T) {
+	m := small()
+	e := NewEngine(m, start)
+	long := m.KVBlocks*m.BlockSize - 100 // 3100 tokens, in steps of 512
+	e.Submit(start, long, 5)
+	step := m.iteration(m.MaxBatchedTokens, 1).Seconds()
+	if e.Advance(at(.9 * step)); e.Running() != 0 || e.KVUsage() != 0 {
+		t.Errorf("in its first step %d are running, KV %v", e.Running(), e.KVUsage())
+	}
+	e.Advance(at(1.1 * step))
+	first := e.KVUsage()
+	e.Advance(at(3.1 * step))
+	if e.Running() != 1 || first == 0 || e.KVUsage() <= first || e.stats.iterationTokens.count() != 0 {
+		t.Errorf("after three pieces %d are running, KV %v after %v, %d batches", e.Running(), e.KVUsage(), first, e.stats.iterationTokens.count())
+	}
+	if e.Advance(at(60)); e.stats.iterationTokens.count() != 5 || e.stats.finished != 1 {
+		t.Errorf("%d batches for 5 tokens", e.stats.iterationTokens.count())
+	}
+
+	for range m.MaxNumSeqs { // 8 requests of 500 tokens, of which 6 fit
+		e.Submit(at(60), 100, 400)
+	}
+	out := false
+	for now := 60.0; now < 70; now += .01 {
+		e.Advance(at(now))
+		if preempted := e.stats.ttft.count() == 1+8 && e.Waiting() > 0; preempted && !out {
+			out = true
+			if e.stats.preemptions != 0 || e.Running()+e.Waiting() != m.MaxNumSeqs {
+				t.Errorf("with requests preempted: %d counted, %d running, %d waiting", e.stats.preemptions, e.Running(), e.Waiting())
+			}
+		}
+	}
+	if e.Advance(at(120)); !out || e.stats.preemptions == 0 || e.stats.finished != 9 {
+		t.Errorf("none was preempted, or %d counted in the end, %d finished", e.stats.preemptions, e.stats.finished)
+	}
+
+	r := e.Submit(at(120), 100, 400)
+	e.Advance(at(121))
+	e.Cancel(at(121), r)
+	e.Advance(at(130))
+	if e.stats.finished != 9 || e.stats.ttft.count() != 10 || e.used != 0 {
+		t.Errorf("%d finished and %d started of 9 and one cancelled, %d blocks used", e.stats.finished, e.stats.ttft.count(), e.used)
+	}
+}
+
 // The engine must not care how often it is looked at.
 func TestEngineIsTheSameHoweverOftenItIsAsked(t *testing.T) {
 	run := func(step float64) stats {
@@ -119,7 +166,7 @@ func TestQueueOnlyWhenSaturated(t *testing.T) {
 		r := e.Submit(at(now), 200, 200)
 		if e.Waiting() > 0 && full == 0 {
 			full = now
-			if e.Running() != 256 {
+			if e.Running() < 250 { // some ended with the step
 				t.Fatalf("%d waiting behind %d running", e.Waiting(), e.Running())
 			}
 		}

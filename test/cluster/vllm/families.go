@@ -34,7 +34,7 @@ var engineFamilies = []engineFamily{
 	// The model has no prefix cache: every token is asked for, none is found.
 	counter("vllm:prefix_cache_queries", "Prefix cache queries, in terms of number of queried tokens.", promptTokens),
 	counter("vllm:prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.", zero),
-	counter("vllm:external_prefix_cache_queries", "External prefix cache queries from KV connector cross-instance cache sharing, in terms of number of queried tokens.", promptTokens),
+	counter("vllm:external_prefix_cache_queries", "External prefix cache queries from KV connector cross-instance cache sharing, in terms of number of queried tokens.", zero),
 	counter("vllm:external_prefix_cache_hits", "External prefix cache hits from KV connector cross-instance cache sharing, in terms of number of cached tokens.", zero),
 	counter("vllm:mm_cache_queries", "Multi-modal cache queries, in terms of number of queried items.", zero),
 	counter("vllm:mm_cache_hits", "Multi-modal cache hits, in terms of number of cached items.", zero),
@@ -62,7 +62,7 @@ var engineFamilies = []engineFamily{
 			return []point{
 				{between: `finished_reason="stop",`, value: float64(e.stats.finished)},
 				{between: `finished_reason="length",`},
-				{between: `finished_reason="abort",`, value: float64(e.stats.aborted)},
+				{between: `finished_reason="abort",`},
 				{between: `finished_reason="error",`},
 				{between: `finished_reason="repetition",`},
 			}

@@ -64,12 +64,12 @@ func (p *page) cacheConfig() {
 		m := e.model
 		p.sample("vllm:cache_config_info", `_block_size_resolved="True",block_size="`+strconv.Itoa(m.BlockSize)+
 			`",cache_dtype="auto",calculate_kv_scales="False",enable_prefix_caching="True",engine="`+strconv.Itoa(i)+
-			`",gpu_memory_utilization="0.95",is_attention_free="False",kv_cache_dtype_skip_layers="[]",`+
+			`",gpu_memory_utilization="0.95",hash_block_size="None",is_attention_free="False",kv_cache_dtype_skip_layers="[]",`+
 			`kv_cache_max_concurrency="3.9",kv_cache_memory_bytes="None",kv_cache_size_tokens="`+strconv.Itoa(m.KVBlocks*m.BlockSize)+
 			`",kv_offloading_backend="native",kv_offloading_size="None",kv_sharing_fast_prefill="False",`+
 			`mamba_block_size="None",mamba_cache_dtype="auto",mamba_cache_mode="none",mamba_page_size_padded="None",`+
 			`mamba_ssm_cache_dtype="auto",num_cpu_blocks="None",num_gpu_blocks="`+strconv.Itoa(m.KVBlocks)+
-			`",num_gpu_blocks_override="None",prefix_caching_hash_algo="sha256",prefix_match_unit="None",sliding_window="None",`+
+			`",num_gpu_blocks_override="None",prefix_caching_hash_algo="sha256",skip_page_size_padded="None",sliding_window="None",`+
 			`user_specified_block_size="False",user_specified_mamba_block_size="False"`, 1)
 	}
 }

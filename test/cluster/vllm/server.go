@@ -183,6 +183,11 @@ func (p *Pod) completions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !p.await(r.Context(), request) {
+		p.each(0, func(e *Engine, _ int) {
+			if e.has(request) {
+				e.Cancel(e.clock, request)
+			}
+		})
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

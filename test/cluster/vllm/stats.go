@@ -4,13 +4,14 @@ import "time"
 
 // stats is what the metrics page shows of an engine.
 type stats struct {
-	// running and waiting are as after the latest iteration was scheduled or
-	// ended: vLLM reports them once per step, so a request that arrives
-	// during a step and gets a seat in the next never shows as waiting.
-	running, waiting int
+	// running, waiting and used KV blocks are as when the latest iteration ended: vLLM
+	// tells of them once a step. A request that arrives during a step and gets a seat
+	// in the next never shows as waiting, and an idle engine's first not until its
+	// first step has ended.
+	running, waiting, used int
 
 	promptTokens, generationTokens        uint64
-	finished, aborted, rejected           uint64
+	finished, rejected                    uint64
 	preemptions                           uint64
 	promptLength, outputLength, maxOutput *histogram
 	paramN, paramMaxTokens, prefillTokens *histogram
