@@ -19,8 +19,8 @@ type page struct {
 type counters struct {
 	prompt, generated, success, rejected, steps float64
 	// queries are prompt tokens that were looked up in the prefix cache, cached those
-	// that it had.
-	queries, cached, preemptions float64
+	// that it had, and skipped those of prompts that have their first token.
+	queries, cached, skipped, preemptions float64
 	// tokenTime is the sum of all inter-token latencies.
 	tokenTime float64
 	ttft      [len(ttftBounds) + 1]float64
@@ -60,6 +60,7 @@ var families = map[string]func(*page) decision.Family{
 	"vllm:num_preemptions_total":      counter(func(c *counters) float64 { return c.preemptions }),
 	"vllm:prefix_cache_queries_total": counter(func(c *counters) float64 { return c.queries }),
 	"vllm:prefix_cache_hits_total":    counter(func(c *counters) float64 { return c.cached }),
+	"vllm:prompt_tokens_cached_total": counter(func(c *counters) float64 { return c.skipped }),
 	"vllm:prompt_tokens_total":        counter(func(c *counters) float64 { return c.prompt }),
 	"vllm:generation_tokens_total":    counter(func(c *counters) float64 { return c.generated }),
 	"vllm:request_success_total":      counter(func(c *counters) float64 { return c.success }),

@@ -193,7 +193,9 @@ func (s *steps) admit(budget int32) bool {
 	if !q.begun {
 		q.begun, q.begin = true, s.at
 	}
-	s.counters.queries += float64(q.todo)
+	if q.cached == notLookedUp { // vLLM tells of no other look
+		s.counters.queries += float64(q.todo)
+	}
 	s.fromCache(&q)
 	q.now = min(q.todo, budget)
 	s.take(&q, s.blocks(q.now))
@@ -350,6 +352,7 @@ func (s *steps) piece(q *sequence, out *output) {
 		q.told, q.first = true, s.at
 		r := &s.load.Requests[q.id]
 		out.prompts += int(r.In)
+		s.counters.skipped += float64(max(q.cached, 0))
 		if s.histogram {
 			s.counters.ttft[bucket(ttftBounds[:], s.at-r.At)]++
 			s.counters.ttftSum += s.at - r.At
