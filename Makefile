@@ -149,7 +149,7 @@ engines-capacity: engines ## Sweep the load of live engines, and see what automa
 	CAPACITY_MINUTES=$(or $(CAPACITY_MINUTES),20) VLLM=$(VLLM) go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -v -run CapacityByHand ./internal/scrape
 
 .PHONY: test-loop
-test-loop: engines control-plane ## See real vLLM engines scaled by a real KEDA and HPA: the quick start, and automatic mode beside the simulator; needs a machine that does nothing else (12 min)
+test-loop: engines control-plane ## See real vLLM engines scaled by a real KEDA and HPA: the quick start, and automatic mode beside the simulator; needs a machine that does nothing else (14 min)
 	mkdir -p $(BUILD)
 	@# One after another: each wants both cores.
 	cd test/cluster && go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./demo
@@ -177,7 +177,7 @@ engines-clean: ## Remove every vLLM that make engines installed
 	@$(BIN)/engines -clean
 
 .PHONY: demo
-demo: ## Watch the quick start scale on a real control plane (first run: 15 min, then under 4; ENGINES=vllm for real engines, then 6)
+demo: ## Watch the quick start scale on a real control plane (first run: 15 min, then under 4; ENGINES=vllm for real engines, some minutes more)
 	@cd test/cluster && go build -trimpath -o ../../$(BIN)/demo ./demo
 	@# At a terminal the demo is a job of its own (set -m): Ctrl-C reaches it alone, and make ends as the demo does.
 	@if [ -t 0 ]; then set -m; fi; $(BIN)/demo $(if $(ENGINES),--engines=$(ENGINES)) $(DEMOFLAGS)
