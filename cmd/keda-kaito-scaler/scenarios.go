@@ -105,7 +105,7 @@ func (s *survivor) study(names []string) (*report.Study, error) {
 		Moves: s.moves,
 	}
 	for seed := range s.seeds {
-		study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed)) //nolint:gosec // neither is below 0
+		study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed))
 	}
 	return study, nil
 }

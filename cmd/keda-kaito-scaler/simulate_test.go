@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,7 +71,7 @@ func TestAnEngineOfAFileIsSimulated(t *testing.T) {
 
 // Each condition of a world can be asked for, and changes what comes of it.
 func TestAWorldsConditionsAreFlags(t *testing.T) {
-	usual := append(little, "--policies", "fixed-1", "--load", "on-off", "--replicas-at-peak", "6", "--warm-up", "0s")
+	usual := append(slices.Clone(little), "--policies", "fixed-1", "--load", "on-off", "--replicas-at-peak", "6", "--warm-up", "0s")
 	played := func(args ...string) string {
 		out := simulated(t, append(usual, args...)...)(t.Context())
 		if out.err != nil {
@@ -80,8 +81,8 @@ func TestAWorldsConditionsAreFlags(t *testing.T) {
 	}
 	plain := played()
 	for _, args := range [][]string{
-		{"--retries", "2:500ms"}, {"--patience", "2s"}, {"--cancels", "0.2:1s"}, {"--long-prompts", "0.2:9000-30000"}, {"--answers-grow", "5m:3"}, {"--crashes", "10m:1m"},
-		{"--flaps", "10m:30s"}, {"--asleep", "1"}, {"--engines-per-pod", "2"}, {"--sessions", "5:0.9"}, {"--nodes-per-replica", "2"},
+		{"--retries", "2:500ms"}, {"--patience", "2s"}, {"--cancels", "0.2:1s"}, {"--long-prompts", "0.2:9000-30000"}, {"--answers-grow", "5m:3"},
+		{"--crashes", "10m:1m"}, {"--flaps", "10m:30s"}, {"--asleep", "1"}, {"--engines-per-pod", "2"}, {"--sessions", "5:0.9"}, {"--nodes-per-replica", "2"},
 	} {
 		if played(args...) == plain {
 			t.Errorf("%q makes no difference", args)
@@ -104,7 +105,7 @@ func TestAnAdverseScenarioIsPlayed(t *testing.T) {
 	if out.err == nil || out.err.Error() != "1 demands were missed" {
 		t.Errorf("got %v", out.err)
 	}
-	for _, words := range []string{"first-step  5m    kaito-queue", "static99", "first-step, cold start 5m, kaito-queue\n"} {
+	for _, words := range []string{"first-step  2m5s  kaito-queue", "static99", "first-step, cold start 2m5s, kaito-queue\n"} {
 		if !strings.Contains(out.stdout, words) {
 			t.Errorf("there is no %q in\n%s", words, out.stdout)
 		}

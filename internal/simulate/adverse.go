@@ -113,15 +113,14 @@ var Heavy = Kind{
 
 // adverseFaults are of pods, pages and clusters.
 func adverseFaults() []Scenario {
-	twoDays := func(floor float64) Shape { return Days(floor) }
 	stepUp := Step(.2, 90*time.Minute)
 	return []Scenario{
 		{
-			Name: "flap", Length: 48 * time.Hour, Shape: twoDays(.3), Engine: slower(4), Must: Must{OfStatic: .77},
+			Name: "flap", Length: 48 * time.Hour, Shape: Days(.3), Engine: slower(8), Must: Must{OfStatic: .77},
 			World: func(w *Setting) { w.Flaps = Flaps{Every: 24 * time.Hour, For: 20 * time.Second} },
 		},
 		{
-			Name: "crash", Length: 48 * time.Hour, Shape: twoDays(.3), Engine: slower(4), Must: Must{OfStatic: .77},
+			Name: "crash", Length: 48 * time.Hour, Shape: Days(.3), Engine: slower(8), Must: Must{OfStatic: .77},
 			World: func(w *Setting) { w.Crashes = Crashes{Every: 12 * time.Hour, Restart: 150 * time.Second} },
 		},
 		{
@@ -136,7 +135,7 @@ func adverseFaults() []Scenario {
 			Name: "no-quota", Replicas: 5, Length: 5 * time.Hour, Engine: slower(4), Shape: Step(.5, 90*time.Minute),
 			World: func(w *Setting) { w.NoQuota = NoQuota{From: 80 * time.Minute, For: 2 * time.Hour} },
 			Must: Must{
-				Attained: .3, Turns: 30, Words: "while there is no quota, what is needed is ordered, and at most two more",
+				Attained: .3, OfStatic: 3, Turns: 30, Words: "while there is no quota, what is needed is ordered, and at most two more",
 				Also: compensated(90*time.Minute, 200*time.Minute, 5, 8),
 			},
 		},

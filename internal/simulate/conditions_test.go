@@ -12,12 +12,10 @@ import (
 // watcher keeps n replicas and notes what it is shown.
 func watcher(n int32, into *[]seen) Policy {
 	return Policy{Name: "watcher", New: func(Setting) (Scaler, error) {
-		names := []string{"vllm:request_time_per_output_token_seconds", "kaito_ratelimit_rejected_total"}
-		for _, name := range []string{
+		names := []string{
+			"vllm:request_time_per_output_token_seconds", "kaito_ratelimit_rejected_total", "vllm:prefix_cache_queries_total",
 			policy.FamilyRunning, policy.FamilyWaiting, policy.FamilyFinished, policy.FamilyTTFT, policy.FamilyPrompt, policy.FamilyKV,
-			policy.FamilyCached, policy.FamilyGenerated, policy.FamilySteps, "vllm:prefix_cache_queries_total",
-		} {
-			names = append(names, name)
+			policy.FamilyCached, policy.FamilyGenerated, policy.FamilySteps,
 		}
 		return Scaler{
 			Families: names, Window: 5 * time.Minute, Up: Free(), Down: Free(),

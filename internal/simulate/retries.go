@@ -19,7 +19,7 @@ type resends []again
 func (r resends) Len() int           { return len(r) }
 func (r resends) Less(i, j int) bool { return r[i].at < r[j].at }
 func (r resends) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
-func (r *resends) Push(x any)        { *r = append(*r, x.(again)) } //nolint:errcheck // of this heap alone
+func (r *resends) Push(x any)        { *r = append(*r, x.(again)) }
 func (r *resends) Pop() any {
 	last := (*r)[len(*r)-1]
 	*r = (*r)[:len(*r)-1]
@@ -80,7 +80,7 @@ func (a *attempts) next() float64 {
 
 // send makes a request of the next one.
 func (a *attempts) send() int32 {
-	next := heap.Pop(&a.queue).(again) //nolint:errcheck // of this heap alone
+	next := heap.Pop(&a.queue).(again)
 	r := a.load.Requests[next.origin]
 	r.At = next.at
 	a.load.Requests = append(a.load.Requests, r)

@@ -364,7 +364,7 @@ func (p *playing) load(scenario int, units []*Unit) Load {
 	for j, coldStart := range p.ColdStarts {
 		setting := p.setting(scenario, coldStart, p.Seeds[0])
 		load.ScoredHours = (sc.Length - setting.WarmUp).Hours()
-		world := World{ColdStart: Minutes(coldStart), Frontier: p.frontier(units, coldStart)}
+		world := World{ColdStart: Minutes(cmp.Or(sc.ColdStart, coldStart)), Frontier: p.frontier(units, coldStart)}
 		for c := range p.Contenders {
 			score := Score{Policy: p.Contenders[c].Name, Words: p.Contenders[c].Words}
 			for _, u := range units {
