@@ -126,6 +126,12 @@ func Contenders() []Contender {
 	}
 }
 
+// Upcoming are policies that don't stand in tables yet, and are played if they are
+// named.
+func Upcoming() []Contender {
+	return []Contender{Plain("automatic mode as it is going to be", simulate.AutomaticNext("automatic-next"))}
+}
+
 // fixed is a fleet of so many replicas, if the name says so: fixed-3.
 func fixed(name string) (Contender, bool) {
 	digits, found := strings.CutPrefix(name, "fixed-")
@@ -143,7 +149,7 @@ func fixed(name string) (Contender, bool) {
 // ContendersNamed are those of that name, in the order given. "static" is short
 // for the smallest fixed fleet, fixed-N is one of N replicas.
 func ContendersNamed(names []string) ([]Contender, error) {
-	all := Contenders()
+	all := append(Contenders(), Upcoming()...)
 	var chosen []Contender
 	for _, name := range names {
 		if name == "static" {

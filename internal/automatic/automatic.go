@@ -1,0 +1,234 @@
+// Package automatic recommends how many replicas a load needs: what one can do while
+// the SLO holds, what load will come within a cold start, and how many requests may
+// miss the SLO. It is pure: time is an argument.
+package automatic
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/capacity"
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/forecast"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
+)
+
+// What each is worth is in docs/design/automatic-mode.md.
+const (
+	// usualColdStart is assumed until a replica was seen to start.
+	usualColdStart = 6 * time.Minute
+	// steep is how many times the budget may be missed while none of it was, with
+	// missedHalfLife in seconds.
+	steep, missedHalfLife = 6.0, 3 * 3600.0
+	// refusedCounts is how much of a request a refused one is taken for. Clients'
+	// libraries try twice more by default, so it is between 1/3 and 1.
+	refusedCounts = .4
+	// partial is how long less than a whole replica must be missing.
+	partial = time.Minute
+	// leastWindow is how long the load is watched before a step down, at least: a
+	// replica is ordered for longer than that.
+	leastWindow = 10 * time.Minute
+	// slack over a whole number is no reason for a replica.
+	slack = .1
+	// kept is how many minutes of needs are kept: the longest window.
+	kept = 240
+)
+
+// Policy is what its owner asks for: bounds, the SLO in seconds, and the share of
+// requests that may miss it.
+type Policy struct {
+	Min, Max int32
+	SLO      sample.SLO
+	Budget   float64
+}
+
+// Scaler is what is known of one fleet. Its zero value knows nothing.
+type Scaler struct {
+	Model capacity.Model
+	// Demand is in tokens a second as the Model counts them.
+	Demand forecast.Series
+	// ColdStarts are the newest eight, in seconds.
+	ColdStarts []float64
+	// Needs are the greatest need of each minute.
+	Needs [kept]float32
+	// Evaluated is when the fleet was seen last, Watched since when without a gap;
+	// Released when a replica was released last, Regretted when one was ordered soon
+	// after that, Enough when there were last as many as needed.
+	Evaluated, Watched, Released, Regretted, Enough time.Time
+	// Doubled is how often the window of the way down was doubled.
+	Doubled int
+	// Seen and Missed are decayed requests, and those that were late or refused
+	// beyond what is so at any load.
+	Seen, Missed float64
+
+	pods map[string]*sample.Pod
+	// starting are replicas that were seen before their first Ready.
+	starting map[string]bool
+	// sum and ticks are of the current minute's demand, surely what the evaluation
+	// before had at least.
+	minute             int64
+	sum, ticks, surely float64
+}
+
+// Recommendation is how many replicas to have, and why. Known is false if nothing can
+// be said; Need is in replicas, not rounded nor bounded.
+type Recommendation struct {
+	Replicas int32
+	Known    bool
+	Need     float64
+	Reason   string
+}
+
+// fleet is a fleet at one time.
+type fleet struct {
+	decision.Fleet
+	serving, read, coming int
+	// replaced are replicas that don't come, or sleep, and are to be replaced.
+	replaced int32
+	// rate is in tokens a second, surely what it has risen to at least; waiting are
+	// requests, least is the share of the demand that is certain.
+	rate, surely, waiting, least float64
+	// total is what all did since the last evaluation.
+	total  sample.Interval
+	curve  capacity.Curve
+	slo    sample.SLO
+	unread string
+}
+
+// Recommend takes the fleet in. It is to be called every 15 s.
+func (s *Scaler) Recommend(p Policy, known decision.Fleet, now time.Time) Recommendation {
+	if s.Watched.IsZero() || now.Sub(s.Evaluated) > 2*time.Minute {
+		s.Watched = now
+	}
+	elapsed := min(now.Sub(s.Evaluated).Seconds(), 60)
+	s.Evaluated = now
+	s.Model.SetBenchmark(known.PeakTokensPerMinute / 60)
+	f := fleet{Fleet: known, slo: p.SLO}
+	s.phases(&f, now)
+	s.observe(&f, p, elapsed, now)
+	hold := Recommendation{Replicas: f.Desired, Known: true}
+	switch {
+	case f.serving == 0:
+		hold.Reason = fmt.Sprintf("holding at %d: no replica serves yet, so there is no load to measure", f.Desired)
+		return hold
+	case f.read == 0:
+		hold.Known = false
+		hold.Reason = fmt.Sprintf("cannot tell the load: none of %d replicas can be read (%s)", f.serving, f.unread)
+		return hold
+	case s.Demand.Last == 0:
+		hold.Reason = fmt.Sprintf("holding at %d: gathering the first minute of readings", f.Desired)
+		return hold
+	}
+	n := s.need(p, &f)
+	to := s.move(p, &f, n, now)
+	return Recommendation{Replicas: to, Known: true, Need: n.replicas, Reason: n.words(p, &f, to)}
+}
+
+// coldStart is the longest but one of the newest, of fewer than four the longest.
+func (s *Scaler) coldStart() time.Duration {
+	n := len(s.ColdStarts)
+	if n == 0 {
+		return usualColdStart
+	}
+	sorted := slices.Sorted(slices.Values(s.ColdStarts))
+	return time.Duration(sorted[n-1-min(n/4, 1)] * float64(time.Second))
+}
+
+// ahead is the horizon in minutes: a cold start, one to see a load, one to decide.
+func (s *Scaler) ahead() int { return max(5, int(math.Ceil(s.coldStart().Minutes()))+2) }
+
+// phases counts replicas that don't serve, and learns cold starts of those that were
+// seen before their first Ready.
+func (s *Scaler) phases(f *fleet, now time.Time) {
+	var stuck []time.Time
+	late := min(3*s.coldStart(), decision.StartBudget)
+	starting := map[string]bool{}
+	for i := range f.Replicas {
+		r := &f.Replicas[i]
+		name := strings.TrimSuffix(r.Pod, "-0")
+		switch {
+		case r.Phase == decision.Broken, r.Phase == decision.Serving && r.Asleep,
+			r.Phase == decision.Starting && !r.Ordered.IsZero() && now.Sub(r.Ordered) > late:
+			stuck = append(stuck, r.Ordered)
+		case r.Phase == decision.Starting:
+			f.coming++
+			starting[name] = true
+		case r.Phase == decision.Serving && s.starting[name] && r.ReadySince.After(r.Ordered):
+			s.ColdStarts = append(s.ColdStarts, r.ReadySince.Sub(r.Ordered).Seconds())
+			s.ColdStarts = s.ColdStarts[max(0, len(s.ColdStarts)-8):]
+		}
+	}
+	s.starting = starting
+	for _, ordered := range stuck {
+		// One that was ordered in the place of another isn't replaced in its turn.
+		if ordered.Sub(slices.MinFunc(stuck, time.Time.Compare)) < 10*time.Second {
+			f.replaced++
+		}
+	}
+}
+
+// observe reads the pods.
+func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
+	if s.pods == nil {
+		s.pods = map[string]*sample.Pod{}
+	}
+	var rate, evident float64
+	for i := range f.Replicas {
+		r := &f.Replicas[i]
+		if r.Phase != decision.Serving || r.Asleep {
+			continue
+		}
+		f.serving++
+		known := s.pods[r.Pod]
+		if r.Last == nil || now.Sub(r.Last.At) > f.Freshness {
+			// One that times out after a reading with load still has it.
+			if f.unread = r.Pod; known != nil && r.TimedOut.After(known.At) && known.Waiting+known.Running > 0 {
+				evident++
+			}
+			continue
+		}
+		f.read++
+		if known == nil {
+			known = &sample.Pod{}
+			s.pods[r.Pod] = known
+		}
+		lately, minute := known.Add(r.Last, p.SLO)
+		f.slo = known.SLO
+		s.Model.Learn(&minute, f.slo)
+		rate += known.Rate
+		f.waiting += known.Waiting
+		f.total.Add(&lately)
+	}
+	for name, known := range s.pods {
+		if now.Sub(known.At) > leastWindow {
+			delete(s.pods, name)
+		}
+	}
+	s.Model.Observe(&f.total, elapsed)
+	f.curve = s.Model.Curve(f.slo)
+	keep := math.Exp2(-elapsed / missedHalfLife)
+	s.Seen = s.Seen*keep + f.total.Answered + f.total.Refused
+	s.Missed = s.Missed*keep + max(0, f.total.Late-f.curve.Base*f.total.Answered) + f.total.Refused
+	if f.read == 0 {
+		return
+	}
+	all := float64(f.serving) / float64(f.read)
+	f.least = (float64(f.read) + evident) / float64(f.serving)
+	f.waiting *= all
+	elapsed = max(elapsed, 1)
+	scale := s.Model.Tokens() * all
+	f.rate = max(0, rate+refusedCounts*f.total.Refused/elapsed) * scale
+	// Two standard deviations of a Poisson number less, twice in a row.
+	surely := f.rate - 2*math.Sqrt(max(f.total.Arrived, 1))/elapsed*scale
+	f.surely, s.surely = min(surely, s.surely), surely
+	if minute := now.Unix() / 60; minute != s.minute {
+		if s.ticks >= 2 {
+			s.Demand.Add(s.minute, s.sum/s.ticks, s.ahead())
+		}
+		s.minute, s.sum, s.ticks = minute, 0, 0
+	}
+	s.sum, s.ticks = s.sum+f.rate, s.ticks+1
+}

@@ -1,0 +1,216 @@
+package automatic
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
+)
+
+var begin = time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
+
+const tick = 15 * time.Second
+
+// world is a fleet of replicas of 10 ms steps, 0.03 ms a prompt token and 0.1 ms a
+// sequence, at so many requests a second of 1000 tokens in and 200 out.
+type world struct {
+	t      *testing.T
+	scaler Scaler
+	policy Policy
+	fleet  decision.Fleet
+	now    time.Time
+	rate   float64
+	counts map[string]*[5]float64
+	last   Recommendation
+	// lowest is the least that was recommended in the newest time.
+	lowest int32
+	// late is the share of answers that are late.
+	late float64
+}
+
+func newWorld(t *testing.T, replicas int) *world {
+	t.Helper()
+	w := &world{
+		t: t, now: begin, counts: map[string]*[5]float64{},
+		policy: Policy{Min: 1, Max: 20, Budget: .01, SLO: sample.SLO{FirstToken: 2.5, PerToken: .075}},
+		fleet:  decision.Fleet{Freshness: tick, Interval: 5 * time.Second, PeakTokensPerMinute: 1.2e6},
+	}
+	for range replicas {
+		w.order()
+		w.fleet.Replicas[len(w.fleet.Replicas)-1].Phase = decision.Serving
+	}
+	return w
+}
+
+func (w *world) order() *decision.Replica {
+	n := len(w.counts)
+	name := fmt.Sprintf("ws-%d", n)
+	w.counts[name+"-0"] = &[5]float64{}
+	w.fleet.Replicas = append(w.fleet.Replicas, decision.Replica{Pod: name + "-0", Phase: decision.Starting, Ordered: w.now})
+	w.fleet.Desired++
+	return &w.fleet.Replicas[len(w.fleet.Replicas)-1]
+}
+
+// plays lets time pass at a rate, without moving the fleet.
+func (w *world) plays(d time.Duration, rate float64) Recommendation {
+	w.rate, w.lowest = rate, math.MaxInt32
+	for range d / tick {
+		w.now = w.now.Add(tick)
+		serving := 0
+		for i := range w.fleet.Replicas {
+			if r := &w.fleet.Replicas[i]; r.Phase == decision.Serving && !r.Asleep {
+				serving++
+			}
+		}
+		for i := range w.fleet.Replicas {
+			if r := &w.fleet.Replicas[i]; r.Phase == decision.Serving && !r.Asleep && r.Failure == "" {
+				w.read(r, w.rate/float64(serving))
+			}
+		}
+		w.last = w.scaler.Recommend(w.policy, w.fleet, w.now)
+		w.lowest = min(w.lowest, w.last.Replicas)
+	}
+	return w.last
+}
+
+func (w *world) read(r *decision.Replica, rate float64) {
+	const in, out, seconds = 1000, 200, 15.0
+	load := rate * (in*.00003 + out*.0001)
+	perToken := .0101 / max(.02, 1-load)
+	c := w.counts[r.Pod]
+	for i, x := range []float64{rate, rate * in, rate * out, rate * (out - 1) * perToken, rate * w.late} {
+		c[i] += x * seconds
+	}
+	histogram := func(name string, late float64) decision.Family {
+		return decision.Family{Name: name, Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{
+			Le: []float64{.075, 2.5, math.Inf(1)}, Cumulative: []float64{c[0] - late, c[0], c[0]}, Sum: c[3],
+		}}
+	}
+	r.History.Add(decision.NewSample(w.now, []decision.Family{
+		{Name: policy.FamilyRunning, Kind: decision.Gauge, Sum: rate * out * perToken, Engines: 1},
+		{Name: policy.FamilyWaiting, Kind: decision.Gauge, Engines: 1},
+		{Name: policy.FamilyPrompt, Kind: decision.Counter, Sum: c[1], Engines: 1},
+		{Name: policy.FamilyGenerated, Kind: decision.Counter, Sum: c[2], Engines: 1},
+		histogram(policy.FamilyTTFT, 0), histogram(policy.FamilyITL, 0), histogram(policy.FamilyTPOT, c[4]),
+	}, nil), 2*time.Minute)
+	r.Last = r.History.Newest()
+}
+
+func (w *world) wants(replicas int32, words string) {
+	w.t.Helper()
+	if w.last.Replicas != replicas || !strings.Contains(w.last.Reason, words) {
+		w.t.Errorf("at %s it recommends %d: %s\nwant %d, and the words %q", w.now.Sub(begin), w.last.Replicas, w.last.Reason, replicas, words)
+	}
+}
+
+// A request costs 50 ms of a replica's time, of which 86 % can be filled at 75 ms a
+// token: three serve 45 requests a second, four 60.
+func TestALoadGetsWhatItNeeds(t *testing.T) {
+	w := newWorld(t, 4)
+	if r := w.plays(30*time.Minute, 40); r.Need < 2.5 || r.Need > 3.6 {
+		t.Errorf("40 requests a second need %.2f replicas: %s", r.Need, r.Reason)
+	}
+	if r := w.plays(3*time.Minute, 90); r.Replicas < 6 || r.Replicas > 9 {
+		t.Errorf("90 requests a second get %d replicas: %s", r.Replicas, r.Reason)
+	}
+}
+
+func TestNothingIsReleasedBeforeAWholeWindowWasWatched(t *testing.T) {
+	w := newWorld(t, 4)
+	for range 2 {
+		if w.plays(11*time.Minute, 10); w.lowest != 4 {
+			t.Errorf("%d are recommended of 4 that were watched for 11 minutes", w.lowest)
+		}
+		if w.plays(10*time.Minute, 10); w.lowest != 3 {
+			t.Errorf("%d are recommended of 4, of which one would do for 20 minutes", w.lowest)
+		}
+		w.now = w.now.Add(10 * time.Minute) // the scaler was away
+	}
+}
+
+func TestARegrettedStepDownDoublesTheWindow(t *testing.T) {
+	w := newWorld(t, 4)
+	w.plays(13*time.Minute, 10)
+	before := w.scaler.window()
+	w.plays(3*time.Minute, 90)
+	if after := w.scaler.window(); w.last.Replicas <= 4 || after != 2*before {
+		t.Errorf("a step up right after one down leaves the window at %v, before %v", after, before)
+	}
+}
+
+func TestOnlyTheFirstReadyTeachesAColdStart(t *testing.T) {
+	w := newWorld(t, 2)
+	w.plays(time.Minute, 20)
+	r := w.order()
+	w.plays(4*time.Minute, 20)
+	r = &w.fleet.Replicas[2]
+	r.Phase, r.ReadySince = decision.Serving, w.now
+	w.plays(time.Minute, 20)
+	if got := w.scaler.coldStart(); got != 4*time.Minute {
+		t.Errorf("a replica took 4 minutes, known as %v", got)
+	}
+	w.plays(3*time.Hour, 20)
+	w.fleet.Replicas[2].ReadySince = w.now // it flapped
+	w.plays(time.Minute, 20)
+	if got := w.scaler.coldStart(); got != 4*time.Minute {
+		t.Errorf("a pod that was unready for a moment teaches a cold start of %v", got)
+	}
+}
+
+func TestAStuckReplicaIsReplacedOnce(t *testing.T) {
+	w := newWorld(t, 3)
+	w.plays(20*time.Minute, 40)
+	need := w.last.Replicas
+	w.order().Phase = decision.Broken
+	w.plays(time.Minute, 40)
+	w.wants(need+1, "1 in place of those that don't come")
+	w.order().Phase = decision.Broken
+	w.plays(time.Minute, 40)
+	w.wants(max(need+1, w.last.Replicas), "1 in place of those that don't come")
+	if w.last.Replicas > w.fleet.Desired {
+		t.Errorf("the replacement is stuck too, and %d are ordered", w.last.Replicas)
+	}
+}
+
+func TestASleepingEngineIsNoCapacity(t *testing.T) {
+	w := newWorld(t, 4)
+	w.plays(20*time.Minute, 40)
+	w.fleet.Replicas[0].Asleep = true
+	w.plays(20*time.Minute, 40)
+	if w.last.Replicas < 4 {
+		t.Errorf("one of four sleeps, three are needed, and it goes to %d: %s", w.last.Replicas, w.last.Reason)
+	}
+}
+
+func TestNothingIsReleasedWhileAPodCannotBeRead(t *testing.T) {
+	w := newWorld(t, 4)
+	w.plays(9*time.Minute, 10)
+	w.fleet.Replicas[1].Failure = "no answer within 2s"
+	w.plays(10*time.Minute, 10)
+	w.wants(4, "4 is right")
+	for i := range w.fleet.Replicas {
+		w.fleet.Replicas[i].Failure = "no answer within 2s"
+	}
+	w.plays(time.Minute, 10)
+	if w.last.Known || w.last.Replicas != 4 {
+		t.Errorf("with no pod to read it says %+v", w.last)
+	}
+}
+
+func TestWhatIsLateAtAnyLoadIsToldAndNotBoughtOff(t *testing.T) {
+	w := newWorld(t, 4)
+	w.late = .05
+	for range 20 { // at all loads
+		w.plays(6*time.Minute, 5)
+		w.plays(6*time.Minute, 25)
+		w.plays(6*time.Minute, 40)
+	}
+	if !strings.Contains(w.last.Reason, "late at any load, which no replica more cures") || w.last.Need > 4 {
+		t.Errorf("5 %% are late at any load: %.1f replicas are needed: %s", w.last.Need, w.last.Reason)
+	}
+}

@@ -1,0 +1,149 @@
+package automatic
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/capacity"
+	"github.com/kaito-project/keda-kaito-scaler/internal/forecast"
+)
+
+// need is how many replicas are needed.
+type need struct {
+	// now is what the present load fills, backlog what it takes to serve those who
+	// would still wait after a cold start, replicas all that is needed then.
+	now, backlog, replicas float64
+	// spare is the same with half as many to miss: what must fit for a step down.
+	spare    float64
+	ahead    int
+	fill     float64
+	seasonal bool
+}
+
+// need is what the load needs when a replica that is ordered now serves.
+func (s *Scaler) need(p Policy, f *fleet) need {
+	n := need{ahead: s.ahead()}
+	outlook := s.Demand.Predict(n.ahead)
+	if s.Demand.Jumped(&outlook, f.surely, n.ahead) {
+		outlook.Level, outlook.Now = max(outlook.Level, f.surely), max(outlook.Now, f.surely)
+	}
+	n.seasonal = outlook.Seasonal
+	cost := s.Model.Cost() / s.Model.Tokens()
+	allowed := s.allowed(p)
+	n.fill = f.curve.Fill(allowed)
+	n.now = f.rate * cost / n.fill
+	n.replicas = replicas(&outlook, cost, &f.curve, allowed)
+	// Who waits is served by what there is, if that is done before more would come.
+	start := s.coldStart().Seconds()
+	free := float64(f.serving+f.coming)*f.curve.Fill(.5) - min(outlook.Now, outlook.Level)*cost
+	if f.waiting > 0 {
+		n.backlog = max(0, f.waiting*s.Model.Cost()/start-free)
+	}
+	n.replicas += n.backlog
+	outlook.Level = max(outlook.Level, outlook.Now)
+	n.spare = replicas(&outlook, cost, &f.curve, allowed/2) + n.backlog
+	return n
+}
+
+// allowed is the share of requests that may miss the SLO for now: the budget if half of
+// it was used up lately, and steep times more or less if none or all of it was.
+func (s *Scaler) allowed(p Policy) float64 {
+	const assumed = 1000 // requests of which half of the budget missed
+	used := (s.Missed + assumed*p.Budget/2) / (s.Seen + assumed) / p.Budget
+	return p.Budget * math.Pow(steep, 1-2*min(used, 1))
+}
+
+// replicas is the least number with which no more than a share of the requests is
+// expected to be late, over what may come around a level.
+func replicas(f *forecast.Forecast, cost float64, curve *capacity.Curve, share float64) float64 {
+	if f.Level <= 0 {
+		return 0
+	}
+	level := f.Level * cost
+	low, high := level/curve.Limit/2, level/curve.Limit*32
+	for range 14 { // to 0.1 %
+		middle := math.Sqrt(low * high)
+		missed, all := 0.0, 0.0
+		for ratio, probability := range f.Ratios() {
+			ratio = min(ratio, max(1, f.Most/f.Level))
+			missed += ratio * probability * curve.Excess(level*ratio/middle)
+			all += ratio * probability
+		}
+		if missed <= share*all {
+			high = middle
+		} else {
+			low = middle
+		}
+	}
+	return high
+}
+
+// move is the number to have now: up to the need at once, down one step when the need
+// of a whole window has room on fewer.
+func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
+	bounded := func(n float64) int32 {
+		return min(max(int32(math.Ceil(min(n, math.MaxInt16)-slack))+f.replaced, p.Min), p.Max)
+	}
+	desired, minute := min(max(f.Desired, p.Min), p.Max), now.Unix()/60
+	s.Needs[minute%kept], s.Needs[(minute+1)%kept] = max(s.Needs[minute%kept], float32(n.spare)), 0
+	if bounded(n.replicas) <= desired {
+		s.Enough = now
+	}
+	window := s.window()
+	up := bounded(n.replicas * f.least)
+	switch {
+	case up > desired:
+		suffers := f.total.Late+f.total.Refused > max(5, .1*(f.total.Answered+f.total.Refused))
+		if !suffers && n.replicas+float64(f.replaced) < float64(desired)+1 && now.Sub(s.Enough) < partial {
+			return desired
+		}
+		if s.Released.After(s.Regretted) && now.Sub(s.Released) < max(leastWindow, 2*s.coldStart()) {
+			s.Doubled, s.Regretted = min(s.Doubled+1, 4), now
+		}
+		return up
+	case f.read < f.serving, now.Sub(s.Watched) < window, now.Sub(f.Raised) < window,
+		now.Sub(s.Released) < max(2*time.Minute, s.coldStart()/2):
+		return desired
+	}
+	most := n.spare
+	for m := minute - int64(window.Minutes()); m < minute; m++ {
+		most = max(most, float64(s.Needs[m%kept]))
+	}
+	to := min(desired, max(bounded(most), desired-max(1, desired/10)))
+	if to < desired {
+		s.Released = now
+		if s.Doubled > 0 && now.Sub(s.Regretted) > 4*window {
+			s.Doubled, s.Regretted = s.Doubled-1, now
+		}
+	}
+	return to
+}
+
+// window is how long the load is watched before a step down: two cold starts, doubled
+// with each step that was regretted. So a load that turns often is followed less often.
+func (s *Scaler) window() time.Duration {
+	return min(max(leastWindow, 2*s.coldStart())<<s.Doubled, (kept-10)*time.Minute)
+}
+
+func (n *need) words(p Policy, f *fleet, to int32) string {
+	head := fmt.Sprintf("%d → %d", f.Desired, to)
+	if to == f.Desired {
+		head = fmt.Sprintf("%d is right", to)
+	}
+	text := fmt.Sprintf("%s: the load needs %.1f replicas in %d min, %.1f now (each %.0f %% busy at most to keep %.3g s and %.3g ms)",
+		head, n.replicas, n.ahead, n.now, 100*n.fill, f.slo.FirstToken, 1000*f.slo.PerToken)
+	if n.seasonal {
+		text += ", as a day or a week ago"
+	}
+	if n.backlog > 0 {
+		text += fmt.Sprintf(", %.1f of them for requests that wait", n.backlog)
+	}
+	if f.replaced > 0 {
+		text += fmt.Sprintf("; %d in place of those that don't come or sleep", f.replaced)
+	}
+	if f.curve.Base > p.Budget {
+		text += fmt.Sprintf("; %.1f %% of the requests are late at any load, which no replica more cures", 100*f.curve.Base)
+	}
+	return text
+}

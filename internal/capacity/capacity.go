@@ -1,0 +1,292 @@
+// Package capacity learns what one replica can do while the SLO holds. It is pure, and
+// its state is of constant size. Loads are shares of a replica's time that it gives to
+// tokens; costs are in seconds.
+package capacity
+
+import (
+	"math"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
+)
+
+// bins of load, each a twentieth; requests of KAITO's benchmark, in tokens.
+const (
+	bins, binWidth            = 24, .05
+	benchmarkIn, benchmarkOut = 2048.0, 256.0
+)
+
+// What each is worth is in docs/design/automatic-mode.md.
+const (
+	// priorAlpha is the time of an empty step in seconds, priorTokens KAITO's benchmark
+	// in tokens a second, outPerIn a generated token's cost in prompt tokens, until
+	// they are known.
+	priorAlpha, priorTokens, outPerIn = .010, 15000.0, 3.0
+	// noise is the variance of a minute's equation beside what few requests add, drift
+	// what a cost's grows in it.
+	noise, drift = .01, 1e-6
+	// assumed requests of the benchmark are beside those of mixHalfLife seconds.
+	assumed, mixHalfLife = 3, 600.0
+	// halfLife of what is known of a load, in seconds, and most how many answers of it
+	// count. A ceiling lasts two.
+	halfLife, most = 6 * 3600.0, 20000.0
+	// priorAnswers is the weight of the lateness that is assumed: priorLate up to
+	// priorFill of the limit, from there geometrically to all at the limit.
+	priorAnswers, priorLate, priorFill = 200.0, .002, .7
+	// leastLimit is that of a model that is slower than the SLO by itself.
+	leastLimit = .5
+	// overload is the exponent of load ÷ limit in what is late beyond the limit: who
+	// comes, and who stands behind them.
+	overload = 4.0
+)
+
+// Model is what is known. Its zero value knows nothing.
+type Model struct {
+	// Benchmark is KAITO's, in tokens a second; 0 if it isn't known. Speeds are steps a
+	// second on an idle replica, and by how many less with a prompt token and with a
+	// generated token a second, relative to a prior that rests on the benchmark;
+	// Variance is their covariance.
+	Benchmark float64
+	Speeds    [3]float64
+	Variance  [3][3]float64
+	// Prompt, Generated and Requests are decayed sums: the mean request.
+	Prompt, Generated, Requests float64
+	// Answered and Late are decayed counts by load.
+	Answered, Late [bins]float64
+	// Ceiling is the greatest load that a saturated replica worked off, Met how many
+	// seconds ago that was; Best the greatest with hardly a late answer.
+	Ceiling, Met, Best float64
+}
+
+// prior: the benchmark fills nine tenths of a replica's time.
+func (m *Model) prior() [3]float64 {
+	tokens := m.Benchmark
+	if tokens <= 0 {
+		tokens = priorTokens
+	}
+	prompt := .9 / tokens * (benchmarkIn + benchmarkOut) / (benchmarkIn + outPerIn*benchmarkOut)
+	return [3]float64{priorAlpha, prompt, outPerIn * prompt}
+}
+
+// variance is a prior cost's: with a benchmark it may be half as much again, without
+// it several times as much.
+func (m *Model) variance() float64 {
+	if m.Benchmark > 0 {
+		return .25
+	}
+	return 25
+}
+
+// SetBenchmark tells KAITO's benchmark. What was learned by then stays.
+func (m *Model) SetBenchmark(tokens float64) {
+	if tokens == m.Benchmark || !(tokens >= 0) || math.IsInf(tokens, 1) {
+		return
+	}
+	before := m.prior()
+	m.Benchmark = tokens
+	for j, after := range m.prior() {
+		if j > 0 { // priorAlpha is the same
+			m.Speeds[j] *= before[j] / after
+			m.scale(j, before[j]/after)
+		}
+	}
+}
+
+// scale multiplies a cost's deviation, which leaves the covariance positive.
+func (m *Model) scale(j int, factor float64) {
+	for k := range m.Variance {
+		m.Variance[j][k] *= factor
+		m.Variance[k][j] *= factor
+	}
+}
+
+// costs are those of an empty step, a prompt token and a generated token.
+func (m *Model) costs() [3]float64 {
+	c := m.prior()
+	if m.Variance[0][0] > 0 {
+		idle := min(max(m.Speeds[0], .01), 100)
+		c[0] /= idle
+		for j := 1; j < len(c); j++ {
+			c[j] *= min(max(m.Speeds[j]/idle, .02), 100)
+		}
+	}
+	return c
+}
+
+// Cost is the mean request's, Tokens its size in prompt tokens with a generated one as
+// outPerIn: a load in these stays what it is when costs are found to be others.
+func (m *Model) Cost() float64 { c := m.costs(); return m.request(c[1], c[2]) }
+
+// Tokens is described beside Cost.
+func (m *Model) Tokens() float64 { return m.request(1, outPerIn) }
+
+func (m *Model) request(prompt, generated float64) float64 {
+	return (prompt*(m.Prompt+assumed*benchmarkIn) + generated*(m.Generated+assumed*benchmarkOut)) / (m.Requests + assumed)
+}
+
+// Observe takes in what the fleet did in the last so many seconds.
+func (m *Model) Observe(i *sample.Interval, elapsed float64) {
+	keep := math.Exp2(-elapsed / mixHalfLife)
+	m.Prompt, m.Generated, m.Requests = m.Prompt*keep+i.Prompt, m.Generated*keep+i.Generated, m.Requests*keep+i.FirstTokens
+	if m.Met += elapsed; m.Met > 2*halfLife {
+		m.Ceiling, m.Best = 0, 0
+	}
+	keep = math.Exp2(-elapsed / halfLife)
+	for bin, answered := range m.Answered {
+		k := keep * min(1, most/max(answered, 1))
+		m.Answered[bin] *= k
+		m.Late[bin] *= k
+	}
+}
+
+// Learn takes in a minute of one replica.
+func (m *Model) Learn(i *sample.Interval, slo sample.SLO) {
+	if i.Seconds <= 0 || i.FirstTokens <= 0 {
+		return
+	}
+	m.fit(i, slo)
+	c := m.costs()
+	done := (c[1]*i.Prompt + c[2]*i.Generated) / i.Seconds
+	saturated := i.Waited && i.Late+i.Refused > .5*(i.Answered+i.Refused)
+	switch {
+	case saturated:
+		m.Ceiling, m.Met = max(done, m.Ceiling*(1-m.Met/(2*halfLife))), 0
+	case i.Late < .05*i.Answered:
+		m.Best = max(m.Best, done)
+	}
+	// What is late after a backlog is late because of an earlier load.
+	if i.Answered > 0 && (saturated || !i.Backlog) {
+		bin := int(min(max(done, i.Arrived*m.Cost()/i.Seconds)/binWidth, bins-1))
+		m.Answered[bin] += i.Answered
+		m.Late[bin] += i.Late
+	}
+}
+
+// fit is recursive least squares of 1 ÷ time per token = (1 - beta × prompt tokens a
+// second - gamma × generated tokens a second) ÷ alpha. A request's token takes alpha + beta
+// × prompt tokens + gamma × requests in its step, and it meets itself and the mean number
+// of others there: so this holds at any load, with one gamma in alpha. Times are per
+// token, not step: a step gives several with drafts, and engines of a page have their own.
+func (m *Model) fit(i *sample.Interval, slo sample.SLO) {
+	decoded := i.Generated - i.FirstTokens
+	if i.TokenTime <= 0 || decoded <= 0 {
+		return
+	}
+	if m.Variance[0][0] == 0 {
+		m.Speeds = [3]float64{1, 1, 1}
+		for k := range m.Variance {
+			m.Variance[k][k] = m.variance()
+		}
+	}
+	prior := m.prior()
+	wrong := min(prior[0]*decoded/i.TokenTime, 10)
+	x := [3]float64{1, -prior[1] * i.Prompt / i.Seconds, -prior[2] * i.Generated / i.Seconds}
+	variance := (noise + 1/i.FirstTokens) * wrong * wrong
+	if i.Waited || i.TokenTime > slo.PerToken*decoded {
+		// A step may be dearer here; what matters is what it costs within the SLO.
+		variance *= 30
+	}
+	var gain [3]float64
+	for j := range x {
+		for k := range x {
+			gain[j] += m.Variance[j][k] * x[k]
+		}
+		variance += x[j] * gain[j]
+		wrong -= x[j] * m.Speeds[j]
+	}
+	for j := range x {
+		m.Speeds[j] += gain[j] / variance * wrong
+		for k := range x {
+			m.Variance[j][k] -= gain[j] * gain[k] / variance
+		}
+	}
+	for j := range x {
+		m.Variance[j][j] = max(m.Variance[j][j], 0) + drift
+		m.scale(j, min(1, math.Sqrt(m.variance()/m.Variance[j][j])))
+	}
+}
+
+// Curve is the share of answers that are later than the SLO by a replica's load. It
+// never falls as the load rises. Base is the share at little load, which no replica
+// more cures, Limit the load that none can exceed for long.
+type Curve struct {
+	Base, Limit float64
+	late        [bins]float64
+}
+
+// Curve is what is known, beside the prior. Neighbouring bins are pooled until none is
+// below the one before it (isotonic regression by pooling adjacent violators).
+func (m *Model) Curve(slo sample.SLO) Curve {
+	// At the limit the mean time per token is the SLO's, or a replica was saturated.
+	c := Curve{Limit: 1 - m.costs()[0]/slo.PerToken}
+	if c.Limit < .1 {
+		c.Limit = leastLimit
+	}
+	if m.Ceiling > 0 {
+		c.Limit = max(min(c.Limit, max(m.Ceiling, m.Best)), binWidth)
+	}
+	type pool struct {
+		late, all float64
+		bins      int
+	}
+	var pools []pool
+	little := m.little(c.Limit)
+	base := (m.Late[little] + priorAnswers*priorLate) / (m.Answered[little] + priorAnswers)
+	from, share := priorFill*c.Limit, priorLate
+	for bin := range bins {
+		load := (float64(bin) + .5) * binWidth
+		guess := base + (1-base)*math.Pow(share, 1-min(max(load-from, 0)/(c.Limit-from), 1))
+		p := pool{m.Late[bin] + priorAnswers*guess, m.Answered[bin] + priorAnswers, 1}
+		// From the greatest load that enough was seen at it goes on geometrically.
+		if m.Answered[bin] >= 5*priorAnswers && load < .95*c.Limit && load > from/2 {
+			from, share = load, max(p.late/p.all-base, priorLate/4)
+		}
+		for n := len(pools) - 1; n >= 0 && pools[n].late*p.all > p.late*pools[n].all; n-- {
+			p = pool{pools[n].late + p.late, pools[n].all + p.all, pools[n].bins + p.bins}
+			pools = pools[:n]
+		}
+		pools = append(pools, p)
+	}
+	bin := 0
+	for _, p := range pools {
+		for range p.bins {
+			c.late[bin] = p.late / p.all
+			bin++
+		}
+	}
+	c.Base = c.late[little]
+	return c
+}
+
+// little is the least load that enough was seen at, up to half of the limit.
+func (m *Model) little(limit float64) int {
+	for bin := range int(limit / 2 / binWidth) {
+		if m.Answered[bin] >= priorAnswers {
+			return bin
+		}
+	}
+	return 0
+}
+
+// Excess is the share of answers that are late because of the load. What comes beyond
+// the limit makes others late after it, and counts for more than 1.
+func (c *Curve) Excess(load float64) float64 {
+	if load >= c.Limit {
+		return math.Pow(load/c.Limit, overload)
+	}
+	x := min(max(load/binWidth-.5, 0), bins-1.001)
+	share := c.late[int(x)] + (c.late[int(x)+1]-c.late[int(x)])*(x-math.Floor(x))
+	return max(0, share-c.Base) / max(1-c.Base, .01)
+}
+
+// Fill is the greatest load at which no more than a share is late because of it.
+func (c *Curve) Fill(share float64) float64 {
+	low, high := binWidth/2, c.Limit
+	for range 20 {
+		if middle := (low + high) / 2; c.Excess(middle) <= share {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
