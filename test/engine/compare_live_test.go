@@ -37,7 +37,7 @@ type compared struct {
 }
 
 // comparisons are of five rates, from 1/s, at which few requests meet, to 5/s, which is
-// more than the engine can serve; and of a KV cache that is too small for what runs.
+// more than the engine can serve.
 func comparisons(length time.Duration) []*compared {
 	var all []*compared
 	for _, rate := range []float64{1, 2, 3, 4, 5} {
@@ -46,9 +46,7 @@ func comparisons(length time.Duration) []*compared {
 			requests: load.Poisson(rate, length, 200, 60, uint64(10*rate)),
 		})
 	}
-	small := SlowGPU()
-	small.KVTokens = 4096
-	return append(all, &compared{name: "small-cache", physics: small, requests: load.Poisson(0.6, length, 200, 300, 6)})
+	return all
 }
 
 // Real engines and simulated ones get the very same requests.
