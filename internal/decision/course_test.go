@@ -29,7 +29,7 @@ func readCourse(t *testing.T, name string) course {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	rows, err := csv.NewReader(file).ReadAll()
 	if err != nil || len(rows) < 3 {
 		t.Fatalf("%d rows: %v", len(rows), err)
@@ -71,19 +71,6 @@ func familiesOf(header []string, values []float64) (all []Family) {
 
 // between is a stretch of the course.
 func (c *course) between(first, last int) stretch { return stretch{c.samples[first], c.samples[last]} }
-
-// known is one of the families at a page.
-func (c *course) known(t *testing.T, page int, family string) float64 {
-	t.Helper()
-	f, found := c.samples[page].Family(family)
-	if !found {
-		t.Fatalf("no %s", family)
-	}
-	if f.Kind == Histogram {
-		return f.Buckets.Count()
-	}
-	return f.Sum
-}
 
 // Every request is an arrival once, whether its client stays, cancels it, or the
 // engine preempts it.

@@ -21,7 +21,7 @@ func courseOf(t *testing.T, name string) (pages []*reading) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	rows, err := csv.NewReader(file).ReadAll()
 	if err != nil || len(rows) < 10 {
 		t.Fatalf("%d rows: %v", len(rows), err)
