@@ -5,6 +5,7 @@ package automatic
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -202,11 +203,7 @@ func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
 		f.waiting += known.Waiting
 		f.total.Add(&lately)
 	}
-	for name, known := range s.pods {
-		if now.Sub(known.At) > leastWindow {
-			delete(s.pods, name)
-		}
-	}
+	maps.DeleteFunc(s.pods, func(_ string, known *sample.Pod) bool { return now.Sub(known.At) > leastWindow })
 	s.Model.Observe(&f.total, elapsed)
 	f.curve = s.Model.Curve(f.slo)
 	keep := math.Exp2(-elapsed / missedHalfLife)

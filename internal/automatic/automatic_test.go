@@ -146,9 +146,9 @@ func TestARegrettedStepDownDoublesTheWindow(t *testing.T) {
 func TestOnlyTheFirstReadyTeachesAColdStart(t *testing.T) {
 	w := newWorld(t, 2)
 	w.plays(time.Minute, 20)
-	r := w.order()
+	w.order()
 	w.plays(4*time.Minute, 20)
-	r = &w.fleet.Replicas[2]
+	r := &w.fleet.Replicas[2]
 	r.Phase, r.ReadySince = decision.Serving, w.now
 	w.plays(time.Minute, 20)
 	if got := w.scaler.coldStart(); got != 4*time.Minute {

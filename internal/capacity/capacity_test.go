@@ -47,7 +47,7 @@ func TestCapacityIsLearned(t *testing.T) {
 		"30 ms, expensive sequence": {.03, .0003, .001, 1},
 	} {
 		for _, benchmark := range []float64{0, .9 / (e.beta*8/9 + e.gamma/9)} {
-			r := rand.New(rand.NewPCG(7, 7)) //nolint:gosec // a test's load
+			r := rand.New(rand.NewPCG(7, 7))
 			var m Model
 			m.SetBenchmark(benchmark)
 			const in, out = 1155.0, 211.0
@@ -72,7 +72,7 @@ func TestCapacityIsLearned(t *testing.T) {
 func known(minutes int, load func(i int) float64, late func(load float64) float64) *Model {
 	var m Model
 	e := engine{.0078, .00003, .00011, 1}
-	r := rand.New(rand.NewPCG(3, 3)) //nolint:gosec // a test's load
+	r := rand.New(rand.NewPCG(3, 3))
 	for i := range minutes {
 		x := load(i)
 		work := e.minute(r, x/(e.beta*1155+e.gamma*211), 1155, 211)
@@ -85,7 +85,7 @@ func known(minutes int, load func(i int) float64, late func(load float64) float6
 
 func TestViolationsThatDoNotRiseWithLoadAreNotBoughtOff(t *testing.T) {
 	loads := func(i int) float64 { return .1 + .7*float64(i%11)/11 }
-	cured := known(600, loads, func(load float64) float64 { return .012 }).Curve(slo)
+	cured := known(600, loads, func(float64) float64 { return .012 }).Curve(slo)
 	if math.Abs(cured.Base-.012) > .003 || cured.Excess(.7) > .003 {
 		t.Errorf("of 1.2 %% that are late at any load %.2f %% are the base, and at 70 %% load %.2f %% more", 100*cured.Base, 100*cured.Excess(.7))
 	}
@@ -105,7 +105,7 @@ func TestAKneeIsFound(t *testing.T) {
 func TestASaturatedReplicaShowsItsCeiling(t *testing.T) {
 	var m Model
 	e := engine{.03, .0003, .001, 1}
-	r := rand.New(rand.NewPCG(3, 3)) //nolint:gosec // a test's load
+	r := rand.New(rand.NewPCG(3, 3))
 	for i := range 20 {
 		work := e.minute(r, 2, 200, 60)
 		if i == 19 { // sixteen sequences, and no more

@@ -48,9 +48,14 @@ type method struct {
 }
 
 var methods = [...]method{
-	{minutes: 3}, {minutes: 10}, {minutes: 30}, {minutes: 120},
-	{minutes: 10, line: true}, {minutes: 40, line: true},
-	{period: day}, {period: week},
+	{minutes: 3},
+	{minutes: 10},
+	{minutes: 30},
+	{minutes: 120},
+	{minutes: 10, line: true},
+	{minutes: 40, line: true},
+	{period: day},
+	{period: week},
 }
 
 // seasonal is the first method with a period.

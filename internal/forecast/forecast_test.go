@@ -22,7 +22,7 @@ func watched(end int64, ahead int, load func(minute int64) float64) *Series {
 
 // noisy is a load of that mean as requests come by themselves.
 func noisy(seed uint64, mean func(minute int64) float64) func(int64) float64 {
-	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's load
+	r := rand.New(rand.NewPCG(seed, 1))
 	return func(m int64) float64 { x := mean(m); return max(0, x+math.Sqrt(x)*r.NormFloat64()) }
 }
 
@@ -86,8 +86,8 @@ func TestTheStateDoesNotGrow(t *testing.T) {
 		case reflect.Array:
 			return flat(of.Elem())
 		case reflect.Struct:
-			for i := range of.NumField() {
-				if !flat(of.Field(i).Type) {
+			for field := range of.Fields() {
+				if !flat(field.Type) {
 					return false
 				}
 			}
