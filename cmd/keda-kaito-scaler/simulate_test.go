@@ -81,8 +81,17 @@ func TestAWorldsConditionsAreFlags(t *testing.T) {
 	}
 	plain := played()
 	for _, args := range [][]string{
-		{"--retries", "2:500ms"}, {"--patience", "2s"}, {"--cancels", "0.2:1s"}, {"--long-prompts", "0.2:9000-30000"}, {"--answers-grow", "5m:3"},
-		{"--crashes", "10m:1m"}, {"--flaps", "10m:30s"}, {"--asleep", "1"}, {"--engines-per-pod", "2"}, {"--sessions", "5:0.9"}, {"--nodes-per-replica", "2"},
+		{"--retries", "2:500ms"},
+		{"--patience", "2s"},
+		{"--cancels", "0.2:1s"},
+		{"--long-prompts", "0.2:9000-30000"},
+		{"--answers-grow", "5m:3"},
+		{"--crashes", "10m:1m"},
+		{"--flaps", "10m:30s"},
+		{"--asleep", "1"},
+		{"--engines-per-pod", "2"},
+		{"--sessions", "5:0.9"},
+		{"--nodes-per-replica", "2"},
 	} {
 		if played(args...) == plain {
 			t.Errorf("%q makes no difference", args)
@@ -90,7 +99,11 @@ func TestAWorldsConditionsAreFlags(t *testing.T) {
 	}
 	// What a fixed fleet doesn't look at.
 	for _, args := range [][]string{
-		{"--late-pages", "1:6s"}, {"--no-quota", "5m:5m"}, {"--missing", "vllm:num_requests_running"}, {"--unmeasured"}, {"--old-hpa"},
+		{"--late-pages", "1:6s"},
+		{"--no-quota", "5m:5m"},
+		{"--missing", "vllm:num_requests_running"},
+		{"--unmeasured"},
+		{"--old-hpa"},
 		{"--sessions", "5:0", "--routing", "sticky"},
 	} {
 		if played(args...) != plain {
