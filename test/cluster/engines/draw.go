@@ -84,8 +84,12 @@ func (p *Picture) legend(b *strings.Builder) {
 func (p *Picture) panel(b *strings.Builder, n int, name string, full float64) *panel {
 	panel := &panel{b: b, y: float64(top + n*(height+between)), full: full, length: p.World.Length}
 	fmt.Fprintf(b, `<text x="%d" y="%.0f" font-weight="bold">%s</text>`+"\n", left, panel.y-7, name)
-	for i := range 3 {
-		value := full * float64(i) / 2
+	parts := 2
+	if math.Mod(full, 2) == 1 {
+		parts = int(full) // no half replica
+	}
+	for i := range parts + 1 {
+		value := full * float64(i) / float64(parts)
 		fmt.Fprintf(b, `<path d="M%d %.1fH%d" stroke="#e5e7eb"/><text x="%d" y="%.1f" text-anchor="end">%.3g</text>`+"\n",
 			left, panel.at(value), width-right, left-8, panel.at(value)+4, value)
 	}
