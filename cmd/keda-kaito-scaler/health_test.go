@@ -24,7 +24,7 @@ func TestHealthAsksWhetherAScalerIsReady(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	out := call(t, nowhere, "health", address, "--timeout=100ms")
+	out := call(t, nowhere, "health", address, "--timeout=2s")
 	if out.err == nil || !strings.Contains(out.err.Error(), address+" isn't ready: ") || !strings.Contains(out.err.Error(), "connection refused") {
 		t.Errorf("nobody listens: %v", out.err)
 	}
