@@ -41,8 +41,7 @@ ATTACKFLAGS ?=
 # make soak: how long, and further flags, such as -seed=2.
 SOAK      ?= 1h
 SOAKFLAGS ?=
-# make engines, make test-engines, make test-loop: which vLLM, the one that KAITO
-# pins if empty.
+# make engines, make test-engines: which vLLM, the one that KAITO pins if empty.
 VLLM ?=
 export VLLM
 # make demo: vllm has real engines serve.
@@ -140,20 +139,32 @@ engines: ## Install vLLM's CPU build into the user's cache, for tests on real en
 	@$(BIN)/engines $(if $(VLLM),-version $(VLLM))
 
 .PHONY: test-engines
-test-engines: engines ## Hold what the scaler reads, and the simulator, against live vLLM engines, on a machine that does nothing else (9 min; VLLM=0.25.1)
-	@# -p 1: each package wants both cores.
-	VLLM=$(VLLM) go test -tags engines -count 1 -p 1 -timeout 30m $(TESTFLAGS) -run 'Plugin|LiveEngine' ./test/engine ./internal/scrape
+test-engines: engines control-plane ## See real vLLM engines do what is believed of them, as the simulator says and under a real KEDA and HPA, with a machine of its own (15 min; VLLM=0.25.1)
+	@# What is compared with the simulator has the machine for itself.
+	$(MAKE) test-engines-simulator
+	$(MAKE) -j2 -Otarget test-engines-contract test-engines-quick-start
+	$(MAKE) test-engines-loop
+
+.PHONY: test-engines-simulator
+test-engines-simulator: engines
+	go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run 'Plugin|LiveEngine' ./test/engine
+
+.PHONY: test-engines-contract
+test-engines-contract: engines
+	go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run LiveEngine ./internal/scrape
+
+.PHONY: test-engines-quick-start
+test-engines-quick-start: engines control-plane
+	cd test/cluster && go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./demo
+
+.PHONY: test-engines-loop
+test-engines-loop: engines control-plane
+	mkdir -p $(BUILD)
+	cd test/cluster && PICTURES=$(CURDIR)/$(BUILD) go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./engines
 
 .PHONY: engines-capacity
 engines-capacity: engines ## Sweep the load of live engines, and see what automatic mode learns of one (24 min; CAPACITY_MINUTES=20 for each rate)
 	CAPACITY_MINUTES=$(or $(CAPACITY_MINUTES),20) VLLM=$(VLLM) go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -v -run CapacityByHand ./internal/scrape
-
-.PHONY: test-loop
-test-loop: engines control-plane ## See real vLLM engines scaled by a real KEDA and HPA: the quick start, and automatic mode beside the simulator; needs a machine that does nothing else (14 min)
-	mkdir -p $(BUILD)
-	@# One after another: each wants both cores.
-	cd test/cluster && go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./demo
-	cd test/cluster && PICTURES=$(CURDIR)/$(BUILD) go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./engines
 
 .PHONY: engines-pages
 engines-pages: engines ## Record pages of a live vLLM in known states, into build/pages, and see that they say what was so (10 min; VLLM=0.25.1)

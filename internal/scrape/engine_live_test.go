@@ -140,6 +140,7 @@ func (l *live) ends(results []load.Result) (truth, string) {
 }
 
 func TestWhatTheScalerReadsOfALiveEngine(t *testing.T) {
+	t.Parallel()
 	l := startLive(t)
 	sentence := func(name string, f func(t *testing.T)) {
 		t.Run(name, func(t *testing.T) {
