@@ -139,10 +139,11 @@ engines: ## Install vLLM's CPU build into the user's cache, for tests on real en
 	@$(BIN)/engines $(if $(VLLM),-version $(VLLM))
 
 .PHONY: test-engines
-test-engines: engines control-plane ## See real vLLM engines do what is believed of them, as the simulator says and under a real KEDA and HPA, with a machine of its own (15 min; VLLM=0.25.1)
-	@# What is compared with the simulator has the machine for itself.
+test-engines: engines control-plane ## See real vLLM engines do what is believed of them, as the simulator says and under a real KEDA and HPA, with a machine of its own (20 min; VLLM=0.25.1)
+	@# One after another: what is measured needs the machine for itself.
 	$(MAKE) test-engines-simulator
-	$(MAKE) -j2 -Otarget test-engines-contract test-engines-quick-start
+	$(MAKE) test-engines-contract
+	$(MAKE) test-engines-quick-start
 	$(MAKE) test-engines-loop
 
 .PHONY: test-engines-simulator
