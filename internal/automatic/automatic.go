@@ -32,6 +32,8 @@ const (
 	// leastWindow is how long the load is watched before a step down, at least: a
 	// replica is ordered for longer than that.
 	leastWindow = 10 * time.Minute
+	// longPrompt is how many tokens of the mean prompt give the first token a second more.
+	longPrompt = 4096.0
 	// slack over a whole number is no reason for a replica.
 	slack = .1
 	// kept is how many minutes of needs are kept: the longest window.
@@ -107,7 +109,7 @@ func (s *Scaler) Recommend(p Policy, known decision.Fleet, now time.Time) Recomm
 	elapsed := min(now.Sub(s.Evaluated).Seconds(), 60)
 	s.Evaluated = now
 	s.Model.SetBenchmark(known.PeakTokensPerMinute / 60)
-	f := fleet{Fleet: known, slo: p.SLO}
+	f := fleet{Fleet: known, slo: s.judged(p.SLO)}
 	s.phases(&f, now)
 	s.observe(&f, p, elapsed, now)
 	hold := Recommendation{Replicas: f.Desired, Known: true}
@@ -171,12 +173,23 @@ func (s *Scaler) phases(f *fleet, now time.Time) {
 	}
 }
 
+// judged is the SLO that can be kept: long prompts take longer to the first token, and
+// none can be faster than a replica that has nothing else to do.
+func (s *Scaler) judged(slo sample.SLO) sample.SLO {
+	slo.FirstToken += math.Floor(s.Model.MeanPrompt() / longPrompt)
+	if idle := s.Model.Idle(); idle > .9*slo.PerToken {
+		slo.PerToken = 2 * idle
+	}
+	return slo
+}
+
 // observe reads the pods.
 func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
 	if s.pods == nil {
 		s.pods = map[string]*sample.Pod{}
 	}
 	var rate, evident float64
+	judged := f.slo
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
 		if r.Phase != decision.Serving || r.Asleep {
@@ -196,9 +209,11 @@ func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
 			known = &sample.Pod{}
 			s.pods[r.Pod] = known
 		}
-		lately, minute := known.Add(r.Last, p.SLO)
+		lately, minute := known.Add(r.Last, judged)
 		f.slo = known.SLO
-		s.Model.Learn(&minute, f.slo)
+		if minute.Seconds > 0 {
+			known.Load, known.Overloaded = s.Model.Learn(&minute, f.slo)
+		}
 		rate += known.Rate
 		f.waiting += known.Waiting
 		f.total.Add(&lately)
@@ -208,7 +223,8 @@ func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
 	f.curve = s.Model.Curve(f.slo)
 	keep := math.Exp2(-elapsed / missedHalfLife)
 	s.Seen = s.Seen*keep + f.total.Answered + f.total.Refused
-	s.Missed = s.Missed*keep + max(0, f.total.Late-f.curve.Base*f.total.Answered) + f.total.Refused
+	// Below 0 too: what is late by chance comes in lumps.
+	s.Missed = s.Missed*keep + f.total.Late - f.curve.Base*f.total.Answered + f.total.Refused
 	if f.read == 0 {
 		return
 	}

@@ -50,7 +50,7 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 // it was used up lately, and steep times more or less if none or all of it was.
 func (s *Scaler) allowed(p Policy) float64 {
 	const assumed = 1000 // requests of which half of the budget missed
-	used := (s.Missed + assumed*p.Budget/2) / (s.Seen + assumed) / p.Budget
+	used := (max(s.Missed, 0) + assumed*p.Budget/2) / (s.Seen + assumed) / p.Budget
 	return p.Budget * math.Pow(steep, 1-2*min(used, 1))
 }
 

@@ -32,11 +32,11 @@ const (
 	// priorAnswers is the weight of the lateness that is assumed: priorLate up to
 	// priorFill of the limit, from there geometrically to all at the limit.
 	priorAnswers, priorLate, priorFill = 200.0, .002, .7
-	// leastLimit is that of a model that is slower than the SLO by itself.
-	leastLimit = .5
-	// overload is the exponent of load ÷ limit in what is late beyond the limit: who
-	// comes, and who stands behind them.
-	overload = 4.0
+	// surely is the standard deviation of the share that is late at little load.
+	surely = .0025
+	// slowdown is how many times slower than the fastest ever a minute's tokens must be to
+	// count as overloaded, if that is slower than the SLO.
+	slowdown = 1.5
 )
 
 // Model is what is known. Its zero value knows nothing.
@@ -54,7 +54,8 @@ type Model struct {
 	Answered, Late [bins]float64
 	// Ceiling is the greatest load that a saturated replica worked off, Met how many
 	// seconds ago that was; Best the greatest with hardly a late answer.
-	Ceiling, Met, Best float64
+	// Fastest is the least mean time per token of a minute.
+	Ceiling, Met, Best, Fastest float64
 }
 
 // prior: the benchmark fills nine tenths of a replica's time.
@@ -123,12 +124,18 @@ func (m *Model) request(prompt, generated float64) float64 {
 	return (prompt*(m.Prompt+assumed*benchmarkIn) + generated*(m.Generated+assumed*benchmarkOut)) / (m.Requests + assumed)
 }
 
+// Idle is the time per token of an idle replica.
+func (m *Model) Idle() float64 { return m.costs()[0] }
+
+// MeanPrompt is how many tokens of a prompt are computed, on average.
+func (m *Model) MeanPrompt() float64 { return m.Prompt / max(m.Requests, 1) }
+
 // Observe takes in what the fleet did in the last so many seconds.
 func (m *Model) Observe(i *sample.Interval, elapsed float64) {
 	keep := math.Exp2(-elapsed / mixHalfLife)
 	m.Prompt, m.Generated, m.Requests = m.Prompt*keep+i.Prompt, m.Generated*keep+i.Generated, m.Requests*keep+i.FirstTokens
 	if m.Met += elapsed; m.Met > 2*halfLife {
-		m.Ceiling, m.Best = 0, 0
+		m.Ceiling, m.Best, m.Fastest = 0, 0, 0
 	}
 	keep = math.Exp2(-elapsed / halfLife)
 	for bin, answered := range m.Answered {
@@ -138,27 +145,45 @@ func (m *Model) Observe(i *sample.Interval, elapsed float64) {
 	}
 }
 
-// Learn takes in a minute of one replica.
-func (m *Model) Learn(i *sample.Interval, slo sample.SLO) {
+// Learn takes in a minute of one replica. It tells under which load it was filed, and
+// whether the replica is overloaded: for as long as that lasts minutes are filed under
+// the load that began it, so that whatever came of a load counts at that load.
+func (m *Model) Learn(i *sample.Interval, slo sample.SLO) (load float64, overloaded bool) {
+	decoded := i.Generated - i.FirstTokens
 	if i.Seconds <= 0 || i.FirstTokens <= 0 {
-		return
+		return i.Before, i.Overloaded
 	}
-	m.fit(i, slo)
+	slow := false
+	if decoded > 0 && i.TokenTime > 0 {
+		perToken := i.TokenTime / decoded
+		if m.Fastest == 0 || perToken < m.Fastest {
+			m.Fastest = perToken
+		}
+		if slow = perToken > max(slo.PerToken, slowdown*m.Fastest); !slow && !i.Waited {
+			// Beyond it a step may be dearer; what matters is what it costs within.
+			m.fit(i, perToken)
+		}
+	}
 	c := m.costs()
 	done := (c[1]*i.Prompt + c[2]*i.Generated) / i.Seconds
-	saturated := i.Waited && i.Late+i.Refused > .5*(i.Answered+i.Refused)
+	all, late := i.Answered+i.Refused, i.Late+i.Refused
+	overloaded = late > .5*all && (slow || i.Waited)
 	switch {
-	case saturated:
+	case overloaded:
 		m.Ceiling, m.Met = max(done, m.Ceiling*(1-m.Met/(2*halfLife))), 0
-	case i.Late < .05*i.Answered:
+	case late < .05*all:
 		m.Best = max(m.Best, done)
 	}
-	// What is late after a backlog is late because of an earlier load.
-	if i.Answered > 0 && (saturated || !i.Backlog) {
-		bin := int(min(max(done, i.Arrived*m.Cost()/i.Seconds)/binWidth, bins-1))
-		m.Answered[bin] += i.Answered
-		m.Late[bin] += i.Late
+	load = max(done, i.Arrived*m.Cost()/i.Seconds)
+	if i.Overloaded {
+		load = i.Before
+	} else if overloaded { // Routers give less to a replica that is slow.
+		load = max(load, i.Before)
 	}
+	bin := int(min(load/binWidth, bins-1))
+	m.Answered[bin] += all
+	m.Late[bin] += late
+	return load, overloaded
 }
 
 // fit is recursive least squares of 1 ÷ time per token = (1 - beta × prompt tokens a
@@ -166,11 +191,7 @@ func (m *Model) Learn(i *sample.Interval, slo sample.SLO) {
 // × prompt tokens + gamma × requests in its step, and it meets itself and the mean number
 // of others there: so this holds at any load, with one gamma in alpha. Times are per
 // token, not step: a step gives several with drafts, and engines of a page have their own.
-func (m *Model) fit(i *sample.Interval, slo sample.SLO) {
-	decoded := i.Generated - i.FirstTokens
-	if i.TokenTime <= 0 || decoded <= 0 {
-		return
-	}
+func (m *Model) fit(i *sample.Interval, perToken float64) {
 	if m.Variance[0][0] == 0 {
 		m.Speeds = [3]float64{1, 1, 1}
 		for k := range m.Variance {
@@ -178,13 +199,11 @@ func (m *Model) fit(i *sample.Interval, slo sample.SLO) {
 		}
 	}
 	prior := m.prior()
-	wrong := min(prior[0]*decoded/i.TokenTime, 10)
+	wrong := min(prior[0]/perToken, 10)
 	x := [3]float64{1, -prior[1] * i.Prompt / i.Seconds, -prior[2] * i.Generated / i.Seconds}
-	variance := (noise + 1/i.FirstTokens) * wrong * wrong
-	if i.Waited || i.TokenTime > slo.PerToken*decoded {
-		// A step may be dearer here; what matters is what it costs within the SLO.
-		variance *= 30
-	}
+	// Relative to the fastest, not to what was measured: slow minutes would weigh most.
+	idle := min(prior[0]/m.Fastest, 10)
+	variance := (noise + 1/i.FirstTokens) * idle * idle
 	var gain [3]float64
 	for j := range x {
 		for k := range x {
@@ -216,29 +235,25 @@ type Curve struct {
 // Curve is what is known, beside the prior. Neighbouring bins are pooled until none is
 // below the one before it (isotonic regression by pooling adjacent violators).
 func (m *Model) Curve(slo sample.SLO) Curve {
-	// At the limit the mean time per token is the SLO's, or a replica was saturated.
-	c := Curve{Limit: 1 - m.costs()[0]/slo.PerToken}
-	if c.Limit < .1 {
-		c.Limit = leastLimit
-	}
+	// At the limit the mean time per token is the SLO's, or a replica was overloaded.
+	c := Curve{Limit: max(1-m.Idle()/slo.PerToken, binWidth)}
 	if m.Ceiling > 0 {
 		c.Limit = max(min(c.Limit, max(m.Ceiling, m.Best)), binWidth)
 	}
+	c.Base = m.little(c.Limit)
 	type pool struct {
 		late, all float64
 		bins      int
 	}
 	var pools []pool
-	little := m.little(c.Limit)
-	base := (m.Late[little] + priorAnswers*priorLate) / (m.Answered[little] + priorAnswers)
 	from, share := priorFill*c.Limit, priorLate
 	for bin := range bins {
 		load := (float64(bin) + .5) * binWidth
-		guess := base + (1-base)*math.Pow(share, 1-min(max(load-from, 0)/(c.Limit-from), 1))
+		guess := c.Base + (1-c.Base)*math.Pow(share, 1-min(max(load-from, 0)/(c.Limit-from), 1))
 		p := pool{m.Late[bin] + priorAnswers*guess, m.Answered[bin] + priorAnswers, 1}
 		// From the greatest load that enough was seen at it goes on geometrically.
 		if m.Answered[bin] >= 5*priorAnswers && load < .95*c.Limit && load > from/2 {
-			from, share = load, max(p.late/p.all-base, priorLate/4)
+			from, share = load, max(p.late/p.all-c.Base, priorLate/4)
 		}
 		for n := len(pools) - 1; n >= 0 && pools[n].late*p.all > p.late*pools[n].all; n-- {
 			p = pool{pools[n].late + p.late, pools[n].all + p.all, pools[n].bins + p.bins}
@@ -253,25 +268,30 @@ func (m *Model) Curve(slo sample.SLO) Curve {
 			bin++
 		}
 	}
-	c.Base = c.late[little]
 	return c
 }
 
-// little is the least load that enough was seen at, up to half of the limit.
-func (m *Model) little(limit float64) int {
-	for bin := range int(limit / 2 / binWidth) {
-		if m.Answered[bin] >= priorAnswers {
-			return bin
+// little is the share at the least loads, of so many of them, up to half of the limit,
+// that its standard deviation is at most a quarter of the budget.
+func (m *Model) little(limit float64) float64 {
+	late, all := priorAnswers*priorLate, priorAnswers
+	for bin := range int(limit/2/binWidth) + 1 {
+		late, all = late+m.Late[bin], all+m.Answered[bin]
+		if share := late / all; share*(1-share) <= surely*surely*all {
+			break
 		}
 	}
-	return 0
+	return late / all
 }
 
-// Excess is the share of answers that are late because of the load. What comes beyond
-// the limit makes others late after it, and counts for more than 1.
+// Excess is the share of answers that are late because of the load. It is none up to
+// half of the limit: never are twice the replicas bought that throughput takes.
 func (c *Curve) Excess(load float64) float64 {
-	if load >= c.Limit {
-		return math.Pow(load/c.Limit, overload)
+	switch {
+	case load >= c.Limit:
+		return 1
+	case load <= c.Limit/2:
+		return 0
 	}
 	x := min(max(load/binWidth-.5, 0), bins-1.001)
 	share := c.late[int(x)] + (c.late[int(x)+1]-c.late[int(x)])*(x-math.Floor(x))

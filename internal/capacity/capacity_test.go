@@ -102,6 +102,67 @@ func TestAKneeIsFound(t *testing.T) {
 	}
 }
 
+// TestAnOverloadTeachesNoCosts: beyond a knee steps are many times dearer. What a request
+// costs within the SLO stays what it was.
+func TestAnOverloadTeachesNoCosts(t *testing.T) {
+	m := known(120, func(i int) float64 { return .2 + .4*float64(i%7)/7 }, func(float64) float64 { return 0 })
+	before, limit := m.Cost(), m.Curve(slo).Limit
+	e := engine{.0078, .00003, .00011, 1}
+	r := rand.New(rand.NewPCG(5, 5))
+	for range 30 {
+		work := e.minute(r, .25/(e.beta*1155+e.gamma*211), 1155, 211)
+		work.TokenTime, work.Late = .3*(work.Generated-work.FirstTokens), work.Answered
+		m.Observe(work, 60)
+		m.Learn(work, slo)
+	}
+	if after := m.Cost(); math.Abs(after/before-1) > .03 {
+		t.Errorf("half an hour of overload makes a request cost %.4f s instead of %.4f", after, before)
+	}
+	if after := m.Curve(slo).Limit; after > .7 || after < .55 {
+		t.Errorf("a replica that was served well up to 0.6, and collapses, has a limit of %.2f, before %.2f", after, limit)
+	}
+}
+
+// TestFewAnswersShowWhatIsLateAtAnyLoad: 1.2 % late, at 0.2 requests a second a replica.
+func TestFewAnswersShowWhatIsLateAtAnyLoad(t *testing.T) {
+	for seed := range uint64(20) {
+		var m Model
+		e := engine{.036, .00017, .0001, 1}
+		r := rand.New(rand.NewPCG(seed, 1))
+		for i := range 8 * 60 {
+			rate := .05 + .25*float64(i%29)/29
+			for range 4 {
+				work := e.minute(r, rate, 6800, 1500)
+				work.Late = 0
+				for range int(work.Answered) {
+					work.Late += boolean(r.Float64() < .012)
+				}
+				m.Observe(work, 15)
+				m.Learn(work, slo)
+			}
+		}
+		if c := m.Curve(slo); math.Abs(c.Base-.012) > .005 || c.Excess(.7*c.Limit) > .0075 {
+			t.Errorf("seed %d: of 1.2 %% that are late at any load %.2f %% are the base, and %.2f %% more near the limit of %.2f", seed, 100*c.Base, 100*c.Excess(.7*c.Limit), c.Limit)
+		}
+	}
+}
+
+func TestAModelSlowerThanItsSLOIsKnown(t *testing.T) {
+	e := engine{.08, .00003, .0002, 1}
+	r := rand.New(rand.NewPCG(7, 7))
+	var m Model
+	m.SetBenchmark(15000)
+	for i := range 120 {
+		load := .15 + .5*float64(i%7)/7
+		work := e.minute(r, load/(e.beta*1155+e.gamma*211), 1155, 211)
+		m.Observe(work, 60)
+		m.Learn(work, slo)
+	}
+	if cost, want := m.Cost(), e.beta*1155+e.gamma*211; math.Abs(cost/want-1) > .15 || math.Abs(m.Idle()/.0802-1) > .05 {
+		t.Errorf("a request costs %.4f s, really %.4f, and an idle replica takes %.4f s a token", cost, want, m.Idle())
+	}
+}
+
 func TestASaturatedReplicaShowsItsCeiling(t *testing.T) {
 	var m Model
 	e := engine{.03, .0003, .001, 1}
@@ -129,7 +190,7 @@ func TestTheCurveNeverFallsAndIsANumber(t *testing.T) {
 			i := sample.Interval{
 				Seconds: rapid.Float64Range(1, 100).Draw(t, "seconds"), Prompt: number.Draw(t, "prompt"), Generated: number.Draw(t, "generated"),
 				FirstTokens: number.Draw(t, "first"), TokenTime: number.Draw(t, "time"), Arrived: number.Draw(t, "arrived"),
-				Answered: number.Draw(t, "answered"), Waited: rapid.Bool().Draw(t, "waited"), Backlog: rapid.Bool().Draw(t, "backlog"),
+				Answered: number.Draw(t, "answered"), Waited: rapid.Bool().Draw(t, "waited"), Before: rapid.Float64Range(0, 9).Draw(t, "before"), Overloaded: rapid.Bool().Draw(t, "overloaded"),
 			}
 			i.Late = i.Answered * rapid.Float64Range(0, 1).Draw(t, "late")
 			m.SetBenchmark(rapid.SampledFrom([]float64{0, 1000, 23000, math.Inf(1)}).Draw(t, "benchmark"))

@@ -23,8 +23,11 @@ type Interval struct {
 	// Arrived are requests that came and were taken, Refused those that weren't,
 	// Answered those that are done, Late those of them that were later than the SLO.
 	Arrived, Refused, Answered, Late float64
-	// Waited is set if requests waited all the time, Backlog if many did at first.
-	Waited, Backlog bool
+	// Waited is set if requests waited all the time.
+	Waited bool
+	// Before is the load of the minute before, and Overloaded set if that was too much.
+	Before     float64
+	Overloaded bool
 }
 
 // Add adds what another replica did at the same time.
@@ -95,7 +98,6 @@ func (r *reading) since(from *reading) (i Interval, ok bool) {
 		// Requests that their clients cancel never end, but had their first token.
 		Arrived: r.first - from.first + r.waiting - from.waiting, Refused: max(0, r.refused-from.refused),
 		Answered: r.done - from.done, Late: r.lateDone - from.lateDone,
-		Backlog: from.waiting >= max(2, .05*from.running),
 	}
 	if !r.perRequest { // The mean over all requests has to do.
 		i.Answered = i.FirstTokens
@@ -114,6 +116,9 @@ type Pod struct {
 	Rate, Waiting, Running float64
 	At                     time.Time
 	SLO                    SLO
+	// Load is that of the newest minute, Overloaded set if it was too much.
+	Load       float64
+	Overloaded bool
 	// begin is where the current minute began, last the newest reading. fresh is set
 	// in the first minute, in which it fills up. waited is the least since begin.
 	begin, last reading
@@ -125,14 +130,18 @@ type Pod struct {
 // minute began once it is over.
 func (p *Pod) Add(s *decision.Sample, slo SLO) (lately, minute Interval) {
 	r := read(s, slo)
-	p.Waiting, p.Running, p.At, p.SLO = r.waiting, r.running, s.At, r.slo
 	same := false
 	if p.last.sample != nil {
+		if r.slo != p.SLO { // Counts are of the same bounds.
+			p.begin, p.last = read(p.begin.sample, slo), read(p.last.sample, slo)
+		}
 		lately, same = r.since(&p.last)
 	}
+	p.Waiting, p.Running, p.At, p.SLO = r.waiting, r.running, s.At, r.slo
 	switch {
 	case !same:
 		p.begin, p.last, p.fresh, p.waited, p.Rate = r, r, true, r.waiting, 0
+		p.Load, p.Overloaded = 0, false
 		return Interval{}, minute
 	case lately.Seconds <= 0:
 		return lately, minute
@@ -143,7 +152,7 @@ func (p *Pod) Add(s *decision.Sample, slo SLO) (lately, minute Interval) {
 	}
 	if !p.fresh {
 		minute, _ = r.since(&p.begin)
-		minute.Waited = p.waited >= 2
+		minute.Waited, minute.Before, minute.Overloaded = p.waited >= 2, p.Load, p.Overloaded
 	}
 	p.begin, p.fresh, p.waited = r, false, r.waiting
 	return lately, minute
