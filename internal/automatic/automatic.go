@@ -72,8 +72,10 @@ type Scaler struct {
 	starting map[string]bool
 	// sum and ticks are of the current minute's demand, surely what the evaluation
 	// before had at least.
-	minute             int64
-	sum, ticks, surely float64
+	minute                       int64
+	sum, ticks, surely, replicas float64
+	// done is what was done in it.
+	done sample.Interval
 }
 
 // Recommendation is how many replicas to have, and why. Known is false if nothing can
@@ -189,7 +191,7 @@ func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
 		s.pods = map[string]*sample.Pod{}
 	}
 	var rate, evident float64
-	judged := f.slo
+	judged, overloaded := f.slo, 0
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
 		if r.Phase != decision.Serving || r.Asleep {
@@ -212,7 +214,10 @@ func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
 		lately, minute := known.Add(r.Last, judged)
 		f.slo = known.SLO
 		if minute.Seconds > 0 {
-			known.Load, known.Overloaded = s.Model.Learn(&minute, f.slo)
+			known.Overloaded = s.Model.Learn(&minute, f.slo)
+		}
+		if known.Overloaded {
+			overloaded++
 		}
 		rate += known.Rate
 		f.waiting += known.Waiting
@@ -220,7 +225,7 @@ func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
 	}
 	maps.DeleteFunc(s.pods, func(_ string, known *sample.Pod) bool { return now.Sub(known.At) > leastWindow })
 	s.Model.Observe(&f.total, elapsed)
-	f.curve = s.Model.Curve(f.slo)
+	f.curve = s.Model.Curve(f.slo, 2*overloaded > f.read)
 	keep := math.Exp2(-elapsed / missedHalfLife)
 	s.Seen = s.Seen*keep + f.total.Answered + f.total.Refused
 	// Below 0 too: what is late by chance comes in lumps.
@@ -240,8 +245,12 @@ func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
 	if minute := now.Unix() / 60; minute != s.minute {
 		if s.ticks >= 2 {
 			s.Demand.Add(s.minute, s.sum/s.ticks, s.ahead())
+			s.Model.File(&s.done, s.replicas/s.ticks)
 		}
-		s.minute, s.sum, s.ticks = minute, 0, 0
+		s.minute, s.sum, s.ticks, s.replicas, s.done = minute, 0, 0, 0, sample.Interval{}
 	}
-	s.sum, s.ticks = s.sum+f.rate, s.ticks+1
+	s.sum, s.ticks, s.replicas = s.sum+f.rate, s.ticks+1, s.replicas+float64(f.read)
+	seconds := s.done.Seconds + f.total.Seconds
+	s.done.Add(&f.total)
+	s.done.Seconds = seconds
 }

@@ -34,6 +34,12 @@ const (
 	priorAnswers, priorLate, priorFill = 200.0, .002, .7
 	// surely is the standard deviation of the share that is late at little load.
 	surely = .0025
+	// echo is what a minute leaves of the load that what is late is filed by.
+	echo = .9
+	// recently is the weight of a minute in what overloaded replicas work off.
+	recently = .2
+	// leastFill is the share of the limit that is always filled.
+	leastFill = .25
 	// slowdown is how many times slower than the fastest ever a minute's tokens must be to
 	// count as overloaded, if that is slower than the SLO.
 	slowdown = 1.5
@@ -52,8 +58,9 @@ type Model struct {
 	Prompt, Generated, Requests float64
 	// Answered and Late are decayed counts by load.
 	Answered, Late [bins]float64
-	// Ceiling is the greatest load that a saturated replica worked off, Met how many
-	// seconds ago that was; Best the greatest with hardly a late answer.
+	// Ceiling is the load that overloaded replicas worked off, Met how many seconds ago; Best the greatest with hardly a late answer.
+	// Before is the greatest load of the last minutes, decayed.
+	Before float64
 	// Fastest is the least mean time per token of a minute.
 	Ceiling, Met, Best, Fastest float64
 }
@@ -145,13 +152,12 @@ func (m *Model) Observe(i *sample.Interval, elapsed float64) {
 	}
 }
 
-// Learn takes in a minute of one replica. It tells under which load it was filed, and
-// whether the replica is overloaded: for as long as that lasts minutes are filed under
-// the load that began it, so that whatever came of a load counts at that load.
-func (m *Model) Learn(i *sample.Interval, slo sample.SLO) (load float64, overloaded bool) {
+// Learn takes in a minute of one replica: what requests cost, and how much it worked
+// off. It reports whether the replica was overloaded.
+func (m *Model) Learn(i *sample.Interval, slo sample.SLO) (overloaded bool) {
 	decoded := i.Generated - i.FirstTokens
 	if i.Seconds <= 0 || i.FirstTokens <= 0 {
-		return i.Before, i.Overloaded
+		return false
 	}
 	slow := false
 	if decoded > 0 && i.TokenTime > 0 {
@@ -170,20 +176,33 @@ func (m *Model) Learn(i *sample.Interval, slo sample.SLO) (load float64, overloa
 	overloaded = late > .5*all && (slow || i.Waited)
 	switch {
 	case overloaded:
-		m.Ceiling, m.Met = max(done, m.Ceiling*(1-m.Met/(2*halfLife))), 0
+		if m.Ceiling == 0 {
+			m.Ceiling = done
+		}
+		m.Ceiling, m.Met = m.Ceiling+(done-m.Ceiling)*recently, 0
 	case late < .05*all:
 		m.Best = max(m.Best, done)
 	}
-	load = max(done, i.Arrived*m.Cost()/i.Seconds)
-	if i.Overloaded {
-		load = i.Before
-	} else if overloaded { // Routers give less to a replica that is slow.
-		load = max(load, i.Before)
+	return overloaded
+}
+
+// File files a minute's answers of the whole fleet, of so many replicas, by their load:
+// routing, bursts and what one slow replica does to its users are all in it. What is
+// late may be so because of the minutes before; the more so the more is late.
+func (m *Model) File(i *sample.Interval, replicas float64) {
+	all, late := i.Answered+i.Refused, i.Late+i.Refused
+	if i.Seconds <= 0 || all <= 0 || replicas <= 0 {
+		return
 	}
-	bin := int(min(load/binWidth, bins-1))
+	c := m.costs()
+	load := max(c[1]*i.Prompt+c[2]*i.Generated, i.Arrived*m.Cost()) / i.Seconds / replicas
+	if late < .5*all {
+		m.Before *= echo
+	}
+	m.Before = max(load, m.Before)
+	bin := int(min(m.Before/binWidth, bins-1))
 	m.Answered[bin] += all
 	m.Late[bin] += late
-	return load, overloaded
 }
 
 // fit is recursive least squares of 1 ÷ time per token = (1 - beta × prompt tokens a
@@ -234,10 +253,13 @@ type Curve struct {
 
 // Curve is what is known, beside the prior. Neighbouring bins are pooled until none is
 // below the one before it (isotonic regression by pooling adjacent violators).
-func (m *Model) Curve(slo sample.SLO) Curve {
+func (m *Model) Curve(slo sample.SLO, overloaded bool) Curve {
 	// At the limit the mean time per token is the SLO's, or a replica was overloaded.
 	c := Curve{Limit: max(1-m.Idle()/slo.PerToken, binWidth)}
-	if m.Ceiling > 0 {
+	switch {
+	case m.Ceiling > 0 && overloaded:
+		c.Limit = max(min(c.Limit, m.Ceiling), binWidth)
+	case m.Ceiling > 0:
 		c.Limit = max(min(c.Limit, max(m.Ceiling, m.Best)), binWidth)
 	}
 	c.Base = m.little(c.Limit)
@@ -277,7 +299,7 @@ func (m *Model) little(limit float64) float64 {
 	late, all := priorAnswers*priorLate, priorAnswers
 	for bin := range int(limit/2/binWidth) + 1 {
 		late, all = late+m.Late[bin], all+m.Answered[bin]
-		if share := late / all; share*(1-share) <= surely*surely*all {
+		if share := max(late/all, .01); share*(1-share) <= surely*surely*all {
 			break
 		}
 	}
@@ -285,12 +307,12 @@ func (m *Model) little(limit float64) float64 {
 }
 
 // Excess is the share of answers that are late because of the load. It is none up to
-// half of the limit: never are twice the replicas bought that throughput takes.
+// leastFill of the limit: never are four times the replicas bought that throughput takes.
 func (c *Curve) Excess(load float64) float64 {
 	switch {
 	case load >= c.Limit:
 		return 1
-	case load <= c.Limit/2:
+	case load <= leastFill*c.Limit:
 		return 0
 	}
 	x := min(max(load/binWidth-.5, 0), bins-1.001)

@@ -58,8 +58,9 @@ func TestCapacityIsLearned(t *testing.T) {
 				work := e.minute(r, load/cost, in, out)
 				m.Observe(work, 60)
 				m.Learn(work, slo)
+				m.File(work, 1)
 			}
-			known := m.Curve(slo)
+			known := m.Curve(slo, false)
 			got := known.Limit / m.Cost()
 			if want := limit / cost; math.Abs(got/want-1) > .1 {
 				t.Errorf("%s, benchmark %.0f: %.2f requests a second, really %.2f", name, benchmark, got, want)
@@ -79,17 +80,18 @@ func known(minutes int, load func(i int) float64, late func(load float64) float6
 		work.Late = late(x) * work.Answered
 		m.Observe(work, 60)
 		m.Learn(work, slo)
+		m.File(work, 1)
 	}
 	return &m
 }
 
 func TestViolationsThatDoNotRiseWithLoadAreNotBoughtOff(t *testing.T) {
 	loads := func(i int) float64 { return .1 + .7*float64(i%11)/11 }
-	cured := known(600, loads, func(float64) float64 { return .012 }).Curve(slo)
+	cured := known(600, loads, func(float64) float64 { return .012 }).Curve(slo, false)
 	if math.Abs(cured.Base-.012) > .003 || cured.Excess(.7) > .003 {
 		t.Errorf("of 1.2 %% that are late at any load %.2f %% are the base, and at 70 %% load %.2f %% more", 100*cured.Base, 100*cured.Excess(.7))
 	}
-	rising := known(600, loads, func(load float64) float64 { return .012 + .2*boolean(load > .5) }).Curve(slo)
+	rising := known(600, loads, func(load float64) float64 { return .012 + .2*boolean(load > .5) }).Curve(slo, false)
 	if rising.Excess(.7) < .15 || rising.Fill(.01) > .55 {
 		t.Errorf("a fifth more are late beyond half the load, known as %.3f, and it is filled to %.2f", rising.Excess(.7), rising.Fill(.01))
 	}
@@ -97,7 +99,7 @@ func TestViolationsThatDoNotRiseWithLoadAreNotBoughtOff(t *testing.T) {
 
 func TestAKneeIsFound(t *testing.T) {
 	m := known(600, func(i int) float64 { return .3 + .4*float64(i%7)/7 }, func(load float64) float64 { return boolean(load > .6) * .6 })
-	if c := m.Curve(slo); c.Fill(.01) < .45 || c.Fill(.01) > .6 {
+	if c := m.Curve(slo, false); c.Fill(.01) < .45 || c.Fill(.01) > .6 {
 		t.Errorf("most are late beyond 60 %%, and it is filled to %.0f %%", 100*c.Fill(.01))
 	}
 }
@@ -106,7 +108,7 @@ func TestAKneeIsFound(t *testing.T) {
 // costs within the SLO stays what it was.
 func TestAnOverloadTeachesNoCosts(t *testing.T) {
 	m := known(120, func(i int) float64 { return .2 + .4*float64(i%7)/7 }, func(float64) float64 { return 0 })
-	before, limit := m.Cost(), m.Curve(slo).Limit
+	before, limit := m.Cost(), m.Curve(slo, false).Limit
 	e := engine{.0078, .00003, .00011, 1}
 	r := rand.New(rand.NewPCG(5, 5))
 	for range 30 {
@@ -114,11 +116,12 @@ func TestAnOverloadTeachesNoCosts(t *testing.T) {
 		work.TokenTime, work.Late = .3*(work.Generated-work.FirstTokens), work.Answered
 		m.Observe(work, 60)
 		m.Learn(work, slo)
+		m.File(work, 1)
 	}
 	if after := m.Cost(); math.Abs(after/before-1) > .03 {
 		t.Errorf("half an hour of overload makes a request cost %.4f s instead of %.4f", after, before)
 	}
-	if after := m.Curve(slo).Limit; after > .7 || after < .55 {
+	if after := m.Curve(slo, false).Limit; after > .7 || after < .55 {
 		t.Errorf("a replica that was served well up to 0.6, and collapses, has a limit of %.2f, before %.2f", after, limit)
 	}
 }
@@ -139,9 +142,10 @@ func TestFewAnswersShowWhatIsLateAtAnyLoad(t *testing.T) {
 				}
 				m.Observe(work, 15)
 				m.Learn(work, slo)
+				m.File(work, 1)
 			}
 		}
-		if c := m.Curve(slo); math.Abs(c.Base-.012) > .005 || c.Excess(.7*c.Limit) > .0075 {
+		if c := m.Curve(slo, false); math.Abs(c.Base-.012) > .005 || c.Excess(.7*c.Limit) > .0075 {
 			t.Errorf("seed %d: of 1.2 %% that are late at any load %.2f %% are the base, and %.2f %% more near the limit of %.2f", seed, 100*c.Base, 100*c.Excess(.7*c.Limit), c.Limit)
 		}
 	}
@@ -157,6 +161,7 @@ func TestAModelSlowerThanItsSLOIsKnown(t *testing.T) {
 		work := e.minute(r, load/(e.beta*1155+e.gamma*211), 1155, 211)
 		m.Observe(work, 60)
 		m.Learn(work, slo)
+		m.File(work, 1)
 	}
 	if cost, want := m.Cost(), e.beta*1155+e.gamma*211; math.Abs(cost/want-1) > .15 || math.Abs(m.Idle()/.0802-1) > .05 {
 		t.Errorf("a request costs %.4f s, really %.4f, and an idle replica takes %.4f s a token", cost, want, m.Idle())
@@ -175,8 +180,9 @@ func TestASaturatedReplicaShowsItsCeiling(t *testing.T) {
 		}
 		m.Observe(work, 60)
 		m.Learn(work, slo)
+		m.File(work, 1)
 	}
-	c := m.Curve(slo)
+	c := m.Curve(slo, false)
 	if rate := c.Limit / m.Cost(); rate > 1.15*4.3 || rate < .85*4.3 {
 		t.Errorf("a saturated replica that gives 4.3 requests a second is known to give %.1f", rate)
 	}
@@ -190,12 +196,13 @@ func TestTheCurveNeverFallsAndIsANumber(t *testing.T) {
 			i := sample.Interval{
 				Seconds: rapid.Float64Range(1, 100).Draw(t, "seconds"), Prompt: number.Draw(t, "prompt"), Generated: number.Draw(t, "generated"),
 				FirstTokens: number.Draw(t, "first"), TokenTime: number.Draw(t, "time"), Arrived: number.Draw(t, "arrived"),
-				Answered: number.Draw(t, "answered"), Waited: rapid.Bool().Draw(t, "waited"), Before: rapid.Float64Range(0, 9).Draw(t, "before"), Overloaded: rapid.Bool().Draw(t, "overloaded"),
+				Answered: number.Draw(t, "answered"), Waited: rapid.Bool().Draw(t, "waited"),
 			}
 			i.Late = i.Answered * rapid.Float64Range(0, 1).Draw(t, "late")
 			m.SetBenchmark(rapid.SampledFrom([]float64{0, 1000, 23000, math.Inf(1)}).Draw(t, "benchmark"))
 			m.Observe(&i, i.Seconds)
 			m.Learn(&i, slo)
+			m.File(&i, 1)
 		}
 		for j := range m.Variance {
 			for k := range m.Variance {
@@ -204,7 +211,7 @@ func TestTheCurveNeverFallsAndIsANumber(t *testing.T) {
 				}
 			}
 		}
-		c := m.Curve(slo)
+		c := m.Curve(slo, false)
 		before := 0.0
 		for load := 0.0; load < 2; load += .01 {
 			x := c.Excess(load)

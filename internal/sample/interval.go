@@ -25,9 +25,6 @@ type Interval struct {
 	Arrived, Refused, Answered, Late float64
 	// Waited is set if requests waited all the time.
 	Waited bool
-	// Before is the load of the minute before, and Overloaded set if that was too much.
-	Before     float64
-	Overloaded bool
 }
 
 // Add adds what another replica did at the same time.
@@ -116,8 +113,7 @@ type Pod struct {
 	Rate, Waiting, Running float64
 	At                     time.Time
 	SLO                    SLO
-	// Load is that of the newest minute, Overloaded set if it was too much.
-	Load       float64
+	// Overloaded is set if its newest minute was too much.
 	Overloaded bool
 	// begin is where the current minute began, last the newest reading. fresh is set
 	// in the first minute, in which it fills up. waited is the least since begin.
@@ -141,7 +137,7 @@ func (p *Pod) Add(s *decision.Sample, slo SLO) (lately, minute Interval) {
 	switch {
 	case !same:
 		p.begin, p.last, p.fresh, p.waited, p.Rate = r, r, true, r.waiting, 0
-		p.Load, p.Overloaded = 0, false
+		p.Overloaded = false
 		return Interval{}, minute
 	case lately.Seconds <= 0:
 		return lately, minute
@@ -152,7 +148,7 @@ func (p *Pod) Add(s *decision.Sample, slo SLO) (lately, minute Interval) {
 	}
 	if !p.fresh {
 		minute, _ = r.since(&p.begin)
-		minute.Waited, minute.Before, minute.Overloaded = p.waited >= 2, p.Load, p.Overloaded
+		minute.Waited = p.waited >= 2
 	}
 	p.begin, p.fresh, p.waited = r, false, r.waiting
 	return lately, minute
