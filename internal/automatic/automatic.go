@@ -23,15 +23,16 @@ const (
 	usualColdStart = 6 * time.Minute
 	// steep is how many times the budget may be missed while none of it was, with
 	// missedHalfLife in seconds.
-	steep, missedHalfLife = 6.0, 3 * 3600.0
+	steep, missedHalfLife = 2.0, 3 * 3600.0
 	// refusedCounts is how much of a request a refused one is taken for. Clients'
 	// libraries try twice more by default, so it is between 1/3 and 1.
 	refusedCounts = .4
-	// partial is how long less than a whole replica must be missing.
-	partial = time.Minute
-	// leastWindow is how long the load is watched before a step down, at least: a
-	// replica is ordered for longer than that.
-	leastWindow = 10 * time.Minute
+	// leastWindow is how long the load is watched before a step down, at least, and
+	// coldStarts how many cold starts: what is released is missed for one.
+	leastWindow, coldStarts = 15 * time.Minute, 3
+	// room divides what may miss the budget for a step down, and where long prompts
+	// have more time than others, so that not all that is late is seen.
+	room = 4.0
 	// longPrompt is how many tokens of the mean prompt give the first token a second more.
 	longPrompt = 4096.0
 	// slack over a whole number is no reason for a replica.
@@ -59,8 +60,8 @@ type Scaler struct {
 	Needs [kept]float32
 	// Evaluated is when the fleet was seen last, Watched since when without a gap;
 	// Released when a replica was released last, Regretted when one was ordered soon
-	// after that, Enough when there were last as many as needed.
-	Evaluated, Watched, Released, Regretted, Enough time.Time
+	// after that.
+	Evaluated, Watched, Released, Regretted time.Time
 	// Doubled is how often the window of the way down was doubled.
 	Doubled int
 	// Seen and Missed are decayed requests, and those that were late or refused

@@ -14,7 +14,7 @@ type need struct {
 	// now is what the present load fills, backlog what it takes to serve those who
 	// would still wait after a cold start, replicas all that is needed then.
 	now, backlog, replicas float64
-	// spare is the same with half as many to miss: what must fit for a step down.
+	// spare is the same with room: what must fit for a step down.
 	spare    float64
 	ahead    int
 	fill     float64
@@ -31,6 +31,9 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 	n.seasonal = outlook.Seasonal
 	cost := s.Model.Cost() / s.Model.Tokens()
 	allowed := s.allowed(p)
+	if s.judged(p.SLO).FirstToken > p.SLO.FirstToken {
+		allowed /= room // Not all that is late is seen.
+	}
 	n.fill = f.curve.Fill(allowed)
 	n.now = f.rate * cost / n.fill
 	n.replicas = replicas(&outlook, cost, &f.curve, allowed)
@@ -42,7 +45,7 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 	}
 	n.replicas += n.backlog
 	outlook.Level = max(outlook.Level, outlook.Now)
-	n.spare = replicas(&outlook, cost, &f.curve, allowed/2) + n.backlog
+	n.spare = replicas(&outlook, cost, &f.curve, allowed/room) + n.backlog
 	return n
 }
 
@@ -87,18 +90,11 @@ func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
 	}
 	desired, minute := min(max(f.Desired, p.Min), p.Max), now.Unix()/60
 	s.Needs[minute%kept], s.Needs[(minute+1)%kept] = max(s.Needs[minute%kept], float32(n.spare)), 0
-	if bounded(n.replicas) <= desired {
-		s.Enough = now
-	}
 	window := s.window()
 	up := bounded(n.replicas * f.least)
 	switch {
 	case up > desired:
-		suffers := f.total.Late+f.total.Refused > max(5, .1*(f.total.Answered+f.total.Refused))
-		if !suffers && n.replicas+float64(f.replaced) < float64(desired)+1 && now.Sub(s.Enough) < partial {
-			return desired
-		}
-		if s.Released.After(s.Regretted) && now.Sub(s.Released) < max(leastWindow, 2*s.coldStart()) {
+		if s.Released.After(s.Regretted) && now.Sub(s.Released) < s.watch() {
 			s.Doubled, s.Regretted = min(s.Doubled+1, 4), now
 		}
 		return up
@@ -120,11 +116,11 @@ func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
 	return to
 }
 
-// window is how long the load is watched before a step down: two cold starts, doubled
-// with each step that was regretted. So a load that turns often is followed less often.
-func (s *Scaler) window() time.Duration {
-	return min(max(leastWindow, 2*s.coldStart())<<s.Doubled, (kept-10)*time.Minute)
-}
+// window is how long the load is watched before a step down, doubled with each step that
+// was regretted. So a load that turns often is followed less often.
+func (s *Scaler) window() time.Duration { return min(s.watch()<<s.Doubled, (kept-10)*time.Minute) }
+
+func (s *Scaler) watch() time.Duration { return max(leastWindow, coldStarts*s.coldStart()) }
 
 func (n *need) words(p Policy, f *fleet, to int32) string {
 	head := fmt.Sprintf("%d → %d", f.Desired, to)

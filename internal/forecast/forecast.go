@@ -34,10 +34,8 @@ const (
 	// seasonalError is the deviation of log(actual ÷ predicted) up to which a season
 	// is believed about a rise that the other methods can't see.
 	seasonalError = .3
-	// surprise is the quantile of errors beyond which the load is a new one.
-	surprise = .98
-	// firstHour is how far beyond its peak a load may grow at first; 1 after an hour.
-	firstHour = 1.5
+	// jump is the quantile of errors beyond which a level is a new one.
+	jump = .98
 )
 
 // method predicts by the mean of the last minutes, by the line through them, or by
@@ -235,11 +233,8 @@ func (s *Series) predict(now, ahead int64) Forecast {
 	f.weigh(s)
 	f.Now, _ = s.method(methods[0], now, ahead)
 	f.Now = max(0, f.Now)
-	if f.Level = s.together(now, ahead, f.Now); f.Now > f.Level*f.Quantile(surprise) {
-		f.Level = f.Now
-	}
 	f.Most = s.most(now, ahead, f.Now)
-	f.Level = min(f.Level, f.Most)
+	f.Level = min(s.together(now, ahead, f.Now), f.Most)
 	for i := seasonal; i < len(methods); i++ {
 		// Up to a slot early.
 		predicted, known := s.method(methods[i], now, ahead)
@@ -265,7 +260,7 @@ func (s *Series) most(now, ahead int64, level float64) float64 {
 	if before, known := s.method(methods[0], now-ahead, 0); known {
 		most = max(most, 2*level-before)
 	}
-	return most * max(1, firstHour-(firstHour-1)*float64(now-s.First)/60)
+	return most
 }
 
 // together is the mean of all methods, each weighted by how small its errors are.
@@ -299,7 +294,7 @@ func (s *Series) together(now, ahead int64, fallback float64) float64 {
 // beyond what errors explain, is the new level. Bursts shorter than the horizon teach
 // that jumps don't last: after two a third isn't followed.
 func (s *Series) Jumped(f *Forecast, level float64, ahead int) bool {
-	if level <= f.Level*f.Quantile(surprise) {
+	if level <= f.Level*f.Quantile(jump) {
 		return false
 	}
 	if s.Due == 0 {
