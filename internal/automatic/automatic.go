@@ -20,7 +20,7 @@ import (
 // What each is worth is in docs/design/automatic-mode.md.
 const (
 	// usualColdStart is assumed until a replica was seen to start.
-	usualColdStart = 6 * time.Minute
+	usualColdStart = 10 * time.Minute
 	// steep is how many times the budget may be missed while none of it was, with
 	// missedHalfLife in seconds.
 	steep, missedHalfLife = 2.0, 3 * 3600.0
@@ -102,6 +102,8 @@ type fleet struct {
 	curve  capacity.Curve
 	slo    sample.SLO
 	unread string
+	// idle is the time per token of an idle replica, if that is beyond the SLO.
+	idle float64
 }
 
 // Recommend takes the fleet in. It is to be called every 15 s.
@@ -113,6 +115,9 @@ func (s *Scaler) Recommend(p Policy, known decision.Fleet, now time.Time) Recomm
 	s.Evaluated = now
 	s.Model.SetBenchmark(known.PeakTokensPerMinute / 60)
 	f := fleet{Fleet: known, slo: s.judged(p.SLO)}
+	if f.slo.PerToken > p.SLO.PerToken {
+		f.idle = s.Model.Idle()
+	}
 	s.phases(&f, now)
 	s.observe(&f, p, elapsed, now)
 	hold := Recommendation{Replicas: f.Desired, Known: true}

@@ -53,8 +53,8 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 // it was used up lately, and steep times more or less if none or all of it was.
 func (s *Scaler) allowed(p Policy) float64 {
 	const assumed = 1000 // requests of which half of the budget missed
-	used := (max(s.Missed, 0) + assumed*p.Budget/2) / (s.Seen + assumed) / p.Budget
-	return p.Budget * math.Pow(steep, 1-2*min(used, 1))
+	used := (max(s.Missed, 0) + assumed*p.Budget/3) / (s.Seen + assumed) / p.Budget
+	return p.Budget * math.Pow(steep, 1-3*min(used, 1))
 }
 
 // replicas is the least number with which no more than a share of the requests is
@@ -137,6 +137,9 @@ func (n *need) words(p Policy, f *fleet, to int32) string {
 	}
 	if f.replaced > 0 {
 		text += fmt.Sprintf("; %d in place of those that don't come or sleep", f.replaced)
+	}
+	if f.idle > 0 {
+		text += fmt.Sprintf("; an idle replica takes %.3g ms a token, so %.3g ms are not judged", 1000*f.idle, 1000*p.SLO.PerToken)
 	}
 	if f.curve.Base > p.Budget {
 		text += fmt.Sprintf("; %.1f %% of the requests are late at any load, which no replica more cures", 100*f.curve.Base)

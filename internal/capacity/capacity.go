@@ -23,7 +23,7 @@ const (
 	priorAlpha, priorTokens, outPerIn = .010, 15000.0, 3.0
 	// noise is the variance of a minute's equation beside what few requests add, drift
 	// what a cost's grows in it.
-	noise, drift = .01, 1e-6
+	noise, drift = .0025, 1e-6
 	// assumed requests of the benchmark are beside those of mixHalfLife seconds.
 	assumed, mixHalfLife = 3, 600.0
 	// halfLife of what is known of a load, in seconds, and most how many answers of it
@@ -33,7 +33,7 @@ const (
 	// priorFill of the limit, from there geometrically to all at the limit.
 	priorAnswers, priorLate, priorFill = 200.0, .002, .7
 	// surely is the standard deviation of the share that is late at little load.
-	surely = .0025
+	surely = .004
 	// echo is what a minute leaves of the load that what is late is filed by.
 	echo = .9
 	// recently is the weight of a minute in what overloaded replicas work off.
@@ -294,9 +294,9 @@ func (m *Model) Curve(slo sample.SLO, overloaded bool) Curve {
 }
 
 // little is the share at the least loads, of so many of them, up to half of the limit,
-// that its standard deviation is at most a quarter of the budget.
+// that its standard deviation is small beside the budget.
 func (m *Model) little(limit float64) float64 {
-	late, all := priorAnswers*priorLate, priorAnswers
+	late, all := priorAnswers/10*priorLate, priorAnswers/10
 	for bin := range int(limit/2/binWidth) + 1 {
 		late, all = late+m.Late[bin], all+m.Answered[bin]
 		if share := max(late/all, .01); share*(1-share) <= surely*surely*all {
