@@ -62,8 +62,6 @@ type Scaler struct {
 	// Released when a replica was released last, Regretted when one was ordered soon
 	// after that.
 	Evaluated, Watched, Released, Regretted time.Time
-	// Doubled is how often the window of the way down was doubled.
-	Doubled int
 	// Seen and Missed are decayed requests, and those that were late or refused
 	// beyond what is so at any load.
 	Seen, Missed float64

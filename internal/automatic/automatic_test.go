@@ -133,16 +133,6 @@ func TestNothingIsReleasedBeforeAWholeWindowWasWatched(t *testing.T) {
 	}
 }
 
-func TestARegrettedStepDownDoublesTheWindow(t *testing.T) {
-	w := newWorld(t, 4)
-	w.plays(32*time.Minute, 10)
-	before := w.scaler.window()
-	w.plays(3*time.Minute, 90)
-	if after := w.scaler.window(); w.last.Replicas <= 4 || after != 2*before {
-		t.Errorf("a step up right after one down leaves the window at %v, before %v", after, before)
-	}
-}
-
 func TestOnlyTheFirstReadyTeachesAColdStart(t *testing.T) {
 	w := newWorld(t, 2)
 	w.plays(time.Minute, 20)

@@ -94,9 +94,6 @@ func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
 	up := bounded(n.replicas * f.least)
 	switch {
 	case up > desired:
-		if s.Released.After(s.Regretted) && now.Sub(s.Released) < s.watch() {
-			s.Doubled, s.Regretted = min(s.Doubled+1, 4), now
-		}
 		return up
 	case f.read < f.serving, now.Sub(s.Watched) < window, now.Sub(f.Raised) < window,
 		now.Sub(s.Released) < max(2*time.Minute, s.coldStart()/2):
@@ -109,18 +106,14 @@ func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
 	to := min(desired, max(bounded(most), desired-max(1, desired/10)))
 	if to < desired {
 		s.Released = now
-		if s.Doubled > 0 && now.Sub(s.Regretted) > 4*window {
-			s.Doubled, s.Regretted = s.Doubled-1, now
-		}
 	}
 	return to
 }
 
-// window is how long the load is watched before a step down, doubled with each step that
-// was regretted. So a load that turns often is followed less often.
-func (s *Scaler) window() time.Duration { return min(s.watch()<<s.Doubled, (kept-10)*time.Minute) }
-
-func (s *Scaler) watch() time.Duration { return max(leastWindow, coldStarts*s.coldStart()) }
+// window is how long the load is watched before a step down.
+func (s *Scaler) window() time.Duration {
+	return min(max(leastWindow, coldStarts*s.coldStart()), (kept-10)*time.Minute)
+}
 
 func (n *need) words(p Policy, f *fleet, to int32) string {
 	head := fmt.Sprintf("%d → %d", f.Desired, to)
