@@ -35,8 +35,6 @@ const (
 	room = 4.0
 	// longPrompt is how many tokens of the mean prompt give the first token a second more.
 	longPrompt = 4096.0
-	// slack over a whole number is no reason for a replica.
-	slack = .1
 	// kept is how many minutes of needs are kept: the longest window.
 	kept = 240
 )
@@ -59,9 +57,8 @@ type Scaler struct {
 	// Needs are the greatest need of each minute.
 	Needs [kept]float32
 	// Evaluated is when the fleet was seen last, Watched since when without a gap;
-	// Released when a replica was released last, Regretted when one was ordered soon
-	// after that.
-	Evaluated, Watched, Released, Regretted time.Time
+	// Released when a replica was released last.
+	Evaluated, Watched, Released time.Time
 	// Seen and Missed are decayed requests, and those that were late or refused
 	// beyond what is so at any load.
 	Seen, Missed float64

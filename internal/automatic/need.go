@@ -86,7 +86,7 @@ func replicas(f *forecast.Forecast, cost float64, curve *capacity.Curve, share f
 // of a whole window has room on fewer.
 func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
 	bounded := func(n float64) int32 {
-		return min(max(int32(math.Ceil(min(n, math.MaxInt16)-slack))+f.replaced, p.Min), p.Max)
+		return min(max(int32(math.Ceil(min(n, math.MaxInt16)))+f.replaced, p.Min), p.Max)
 	}
 	desired, minute := min(max(f.Desired, p.Min), p.Max), now.Unix()/60
 	s.Needs[minute%kept], s.Needs[(minute+1)%kept] = max(s.Needs[minute%kept], float32(n.spare)), 0
