@@ -19,7 +19,8 @@ import (
 
 // What each is worth is in docs/design/automatic-mode.md.
 const (
-	// usualColdStart is assumed until a replica was seen to start.
+	// usualColdStart is assumed until a replica was seen to start: a node, its driver,
+	// the image and the weights.
 	usualColdStart = 10 * time.Minute
 	// steep is how many times the budget may be missed while none of it was, with
 	// missedHalfLife in seconds.
@@ -33,7 +34,8 @@ const (
 	// room divides what may miss the budget for a step down, and where long prompts
 	// have more time than others, so that not all that is late is seen.
 	room = 4.0
-	// longPrompt is how many tokens of the mean prompt give the first token a second more.
+	// longPrompt is how many tokens of the mean prompt give the first token a second more,
+	// as simulate scores it.
 	longPrompt = 4096.0
 	// kept is how many minutes of needs are kept: the longest window.
 	kept = 240
