@@ -233,9 +233,13 @@ func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
 	s.Seen = s.Seen*keep + f.total.Answered + f.total.Refused
 	// Below 0 too: what is late by chance comes in lumps.
 	s.Missed = s.Missed*keep + f.total.Late - f.curve.Base*f.total.Answered + f.total.Refused
-	if f.read == 0 {
-		return
+	if f.read > 0 {
+		s.demand(f, rate, evident, elapsed, now)
 	}
+}
+
+// demand is the load of the fleet, of which some may not be readable.
+func (s *Scaler) demand(f *fleet, rate, evident, elapsed float64, now time.Time) {
 	all := float64(f.serving) / float64(f.read)
 	f.least = (float64(f.read) + evident) / float64(f.serving)
 	f.waiting *= all
