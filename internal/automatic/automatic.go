@@ -29,10 +29,12 @@ const (
 	// libraries try twice more by default, so it is between 1/3 and 1.
 	refusedCounts = .4
 	// leastWindow is how long the load is watched before a step down, at least, and
-	// coldStarts how many cold starts: what is released is missed for one.
+	// coldStarts how many cold starts: what is released is missed for one. With two a
+	// knee turns 22 times a day instead of 10.
 	leastWindow, coldStarts = 15 * time.Minute, 3
 	// room divides what may miss the budget for a step down, and where long prompts
-	// have more time than others, so that not all that is late is seen.
+	// have more time than others, so that not all that is late is seen. With half of it
+	// code turns 42 times a day instead of 28.
 	room = 4.0
 	// longPrompt is how many tokens of the mean prompt give the first token a second more,
 	// as simulate scores it.
@@ -116,7 +118,7 @@ func (s *Scaler) Recommend(p Policy, known decision.Fleet, now time.Time) Recomm
 		f.idle = s.Model.Idle()
 	}
 	s.phases(&f, now)
-	s.observe(&f, p, elapsed, now)
+	s.observe(&f, elapsed, now)
 	hold := Recommendation{Replicas: f.Desired, Known: true}
 	switch {
 	case f.serving == 0:
@@ -189,7 +191,7 @@ func (s *Scaler) judged(slo sample.SLO) sample.SLO {
 }
 
 // observe reads the pods.
-func (s *Scaler) observe(f *fleet, p Policy, elapsed float64, now time.Time) {
+func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 	if s.pods == nil {
 		s.pods = map[string]*sample.Pod{}
 	}
