@@ -92,7 +92,7 @@ release-version: ## Write a new version to all places that have it, and to CHANG
 	hack/chart.sh readme
 
 .PHONY: test
-test: compiler browser control-plane ## Run all tests, on a real control plane too (25 min on two cores, 50 the first time; RACE= without a C compiler)
+test: compiler browser control-plane ## Run all tests, on a real control plane too (40 min on two cores, 65 the first time; RACE= without a C compiler)
 	$(WITH_RACE) go test $(RACE) -shuffle=on $(TESTFLAGS) ./...
 	@# What measures time and memory leaves itself out under the race detector.
 	$(if $(RACE),go test $(TESTFLAGS) -run 'Hostile|HungScrape' ./internal/scrape)
