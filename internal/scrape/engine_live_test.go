@@ -4,9 +4,7 @@ package scrape
 
 import (
 	"context"
-	"io"
 	"maps"
-	"net/http"
 	"testing"
 	"time"
 
@@ -43,22 +41,7 @@ func startLive(t *testing.T) *live {
 }
 
 // page fetches the page.
-func (l *live) page(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // as the scaler's own
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL()+"/metrics", http.NoBody)
-	if err != nil {
-		return "", err
-	}
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	return string(text), err
-}
+func (l *live) page(ctx context.Context) (string, error) { return fetchPage(ctx, l.URL()) }
 
 // await reads pages until one is as wanted.
 func (l *live) await(what string, wanted func(page truth) bool) (truth, string) {
