@@ -70,10 +70,10 @@ type Scaler struct {
 	pods map[string]*sample.Pod
 	// starting are replicas that were seen before their first Ready.
 	starting map[string]bool
-	// sum and ticks are of the current minute's demand, surely what the evaluation
+	// sum and ticks are of the current minute's demand, atLeast what the evaluation
 	// before had at least.
-	minute                       int64
-	sum, ticks, surely, replicas float64
+	minute                        int64
+	sum, ticks, atLeast, replicas float64
 	// done is what was done in it.
 	done sample.Interval
 }
@@ -93,9 +93,9 @@ type fleet struct {
 	serving, read, coming int
 	// replaced are replicas that don't come, or sleep, and are to be replaced.
 	replaced int32
-	// rate is in tokens a second, surely what it has risen to at least; waiting are
+	// rate is in tokens a second, atLeast what it can't be less than; waiting are
 	// requests, least is the share of the demand that is certain.
-	rate, surely, waiting, least float64
+	rate, atLeast, waiting, least float64
 	// total is what all did since the last evaluation.
 	total  sample.Interval
 	curve  capacity.Curve
@@ -249,8 +249,8 @@ func (s *Scaler) demand(f *fleet, rate, evident, elapsed float64, now time.Time)
 	scale := s.Model.Tokens() * all
 	f.rate = max(0, rate+refusedCounts*f.total.Refused/elapsed) * scale
 	// Two standard deviations of a Poisson number less, twice in a row.
-	surely := f.rate - 2*math.Sqrt(max(f.total.Arrived, 1))/elapsed*scale
-	f.surely, s.surely = min(surely, s.surely), surely
+	atLeast := f.rate - 2*math.Sqrt(max(f.total.Arrived, 1))/elapsed*scale
+	f.atLeast, s.atLeast = min(atLeast, s.atLeast), atLeast
 	if minute := now.Unix() / 60; minute != s.minute {
 		if s.ticks >= 2 {
 			s.Demand.Add(s.minute, s.sum/s.ticks, s.ahead())

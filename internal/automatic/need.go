@@ -25,8 +25,8 @@ type need struct {
 func (s *Scaler) need(p Policy, f *fleet) need {
 	n := need{ahead: s.ahead()}
 	outlook := s.Demand.Predict(n.ahead)
-	if s.Demand.Jumped(&outlook, f.surely, n.ahead) {
-		outlook.Level, outlook.Now = max(outlook.Level, f.surely), max(outlook.Now, f.surely)
+	if s.Demand.Jumped(&outlook, f.atLeast, n.ahead) {
+		outlook.Level, outlook.Now = max(outlook.Level, f.atLeast), max(outlook.Now, f.atLeast)
 	}
 	n.seasonal = outlook.Seasonal
 	cost := s.Model.Cost() / s.Model.Tokens()

@@ -32,9 +32,9 @@ const (
 	// priorAnswers is the weight of the lateness that is assumed: priorLate up to
 	// priorFill of the limit, from there geometrically to all at the limit.
 	priorAnswers, priorLate, priorFill = 200.0, .002, .7
-	// surely is the standard deviation of the share that is late at little load; .0025 to
+	// deviation is the standard deviation of the share that is late at little load; .0025 to
 	// .005 come to within a tenth of a point.
-	surely = .004
+	deviation = .004
 	// echo is what a minute leaves of those before: of the load that what is late is filed
 	// by, and of what overloaded replicas worked off.
 	echo = .9
@@ -300,7 +300,7 @@ func (m *Model) little(limit float64) float64 {
 	late, all := priorAnswers/10*priorLate, priorAnswers/10
 	for bin := range int(limit/2/binWidth) + 1 {
 		late, all = late+m.Late[bin], all+m.Answered[bin]
-		if share := max(late/all, .01); share*(1-share) <= surely*surely*all {
+		if share := max(late/all, .01); share*(1-share) <= deviation*deviation*all {
 			break
 		}
 	}

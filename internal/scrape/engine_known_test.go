@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/engine"
 )
 
 var update = flag.Bool("update", false, "write the table of pages anew")
@@ -240,7 +242,7 @@ func table(all []recording) []byte {
 			versions = append(versions, r.version)
 		}
 	}
-	slices.SortFunc(versions, compareVersions)
+	slices.SortFunc(versions, engine.CompareVersions)
 	var out bytes.Buffer
 	out.WriteString(`# What vLLM's page says, and what was true
 
@@ -300,17 +302,6 @@ func cell(r *recording, name string) string {
 		return fmt.Sprintf("%s (%s)", read, truth)
 	}
 	return read
-}
-
-func compareVersions(a, b string) int {
-	numbers := func(v string) (n []int) {
-		for part := range strings.SplitSeq(v, ".") {
-			i, _ := strconv.Atoi(part)
-			n = append(n, i)
-		}
-		return n
-	}
-	return slices.Compare(numbers(a), numbers(b))
 }
 
 // A page's first lines say what was true and what is read otherwise; a value that

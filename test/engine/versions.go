@@ -63,11 +63,12 @@ func Versions() []string {
 	for _, file := range files {
 		versions = append(versions, strings.TrimSuffix(path.Base(file), ".txt"))
 	}
-	slices.SortFunc(versions, compareVersions)
+	slices.SortFunc(versions, CompareVersions)
 	return versions
 }
 
-func compareVersions(a, b string) int {
+// CompareVersions orders versions such as 0.9.2 and 0.12.0 by their numbers.
+func CompareVersions(a, b string) int {
 	numbers := func(v string) (n []int) {
 		for part := range strings.SplitSeq(v, ".") {
 			i, _ := strconv.Atoi(part)
