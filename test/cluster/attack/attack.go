@@ -43,6 +43,8 @@ type campaign struct {
 	trigger  map[string]string
 	out      io.Writer
 	profiles string
+	// allowed is the CPU in ms that a scrape may take beside twice a fetch's.
+	allowed float64
 
 	pod, kept, health, triggers, ratio, unanswered figure
 }
