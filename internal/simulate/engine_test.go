@@ -126,7 +126,7 @@ func hour(replicas float64, seed uint64) *Load {
 func world() Setting {
 	return Setting{
 		Engine: Engines[0], SLO: DefaultSLO, ColdStart: 5 * time.Minute, Spread: .15, Loss: .02,
-		Bounds: policy.Bounds{Min: 1, Max: 8}, Initial: 1, Seed: 1,
+		Bounds: policy.Bounds{Min: 1, Max: 8}, Initial: 1, Seed: 1, EvaluatedBefore: EvaluatedBefore(1),
 	}
 }
 

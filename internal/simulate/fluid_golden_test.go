@@ -26,6 +26,7 @@ func TestTheFluidEnginesFiguresStand(t *testing.T) {
 		{2, &Conversation, Static("2", 2), "3391 of 15633, refused 724, broken 0, 14.00953045834431 82.53859313460455, 2 GPU-hours, 0.4836797571664584 wasted, peak 2, 0 moves, engine 306853.6094621834"},
 	} {
 		s := slow(world(), 3)
+		s.EvaluatedBefore = 0 // as the figures were
 		s.Engine = slow(Setting{Engine: Engines[tt.engine]}, 3).Engine
 		r := play(t, s, loadOn(&s.Engine, tt.kind, Spikes(.2, 20*time.Minute, 8*time.Minute), 3, time.Hour), tt.policy)
 		got := fmt.Sprintf("%d of %d, refused %d, broken %d, %v %v, %v GPU-hours, %v wasted, peak %d, %d moves, engine %v",

@@ -115,3 +115,25 @@ func TestTheHPAIsToldWhatTheScalerKnewBefore(t *testing.T) {
 		}
 	}
 }
+
+// Whoever evaluates when the HPA asks isn't asked before, and every scenario is played
+// with recommendations as old as real ones.
+func TestRecommendationsAreAsOldAsRealOnes(t *testing.T) {
+	for seed, want := range map[uint64]time.Duration{1: 10 * time.Second, 2: 15 * time.Second, 3: 5 * time.Second} {
+		for _, sc := range append(Generated(), Adverse()...) {
+			e, slo := sc.On(&Engines[0], DefaultSLO)
+			if got := sc.Setting(e, slo, time.Minute, seed).EvaluatedBefore; got != want {
+				t.Errorf("%s, seed %d: evaluated %s before, want %s", sc.Name, seed, got, want)
+			}
+		}
+	}
+	for _, p := range []Policy{QueueTarget("queue", 10), Saturation("saturation"), GuardedQueue("guarded", 10), Concurrency("knative", 100)} {
+		scaler, err := p.New(world())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if alone := p.Name == "queue" || p.Name == "knative"; scaler.WhenAsked != alone {
+			t.Errorf("%s evaluates when it is asked: %t", p.Name, scaler.WhenAsked)
+		}
+	}
+}

@@ -31,6 +31,7 @@ func Annotated(name string, annotations map[string]string) Policy {
 		mind := new(decision.Mind)
 		return Scaler{
 			Families: reading.Families, Window: reading.Window, Up: Paced(p.Up), Down: Paced(p.Down),
+			WhenAsked: trigger.Learned() == nil,
 			Judge: func(fleet decision.Fleet, now time.Time) Call {
 				v := mind.Evaluate(trigger, fleet, now)
 				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: target, Reason: v.Reason}
@@ -99,7 +100,7 @@ func Concurrency(name string, target float64) Policy {
 		k := &knative{target: .7 * target}
 		return Scaler{
 			Families: []string{metricRunning, metricWaiting}, Window: 2 * time.Minute,
-			Up: Free(), Down: Free(), Judge: k.judge,
+			Up: Free(), Down: Free(), Judge: k.judge, WhenAsked: true,
 		}, nil
 	}}
 }

@@ -124,6 +124,9 @@ func newRun(s Setting, load *Load, scaler Scaler) *run {
 		tries = newAttempts(load, s.Retries, s.Seed+2)
 		load = tries.load
 	}
+	if scaler.WhenAsked {
+		s.EvaluatedBefore = 0
+	}
 	r := &run{
 		Setting: s, load: load, scaler: scaler, attempts: tries,
 		hpa:     HPA{Up: scaler.Up, Down: scaler.Down, Bounds: s.Bounds},

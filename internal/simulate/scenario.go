@@ -118,12 +118,13 @@ func (s *Scenario) base(e *Engine, slo SLO, seed uint64) *Load {
 }
 
 // Setting is the world that the scenario is played in: replicas that start as
-// slowly as told, a scrape in fifty lost, one hour to learn in that isn't
-// scored.
+// slowly as told, a scrape in fifty lost, recommendations as old as real ones, one hour
+// to learn in that isn't scored.
 func (s *Scenario) Setting(e *Engine, slo SLO, coldStart time.Duration, seed uint64) Setting {
 	world := Setting{
 		Engine: *e, SLO: slo, ColdStart: cmp.Or(s.ColdStart, coldStart), Spread: .15, Loss: .02,
 		Bounds: policy.Bounds{Min: 1, Max: 4 * peakReplicas}, Initial: s.initial(), WarmUp: time.Hour, Seed: seed,
+		EvaluatedBefore: EvaluatedBefore(seed),
 	}
 	if s.World != nil {
 		s.World(&world)

@@ -35,13 +35,19 @@ type Setting struct {
 	WarmUp time.Duration
 	Conditions
 	// EvaluatedBefore is how long before the HPA asks the scaler has evaluated the
-	// fleet: a multiple of 5 s up to 15. The real one does it every 15 s, at a time of
-	// its own, by readings that are up to 5 s old. 0 answers the HPA with what is
-	// known at that very moment.
+	// fleet: a multiple of 5 s up to 15. 0 answers the HPA with what is known at that
+	// very moment, which no real scaler does: EvaluatedBefore is what one does.
 	EvaluatedBefore time.Duration
 	// Initial replicas serve from the start.
 	Initial int32
 	Seed    uint64
+}
+
+// EvaluatedBefore is how old the recommendation is that the HPA is told. The scaler
+// evaluates every 15 s, at a time of its own, by readings that are up to 5 s old: 10 s
+// on average, here 5, 10 or 15 s by the seed.
+func EvaluatedBefore(seed uint64) time.Duration {
+	return time.Duration(seed%3+1) * scrapeInterval
 }
 
 // judged is the SLO that requests are judged at.
@@ -74,6 +80,8 @@ type Scaler struct {
 	Up, Down Behaviour
 	// Judge is nil for a policy that never moves.
 	Judge func(decision.Fleet, time.Time) Call
+	// WhenAsked is set if it evaluates at the HPA's request and not before.
+	WhenAsked bool
 	// Plan, if there is one, is how many replicas serve at a time, ordered as
 	// long before as they take to start. Only who knows the future has one.
 	Plan func(time.Duration) int32

@@ -76,14 +76,12 @@ func (w *World) Simulate(ctx context.Context, n int) ([]Run, error) {
 	}
 	var runs []Run
 	for seed := range n {
-		// What the HPA is told is of up to 15 s before, and of readings up to 5 s older.
-		before := []time.Duration{5 * time.Second, 10 * time.Second, 15 * time.Second}[seed%3]
 		later := prelude + syncPeriod*time.Duration(seed)/time.Duration(n)
 		played := simulated(w.Requests, w.Length, later)
 		result, err := simulate.Run(ctx, simulate.Setting{
 			Engine: w.Engine, SLO: w.SLO, ColdStart: w.ColdStart, Initial: 1, Seed: uint64(seed),
 			Bounds: policy.Bounds{Min: 1, Max: int32(w.Max)}, Steps: true, PerRequest: true,
-			EvaluatedBefore: before,
+			EvaluatedBefore: simulate.EvaluatedBefore(uint64(seed)),
 		}, played, simulate.Annotated("automatic", annotations))
 		if err != nil {
 			return nil, err
