@@ -263,7 +263,7 @@ var (
 )
 
 // checkLinks sees that the files and headings that a Markdown file links to are
-// there. Other hosts are not asked.
+// there, by their path or on GitHub. Other hosts are not asked.
 func checkLinks(repository fs.FS, name string) []string {
 	text, err := fs.ReadFile(repository, name)
 	if err != nil {
@@ -272,12 +272,13 @@ func checkLinks(repository fs.FS, name string) []string {
 	var wrong []string
 	for _, match := range link.FindAllStringSubmatch(fence.ReplaceAllString(string(text), ""), -1) {
 		target, err := url.Parse(match[1])
-		if err != nil || target.Scheme != "" {
+		if err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s links to %s, which is no address", name, match[1]))
 			continue
 		}
-		file := name
-		if target.Path != "" {
-			file = path.Join(path.Dir(name), target.Path)
+		file, ours := linked(name, target)
+		if !ours {
+			continue
 		}
 		if _, err := fs.Stat(repository, file); err != nil {
 			wrong = append(wrong, fmt.Sprintf("%s links to %s, which isn't there", name, match[1]))
@@ -289,6 +290,21 @@ func checkLinks(repository fs.FS, name string) []string {
 	}
 	slices.Sort(wrong)
 	return wrong
+}
+
+// linked is the file that a page links to, if it is one of this repository.
+func linked(page string, target *url.URL) (file string, ours bool) {
+	switch onGitHub, found := strings.CutPrefix(target.Host+target.Path, module); {
+	case target.Scheme == "" && target.Path == "":
+		return page, true
+	case target.Scheme == "":
+		return path.Join(path.Dir(page), target.Path), true
+	case found && onGitHub == "":
+		return "README.md", true
+	case found:
+		return strings.CutPrefix(onGitHub, "/blob/main/")
+	}
+	return "", false
 }
 
 // anchors are the headings of a file as GitHub links to them.
