@@ -100,19 +100,6 @@ func TestTheQuickStartIsTheExampleLetterForLetter(t *testing.T) {
 	}
 }
 
-func TestThePictureHasEveryPackage(t *testing.T) {
-	picture := read(t, "docs/images/architecture.svg")
-	imports, err := importsOf(repository(), "internal")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, pkg := range slices.Sorted(maps.Keys(imports)) {
-		if name := path.Base(pkg); !strings.Contains(picture, ">"+name+"</text>") {
-			t.Errorf("docs/images/architecture.svg doesn't show %s", pkg)
-		}
-	}
-}
-
 // small is a repository in which all is well.
 func small() fstest.MapFS {
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
