@@ -3,10 +3,7 @@ package docs
 import (
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
-	"path"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
