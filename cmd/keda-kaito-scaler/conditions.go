@@ -22,6 +22,7 @@ type conditions struct {
 	texts   map[string]*string
 	routing string
 	asleep  int32
+	cached  int
 }
 
 // pair is a flag with two values and a colon between them.
@@ -86,7 +87,9 @@ func (c *conditions) flags(f *pflag.FlagSet) {
 	f.IntVar(&c.EnginesPerPod, "engines-per-pod", 1, "engines behind one page, as with data parallelism")
 	f.Int32Var(&c.asleep, "asleep", 0, "how many of the first replicas sleep")
 	f.StringSliceVar(&c.Missing, "missing", nil, "`names` of metric families that no page has")
+	f.IntVar(&c.cached, "cached-sessions", 0, "of how many sessions an engine's prefix cache has room for; 0 for all")
 	f.BoolVar(&c.Unmeasured, "unmeasured", false, "KAITO's benchmark tells nobody how fast a replica is")
+	f.DurationVar(&c.MeasuredAfter, "measured-after", 0, "when KAITO's benchmark tells how fast a replica is")
 	f.BoolVar(&c.NoTolerance, "old-hpa", false, "Kubernetes before 1.35, whose HPA stays where it is within 10 %")
 }
 
@@ -114,7 +117,10 @@ func (c *conditions) parse() error {
 	if routing != simulate.LeastBusy && c.Sessions.Count == 0 {
 		errs = append(errs, fmt.Errorf("--routing %s: needs --sessions", c.routing))
 	}
-	c.Routing, c.Asleep = routing, c.asleep
+	if c.cached < 0 || c.cached > 0 && c.Sessions.Shared == 0 || c.MeasuredAfter < 0 {
+		errs = append(errs, errors.New("--cached-sessions and --measured-after: must not be negative; the former needs --sessions"))
+	}
+	c.Routing, c.Asleep, c.Sessions.Cached = routing, c.asleep, c.cached
 	if c.Patience < 0 || c.EnginesPerPod < 1 || c.EnginesPerPod > 64 || c.asleep < 0 || c.asleep > 500 {
 		errs = append(errs, errors.New("--patience and --asleep: must not be negative; --engines-per-pod: must be from 1 to 64"))
 	}

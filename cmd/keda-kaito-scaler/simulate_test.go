@@ -91,6 +91,7 @@ func TestAWorldsConditionsAreFlags(t *testing.T) {
 		{"--asleep", "1"},
 		{"--engines-per-pod", "2"},
 		{"--sessions", "5:0.9"},
+		{"--sessions", "5:0.9", "--cached-sessions", "1"},
 		{"--nodes-per-replica", "2"},
 	} {
 		if played(args...) == plain {
@@ -103,6 +104,7 @@ func TestAWorldsConditionsAreFlags(t *testing.T) {
 		{"--no-quota", "5m:5m"},
 		{"--missing", "vllm:num_requests_running"},
 		{"--unmeasured"},
+		{"--measured-after", "5m"},
 		{"--old-hpa"},
 		{"--sessions", "5:0", "--routing", "sticky"},
 	} {
@@ -206,6 +208,7 @@ func TestASimulationIsRefusedInWords(t *testing.T) {
 		"long prompts of nothing":   {[]string{"--long-prompts", "0.1:9-3"}, "must be a whole number from 9 to"},
 		"flaps of no time":          {[]string{"--flaps", "1h:0s"}, "must be a duration above 0"},
 		"nobody's routing":          {[]string{"--routing", "best"}, "must be least-busy, sticky or prefix-aware"},
+		"a cache of no sessions":    {[]string{"--cached-sessions", "3"}, "the former needs --sessions"},
 		"sticky without sessions":   {[]string{"--routing", "sticky"}, "needs --sessions"},
 		"patience as a fluid":       {[]string{"--patience", "5s", "--steps=false"}, "in steps alone"},
 		"a scenario nobody knows":   {[]string{"scenarios", "doomsday"}, "scenario \"doomsday\" is not known: it must be one of itl-in-bucket"},

@@ -25,8 +25,11 @@ func Explain(p Policy) []string {
 		return append(lines, p.Saturation.explain(p)...)
 	}
 	lines = append(lines, p.Queue.explain(p)...)
-	if p.Queue.Guard != nil {
+	switch {
+	case p.Queue.Guard != nil:
 		lines = append(lines, p.Queue.Guard.guarded())
+	case p.Bounds.Max > p.Bounds.Min+1:
+		lines = append(lines, p.unguarded())
 	}
 	return lines
 }
@@ -64,6 +67,15 @@ func (q Queue) explain(p Policy) []string {
 	}
 	lines = append(lines, q.at(p.Bounds.Max, p))
 	return append(lines, "Between these it stays, and also while a replica that can't be read could make the difference.")
+}
+
+// unguarded warns of what the HPA makes of a queue alone. Its policies count from the
+// replicas at their period's start, so each direction may undo all that the other did
+// within that time: on a load of code 24 → 3 → 24 every 10 min.
+func (p Policy) unguarded() string {
+	return fmt.Sprintf("Not guarded: a queue is empty as soon as replicas keep up, so it goes down while all of them are busy. "+
+		"The HPA takes back at once what was added within %s, and adds at once what was removed within %s: a large fleet can shrink to a few and grow back, over and over.",
+		span(p.Down.Cooldown), span(p.Up.Cooldown))
 }
 
 // measured is what is added up.

@@ -56,6 +56,16 @@ Down: one replica at most every 10 min, when the total has been below 5000 for e
 At 1 replica: up above 5500.
 At 2 replicas: down below 5000.
 Between these it stays, and also while a replica that can't be read could make the difference.`},
+		{"as KAITO documents it, which makes large fleets swing", []string{"threshold", "10", "max-replicas", "3", "downguard", "false"}, `
+Between 1 and 3 replicas.
+Measured: the total of vllm:num_requests_waiting over the serving replicas, of which each should have 10.
+Up: one replica at most every 5 min, when the total has been above 10 for each replica by more than 10 % for 1 min.
+Down: one replica at most every 10 min, when the total has been below 10 for each replica by more than 50 % for 5 min.
+At 1 replica: up above 11.
+At 2 replicas: up above 22, down below 10.
+At 3 replicas: down below 15.
+Between these it stays, and also while a replica that can't be read could make the difference.
+Not guarded: a queue is empty as soon as replicas keep up, so it goes down while all of them are busy. The HPA takes back at once what was added within 10 min, and adds at once what was removed within 5 min: a large fleet can shrink to a few and grow back, over and over.`},
 		{"a counter's rate in a list", []string{
 			"metrics", `[{name: vllm:generation_tokens_total, aggregation: rate, upthreshold: 900, downthreshold: 100}]`, "max-replicas", "5",
 		}, `

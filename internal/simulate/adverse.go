@@ -77,6 +77,7 @@ func adverseEngines() []Scenario {
 		{
 			Name: "itl-unattainable", Replicas: 4, SLO: DefaultSLO,
 			Engine: preset(phi, func(e *Engine) { e.Name, e.Alpha, e.MaxSeqs = "steps of 80 ms", .08, 64 }),
+			Must:   Must{Also: tellsSlowTokens, Words: "its owner is told how fast a token comes on an idle replica"},
 		},
 		{
 			Name: "speculation", Replicas: 3, Must: Must{OfStatic: .75},
@@ -151,6 +152,8 @@ func adverseFaults() []Scenario {
 			Name: "old-hpa", Replicas: 32, Engine: slower(8), Length: 8 * time.Hour,
 			World: func(w *Setting) { w.NoTolerance, w.Bounds.Max = true, 40 },
 		},
+		{Name: "benchmark-late", Engine: slower(4), World: func(w *Setting) { w.MeasuredAfter = 5 * time.Hour }},
+		{Name: "benchmark-never", Engine: slower(4), World: func(w *Setting) { w.Unmeasured = true }},
 	}
 }
 
@@ -184,6 +187,7 @@ func adverseClients() []Scenario {
 	return []Scenario{
 		{
 			Name: "long-prompts", Replicas: 2, SLO: SLO{TTFT: 2, ITL: .06, Flat: true}, Long: LongPrompts{Share: .012, From: 76_000, To: 95_000},
+			Must: Must{Also: tellsIncurable, Words: "its owner is told which share of the requests no replica cures"},
 		},
 		{
 			Name: "retries", Replicas: 10, Length: 4 * time.Hour, Shape: Step(.2, 90*time.Minute), Engine: slower(4),
@@ -198,6 +202,10 @@ func adverseClients() []Scenario {
 		{
 			Name: "prefix-cache", Engine: slower(4),
 			World: func(w *Setting) { w.Sessions = Sessions{Count: 400, Shared: .8} },
+		},
+		{
+			Name: "evicting-cache", Engine: slower(4),
+			World: func(w *Setting) { w.Sessions = Sessions{Count: 400, Shared: .8, Cached: 60} },
 		},
 		{
 			Name: "sticky", Engine: slower(4),
@@ -236,6 +244,10 @@ func adverseLoads() []Scenario {
 			Shape: func(t time.Duration) float64 {
 				return 1./6 + 5./6*min(1, max(0, (t.Hours()-1)/2))
 			},
+		},
+		{
+			Name: "threshold-code", Kind: &Code, Replicas: 16, Engine: slower(4), Judged: "kaito-queue-guarded",
+			Must: Must{Attained: .6, Words: "no two thirds of the fleet go within 10 min while it is needed", Also: collapsed},
 		},
 		{Name: "low-rate", Rate: 2, Replicas: 2, Engine: slower(16)},
 		{Name: "answers-grow", Engine: slower(4), Growth: Growth{From: 4 * time.Hour, Times: 3}, Must: Must{Attained: .985}},
@@ -318,6 +330,23 @@ func share(minutes []Minute) float64 {
 		missed, arrived = missed+m.Missed, arrived+m.Arrived
 	}
 	return float64(missed) / float64(max(1, arrived))
+}
+
+// collapsed tells of a fleet that lost two thirds of its replicas within ten minutes and
+// had to order them again within an hour.
+func collapsed(r *Result, s Setting) string {
+	for i := int(s.WarmUp.Minutes()); i+10 < len(r.Minutes); i++ {
+		before, after := r.Minutes[i].Desired, r.Minutes[i+10].Desired
+		if before < 6 || after > before/3 {
+			continue
+		}
+		for _, m := range r.Minutes[i+10 : min(i+70, len(r.Minutes))] {
+			if m.Desired >= before-1 {
+				return fmt.Sprintf("%d → %d → %d replicas from minute %d on", before, after, m.Desired, i)
+			}
+		}
+	}
+	return ""
 }
 
 // gone says that what was ordered between two times is no more two hours later.

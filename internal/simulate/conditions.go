@@ -25,6 +25,8 @@ type Conditions struct {
 	Missing []string
 	// Unmeasured is set if KAITO's benchmark tells nobody how fast a replica is.
 	Unmeasured bool
+	// MeasuredAfter is when it tells; 0 from the start on.
+	MeasuredAfter time.Duration
 	// NoTolerance is Kubernetes before 1.35, whose HPA keeps to a tenth both ways.
 	NoTolerance bool
 	// EnginesPerPod is how many of its engines a replica has behind one page; 0 and 1

@@ -317,3 +317,19 @@ func TestAReplicaHasSeveralNodes(t *testing.T) {
 		t.Errorf("%v GPU-hours for four nodes, %v for one; Ready after %v and %v", all, single, four, one)
 	}
 }
+
+// A benchmark that comes late is told from then on, and not before.
+func TestABenchmarkComesLate(t *testing.T) {
+	s := calm(1)
+	s.MeasuredAfter = time.Minute
+	all, _ := watch(t, s, evenly(1, 2*time.Minute, Request{In: 20, Out: 5}))
+	for _, one := range all {
+		want := s.Engine.PeakTokensPerMinute()
+		if one.at.Sub(start) < time.Minute {
+			want = 0
+		}
+		if got := one.fleet.PeakTokensPerMinute; got != want {
+			t.Errorf("after %v it is %v tokens a minute, want %v", one.at.Sub(start), got, want)
+		}
+	}
+}

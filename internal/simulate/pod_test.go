@@ -61,7 +61,7 @@ func TestAPrefixCacheHasWhatItServed(t *testing.T) {
 	e := slowEngine()
 	e.Block = 16
 	s := serve(t, e, Request{At: 0, In: 1600, Out: 5}, Request{At: 10, In: 1600, Out: 5})
-	s.cache = &prefixCache{Sessions: Sessions{Count: 1, Shared: .9}, seen: make([]bool, 1)}
+	s.cache = &prefixCache{Sessions: Sessions{Count: 1, Shared: .9}, used: make([]int, 1)}
 	s.to(30).says(0, 0, 2, 2, 3200)
 	hits, _ := s.family("vllm:prefix_cache_hits_total")
 	queries, _ := s.family("vllm:prefix_cache_queries_total")
@@ -71,6 +71,40 @@ func TestAPrefixCacheHasWhatItServed(t *testing.T) {
 	near(t, "the second one's time", s.tally.results[1].TTFT, .031+160*.0003)
 	if s.free != s.total || s.context != 0 {
 		t.Errorf("%d of %d blocks are free, %d tokens are in the cache of running requests", s.free, s.total, s.context)
+	}
+}
+
+// A cache with room for two sessions of three has evicted the one that is asked for
+// next, however often; with room for three each is found from its second time on.
+func TestASmallPrefixCacheEvicts(t *testing.T) {
+	for cached, want := range map[int]float64{0: 6, 1: 0, 2: 0, 3: 6} {
+		sessions := Sessions{Count: 3, Shared: .5, Cached: cached}
+		cache := &prefixCache{Sessions: sessions, used: make([]int, 3)}
+		hits := 0.
+		for id, asked := int32(0), 0; asked < 9; id++ {
+			if sessions.of(id, 0) == asked%3 { // each in its turn
+				hits += float64(cache.hit(id, 320, 16)) / 160
+				asked++
+			}
+		}
+		if hits != want {
+			t.Errorf("with room for %d sessions %v of 9 are found, want %v", cached, hits, want)
+		}
+	}
+}
+
+// What is evicted doesn't stand on the page as a hit.
+func TestEvictedPrefixesAreNoHits(t *testing.T) {
+	shares := map[int]float64{}
+	for _, cached := range []int{0, 10} {
+		s := calm(1)
+		s.Sessions = Sessions{Count: 50, Shared: .5, Cached: cached}
+		all, _ := watch(t, s, evenly(2, 2*time.Minute, Request{In: 320, Out: 5}))
+		last := &all[len(all)-1].fleet.Replicas[0]
+		shares[cached] = of(t, last, policy.FamilyCached) / of(t, last, "vllm:prefix_cache_queries_total")
+	}
+	if shares[0] < .35 || shares[10] > .7*shares[0] || shares[10] == 0 {
+		t.Errorf("of what is asked %.2f is found, with room for a fifth of the sessions %.2f", shares[0], shares[10])
 	}
 }
 

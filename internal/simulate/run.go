@@ -240,7 +240,7 @@ func (r *run) machine(at float64) machine {
 		s := newSteps(&r.Engine, r.load, r.tally, at, r.histogram, r.Seed+r.begun<<32)
 		s.patience = r.Patience.Seconds()
 		if r.Sessions.Shared > 0 {
-			s.cache = &prefixCache{Sessions: r.Sessions, seed: r.Seed, attempts: r.attempts, seen: make([]bool, r.Sessions.Count)}
+			s.cache = &prefixCache{Sessions: r.Sessions, seed: r.Seed, attempts: r.attempts, used: make([]int, r.Sessions.Count)}
 		}
 		return s
 	})
@@ -373,7 +373,7 @@ func (r *run) fleet(now time.Time) decision.Fleet {
 	fleet := decision.Fleet{
 		Desired: r.desired, Freshness: 3 * scrapeInterval, Interval: scrapeInterval,
 		Grace: 10 * time.Minute, Raised: r.raised, Lowered: r.lowered,
-		PeakTokensPerMinute: r.benchmark(), NoTolerance: r.NoTolerance,
+		PeakTokensPerMinute: r.benchmark(now), NoTolerance: r.NoTolerance,
 		Replicas: make([]decision.Replica, 0, len(r.replicas)),
 	}
 	for _, replica := range r.replicas {
@@ -391,9 +391,9 @@ func (r *run) fleet(now time.Time) decision.Fleet {
 	return fleet
 }
 
-// benchmark is what KAITO's told of a replica, in tokens a minute; 0 if nothing.
-func (r *run) benchmark() float64 {
-	if r.Unmeasured {
+// benchmark is what KAITO's told of a replica by now, in tokens a minute; 0 if nothing.
+func (r *run) benchmark(now time.Time) float64 {
+	if r.Unmeasured || now.Sub(start) < r.MeasuredAfter {
 		return 0
 	}
 	return r.Engine.PeakTokensPerMinute() * float64(max(1, r.EnginesPerPod))
@@ -411,7 +411,7 @@ func (r *run) result(name string) *Result {
 		TTFT50: t.quantile(.5), TTFT99: t.quantile(.99),
 		GPUHours: r.gpu.Hours(), Reversals: reversals(r.moves, start.Add(r.WarmUp), 2*r.ColdStart),
 		Turns: turns(r.moves, start.Add(r.WarmUp)), Incurable: t.incurable,
-		Peak: r.peak, Moves: r.told, Minutes: t.minutes,
+		Peak: r.peak, Moves: r.told, Reason: r.call.Reason, Minutes: t.minutes,
 	}
 	if r.scaler.Plan != nil {
 		// Its replicas came ready: their cold starts are paid for all the same.

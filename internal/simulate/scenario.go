@@ -42,6 +42,8 @@ type Scenario struct {
 	Growth Growth
 	// Cancels are clients that go away.
 	Cancels Cancels
+	// Judged is the policy that it is about; "" for that of the comparison.
+	Judged string
 	// World, if there is one, changes the setting.
 	World func(*Setting)
 	// Must is what a policy has to come to on it.

@@ -84,6 +84,8 @@ type Result struct {
 	Peak int32
 	// Moves are the changes of the desired replicas, the warm-up's included.
 	Moves []Move
+	// Reason is the newest, whether or not the replicas changed.
+	Reason string
 	// Minutes is the course of it.
 	Minutes []Minute
 	// PerRequest is what came of each request, in the order of the load; nil if it

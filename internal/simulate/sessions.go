@@ -23,6 +23,9 @@ type Sessions struct {
 	// Shared is the share of a prompt that a replica's prefix cache has if it served
 	// the session before, from 0 to 1.
 	Shared float64
+	// Cached is of how many sessions an engine's prefix cache has room for: that which
+	// was used longest ago is evicted. 0 for all.
+	Cached int
 }
 
 // mix makes a number of two that looks drawn.
@@ -62,13 +65,15 @@ func (r *run) bySession(id int32, least int) int {
 	return h
 }
 
-// prefixCache is what an engine has of the sessions that it served before. It keeps
-// all of them: what it has takes no room from running requests.
+// prefixCache is what an engine has of the sessions that it served before. What it has
+// takes no room from running requests.
 type prefixCache struct {
 	Sessions
 	seed     uint64
 	attempts *attempts
-	seen     []bool
+	// used is when each session was looked up last, in lookups; 0 if it isn't there.
+	used          []int
+	lookups, kept int
 }
 
 // hit is how many tokens of a prompt need no work, a multiple of a block and never
@@ -78,9 +83,27 @@ func (c *prefixCache) hit(request, in, block int32) int32 {
 		return 0
 	}
 	session := c.of(c.attempts.origin(request), c.seed)
-	if !c.seen[session] {
-		c.seen[session] = true
+	c.lookups++
+	there := c.used[session] > 0
+	c.used[session] = c.lookups
+	if !there {
+		c.evict()
 		return 0
 	}
 	return min(int32(float64(in)*c.Shared), in-1) / block * block
+}
+
+// evict makes room for one session more.
+func (c *prefixCache) evict() {
+	if c.kept++; c.Cached == 0 || c.kept <= c.Cached {
+		return
+	}
+	oldest := -1
+	for i, used := range c.used {
+		if used > 0 && (oldest < 0 || used < c.used[oldest]) {
+			oldest = i
+		}
+	}
+	c.used[oldest] = 0
+	c.kept--
 }
