@@ -41,16 +41,16 @@ type Controller struct {
 	client   client.Client
 	recorder events.EventRecorder
 	settings Settings
-	ledger   *ledger
-	meters   *meters
+	reported *eventDedup
+	metrics  *metrics
 }
 
 func newController(c client.Client, recorder events.EventRecorder, settings Settings) (*Controller, error) {
-	m, err := newMeters(settings.Registerer)
+	m, err := newMetrics(settings.Registerer)
 	if err != nil {
 		return nil, err
 	}
-	return &Controller{client: c, recorder: recorder, settings: settings, ledger: newLedger(), meters: m}, nil
+	return &Controller{client: c, recorder: recorder, settings: settings, reported: newEventDedup(), metrics: m}, nil
 }
 
 // AddToManager adds the Controller, to run on the leader.
@@ -65,11 +65,11 @@ func AddToManager(ctx context.Context, mgr ctrl.Manager, settings Settings) erro
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named("scaledobjects").
 		For(kaito.Object(settings.Version, kaito.KindInferenceSet), builder.WithPredicates(asksChanged)).
-		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(concerned),
+		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(affected),
 			builder.WithPredicates(scaledObjectChanged)).
 		Watches(&kedav1alpha1.ScaledObject{}, handler.EnqueueRequestsFromMapFunc(kaito.Named),
 			builder.WithPredicates(scaledObjectChanged)).
-		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(rivalled),
+		Watches(&autoscalingv2.HorizontalPodAutoscaler{}, handler.EnqueueRequestsFromMapFunc(affectedByAutoscaler),
 			builder.WithPredicates(autoscalerChanged)).
 		Watches(kaito.Object(settings.Version, kaito.KindWorkspace), handler.EnqueueRequestsFromMapFunc(kaito.Owner),
 			builder.WithPredicates(nodesChanged))
@@ -139,16 +139,16 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		log.FromContext(ctx).V(1).Info("waiting for certificates", "why", err.Error())
 		return reconcile.Result{RequeueAfter: trustInterval}, nil
 	}
-	did, err := c.look(ctx, req.NamespacedName)
+	did, err := c.reconcile(ctx, req.NamespacedName)
 	if err != nil && ctx.Err() != nil {
 		return reconcile.Result{}, nil //nolint:nilerr // we were told to stop: the next leader looks
 	}
 	if err != nil {
 		did = failed
 	}
-	c.meters.looked(did)
+	c.metrics.countReconcile(did)
 	if state, known := did.state(); known {
-		c.meters.turned(c.ledger.enter(req.NamespacedName, state))
+		c.metrics.moveState(c.reported.setState(req.NamespacedName, state))
 	}
 	switch did {
 	case stale:
@@ -168,18 +168,18 @@ func (c *Controller) handover() time.Duration {
 	return max(0, c.settings.Handover())
 }
 
-// look is Reconcile without its measuring.
-func (c *Controller) look(ctx context.Context, key types.NamespacedName) (result, error) {
+// reconcile is Reconcile without its measuring.
+func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (result, error) {
 	u := kaito.Object(c.settings.Version, kaito.KindInferenceSet)
 	if err := c.client.Get(ctx, key, u); err != nil {
 		if apierrors.IsNotFound(err) {
-			c.ledger.gone(key) // the garbage collector sees to its ScaledObject
+			c.reported.forget(key) // the garbage collector sees to its ScaledObject
 			return ignored, nil
 		}
 		return failed, fmt.Errorf("read InferenceSet %s: %w", key, err)
 	}
 	is := kaito.ReadInferenceSet(u)
-	if err := c.tellRefused(ctx, u, is); err != nil {
+	if err := c.emitRefusedTriggers(ctx, u, is); err != nil {
 		return failed, err
 	}
 	wanted, err := policy.Wanted(is.Annotations)
@@ -189,12 +189,12 @@ func (c *Controller) look(ctx context.Context, key types.NamespacedName) (result
 	case !wanted || is.Deleting:
 		return c.switchOff(ctx, u, is)
 	}
-	return c.provide(ctx, u, is)
+	return c.ensure(ctx, u, is)
 }
 
-// provide sees to it that the InferenceSet has the ScaledObject it asks for.
+// ensure sees to it that the InferenceSet has the ScaledObject it asks for.
 // What it can't understand leaves everything as it is.
-func (c *Controller) provide(ctx context.Context, u *unstructured.Unstructured, is kaito.InferenceSet) (result, error) {
+func (c *Controller) ensure(ctx context.Context, u *unstructured.Unstructured, is kaito.InferenceSet) (result, error) {
 	workspaces, err := kaito.Workspaces(ctx, c.client, c.settings.Version, is.NamespacedName)
 	if err != nil {
 		return failed, err
@@ -209,16 +209,16 @@ func (c *Controller) provide(ctx context.Context, u *unstructured.Unstructured, 
 	if err != nil {
 		return c.refuse(ctx, u, is, err)
 	}
-	rivals, err := c.rivals(ctx, is)
+	conflicts, err := c.conflicts(ctx, is)
 	if err != nil {
 		return failed, err
 	}
-	if len(rivals) > 0 {
-		return c.giveWay(ctx, u, is, rivals)
+	if len(conflicts) > 0 {
+		return c.yieldTo(ctx, u, is, conflicts)
 	}
 	did, err := c.write(ctx, u, is, ScaledObject(is, p, c.settings))
 	if err == nil && did.inForce() {
-		c.tellNotes(ctx, u, sized, notes, did != unchanged)
+		c.emitWarnings(ctx, u, sized, notes, did != unchanged)
 	}
 	return did, err
 }

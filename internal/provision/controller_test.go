@@ -492,16 +492,16 @@ func TestAStopInTheMiddleOfAWriteIsNoFailure(t *testing.T) {
 	}
 }
 
-// Annotations have 256 kB, and there may be thousands of InferenceSets: what was
-// told of each is remembered in a few bytes.
-func TestWhatWasToldIsRememberedInAFewBytes(t *testing.T) {
-	l := newLedger()
+// Annotations have 256 kB, and there may be thousands of InferenceSets: the last
+// events of each are remembered in a few bytes.
+func TestTheLastEventsTakeAFewBytes(t *testing.T) {
+	l := newEventDedup()
 	long := strings.Repeat("x", 1<<18)
-	if !l.news(phi4, long+"a") || l.news(phi4, long+"a") || !l.news(phi4, long+"b") {
-		t.Error("a long text isn't told once, or another one isn't news")
+	if !l.isNew(phi4, long+"a") || l.isNew(phi4, long+"a") || !l.isNew(phi4, long+"b") {
+		t.Error("a long text is new twice, or another one is not")
 	}
-	if !l.note(phi4, "AnnotationNoted", long, true) || l.note(phi4, "AnnotationNoted", long, true) || !l.note(phi4, "AnnotationNoted", long+"b", true) {
-		t.Error("a long note isn't told once, or another one isn't news")
+	if !l.isNewWarning(phi4, "AnnotationNoted", long, true) || l.isNewWarning(phi4, "AnnotationNoted", long, true) || !l.isNewWarning(phi4, "AnnotationNoted", long+"b", true) {
+		t.Error("a long warning is new twice, or another one is not")
 	}
 	if n := len(fmt.Sprintf("%v", *l.entries[phi4])); n > 500 {
 		t.Errorf("%d bytes are remembered of one InferenceSet", n)

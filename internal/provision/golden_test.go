@@ -105,7 +105,7 @@ func TestAChangeToSaturationIsToldInWords(t *testing.T) {
 		"tolerance upwards 100m → 0; tolerance downwards 500m → 0; now scaling between 1 and 5 replicas by saturation: 2s to the first token, 60ms between tokens")
 }
 
-// Whoever turns the guard off, or comes from a version that had none, is told.
+// Whoever changed the guard off, or comes from a version that had none, is told.
 func TestAGuardThatComesOrGoesIsTold(t *testing.T) {
 	w := newWorld(t, inferenceSet())
 	w.annotate("downguard", "false")

@@ -50,7 +50,7 @@ func (c *Controller) write(ctx context.Context, u *unstructured.Unstructured, is
 			return failed, err
 		}
 		if d == (difference{}) {
-			c.settle(u, existing)
+			c.markSettled(u, existing)
 			return unchanged, nil
 		}
 		did, changed = updated, changes(existing, desired)
@@ -105,7 +105,7 @@ func (c *Controller) written(ctx context.Context, u *unstructured.Unstructured, 
 		log.FromContext(ctx).Info("wrote the ScaledObject with KEDA's renewed certificate")
 		return did, nil
 	case err == nil:
-		c.tell(ctx, u, provided(so, did, changed))
+		c.emitOnce(ctx, u, writtenEvent(so, did, changed))
 		return did, nil
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return waiting, nil
@@ -115,7 +115,7 @@ func (c *Controller) written(ctx context.Context, u *unstructured.Unstructured, 
 		log.FromContext(ctx).V(1).Info("the ScaledObject has changed meanwhile, looking again", "error", err.Error())
 		return stale, nil
 	default:
-		c.tell(ctx, u, unwritten(err))
+		c.emitOnce(ctx, u, failedEvent(err))
 		return failed, fmt.Errorf("apply ScaledObject %s/%s: %w", so.Namespace, so.Name, err)
 	}
 }
@@ -127,20 +127,20 @@ func (c *Controller) refuse(ctx context.Context, u *unstructured.Unstructured, i
 		return failed, err
 	}
 	if so == nil || !ours(so, is) && !adoptable(so, is) {
-		c.tell(ctx, u, refusal(problem, nil))
+		c.emitOnce(ctx, u, refusedEvent(problem, nil))
 		return refused, nil
 	}
-	c.tell(ctx, u, refusal(problem, so))
+	c.emitOnce(ctx, u, refusedEvent(problem, so))
 	if how, _ := forceOf(so); how == none {
 		return refused, nil
 	}
 	return outdated, nil
 }
 
-// giveWay leaves the InferenceSet to others.
-func (c *Controller) giveWay(ctx context.Context, u *unstructured.Unstructured, is kaito.InferenceSet, rivals []rival) (result, error) {
-	c.tell(ctx, u, conflict(rivals))
-	if _, err := c.withdraw(ctx, is); err != nil {
+// yieldTo leaves the InferenceSet to others.
+func (c *Controller) yieldTo(ctx context.Context, u *unstructured.Unstructured, is kaito.InferenceSet, conflicts []conflict) (result, error) {
+	c.emitOnce(ctx, u, conflictEvent(conflicts))
+	if _, err := c.deleteScaledObject(ctx, is); err != nil {
 		return failed, err
 	}
 	return conflicting, nil
@@ -148,23 +148,23 @@ func (c *Controller) giveWay(ctx context.Context, u *unstructured.Unstructured, 
 
 // switchOff takes the ScaledObject away because nothing asks for it any more.
 func (c *Controller) switchOff(ctx context.Context, u *unstructured.Unstructured, is kaito.InferenceSet) (result, error) {
-	outcome, err := c.withdraw(ctx, is)
+	outcome, err := c.deleteScaledObject(ctx, is)
 	if err != nil {
 		return failed, err
 	}
 	switch {
 	case outcome == removed && !is.Deleting:
-		c.tell(ctx, u, withdrawn())
+		c.emitOnce(ctx, u, removedEvent())
 	case outcome == ignored:
 		// Nothing is asked for and nothing is there: what is refused when
 		// scaling is asked for again is news.
-		c.ledger.clear(is.NamespacedName)
+		c.reported.clear(is.NamespacedName)
 	}
 	return outcome, nil
 }
 
-// withdraw deletes the ScaledObject that we made, if there is one.
-func (c *Controller) withdraw(ctx context.Context, is kaito.InferenceSet) (result, error) {
+// deleteScaledObject deletes the ScaledObject that we made, if there is one.
+func (c *Controller) deleteScaledObject(ctx context.Context, is kaito.InferenceSet) (result, error) {
 	so, err := c.find(ctx, is)
 	switch {
 	case err != nil:
@@ -178,6 +178,6 @@ func (c *Controller) withdraw(ctx context.Context, is kaito.InferenceSet) (resul
 	if client.IgnoreNotFound(err) != nil {
 		return failed, fmt.Errorf("delete ScaledObject %s: %w", is.NamespacedName, err)
 	}
-	log.FromContext(ctx).Info("withdrew the ScaledObject")
+	log.FromContext(ctx).Info("deleted the ScaledObject")
 	return removed, nil
 }

@@ -280,7 +280,7 @@ func TestBadInputIsRefusedWhereTheUserLooks(t *testing.T) {
 	}
 	lines := map[string]int{}
 	for line := range strings.Lines(string(log)) {
-		if strings.Contains(line, s.namespace) && strings.Contains(line, "told the owner") && strings.Contains(line, "ScalingRefused") {
+		if strings.Contains(line, s.namespace) && strings.Contains(line, "recorded an event") && strings.Contains(line, "ScalingRefused") {
 			_, note, _ := strings.Cut(line, `"note":`)
 			lines[note]++
 		}

@@ -20,9 +20,9 @@ import (
 // maxNote is the longest note of an event that the API server takes.
 const maxNote = 1024
 
-// notice is something that the owner of an InferenceSet is told, by an event
-// and in the log.
-type notice struct {
+// ownerEvent is something to tell the owner of an InferenceSet, as an event and in the
+// log.
+type ownerEvent struct {
 	// kind is corev1.EventTypeNormal or corev1.EventTypeWarning.
 	kind string
 	// reason is CamelCase, as events have it.
@@ -38,15 +38,15 @@ type notice struct {
 // action is what we do whenever we tell of it.
 const action = "Provision"
 
-func (n notice) text() string {
+func (n ownerEvent) text() string {
 	tail := shorten(n.tail, maxNote/2)
 	return shorten(n.note, maxNote-len(tail)) + tail
 }
 
-// refusal says of the ScaledObject that is there, nil for none, what of it is in
+// refusedEvent says of the ScaledObject that is there, nil for none, what of it is in
 // force.
-func refusal(problem error, there *kedav1alpha1.ScaledObject) notice {
-	n := notice{kind: corev1.EventTypeWarning, reason: "ScalingRefused", note: "nothing was changed: " + problem.Error()}
+func refusedEvent(problem error, there *kedav1alpha1.ScaledObject) ownerEvent {
+	n := ownerEvent{kind: corev1.EventTypeWarning, reason: "ScalingRefused", note: "nothing was changed: " + problem.Error()}
 	if there == nil {
 		return n
 	}
@@ -61,40 +61,40 @@ func refusal(problem error, there *kedav1alpha1.ScaledObject) notice {
 	return n
 }
 
-func conflict(rivals []rival) notice {
-	list := make([]string, len(rivals))
-	for i, r := range rivals {
-		list[i] = r.String()
+func conflictEvent(conflicts []conflict) ownerEvent {
+	list := make([]string, len(conflicts))
+	for i, c := range conflicts {
+		list[i] = c.String()
 	}
-	n := notice{
-		kind: corev1.EventTypeWarning, reason: "AutoscalingConflict", related: rivals[0].object,
+	n := ownerEvent{
+		kind: corev1.EventTypeWarning, reason: "AutoscalingConflict", related: conflicts[0].object,
 		note: strings.Join(list, " and ") + ", which keda-kaito-scaler did not make, is in the way: it stays",
 		tail: ", and there is no ScaledObject by annotation. Delete it, or set auto-provision to \"false\"",
 	}
-	if len(rivals) > 1 {
+	if len(conflicts) > 1 {
 		n.note = strings.Join(list, " and ") + ", which keda-kaito-scaler did not make, are in the way: they stay"
 		n.tail = ", and there is no ScaledObject by annotation. Delete them, or set auto-provision to \"false\""
 	}
 	return n
 }
 
-func unwritten(err error) notice {
-	return notice{
+func failedEvent(err error) ownerEvent {
+	return ownerEvent{
 		kind: corev1.EventTypeWarning, reason: "ProvisioningFailed",
 		note: "the ScaledObject could not be written, trying again: " + err.Error(),
 	}
 }
 
-func withdrawn() notice {
-	return notice{
+func removedEvent() ownerEvent {
+	return ownerEvent{
 		kind: corev1.EventTypeNormal, reason: "ScaledObjectRemoved",
 		note: "auto-provision is off: the ScaledObject is gone and replicas stay as they are",
 	}
 }
 
-// provided tells of a ScaledObject that was written, and what changed in it.
-func provided(so *kedav1alpha1.ScaledObject, did result, changed []string) notice {
-	n := notice{kind: corev1.EventTypeNormal, reason: "ScaledObjectCreated", note: summary(so)}
+// writtenEvent tells of a ScaledObject that was written, and what changed in it.
+func writtenEvent(so *kedav1alpha1.ScaledObject, did result, changed []string) ownerEvent {
+	n := ownerEvent{kind: corev1.EventTypeNormal, reason: "ScaledObjectCreated", note: summary(so)}
 	if did == created {
 		return n
 	}
@@ -118,9 +118,9 @@ func summary(so *kedav1alpha1.ScaledObject) string {
 	case err != nil:
 		return text
 	case trigger.List != nil:
-		return text + ": " + listed(trigger.List)
+		return text + ": " + listConditions(trigger.List)
 	case trigger.Saturation != nil:
-		return text + " by saturation: " + promised(trigger.Saturation)
+		return text + " by saturation: " + slos(trigger.Saturation)
 	}
 	metric := trigger.Queue.Metric
 	if trigger.Queue.Aggregation == policy.Rate {
@@ -128,13 +128,13 @@ func summary(so *kedav1alpha1.ScaledObject) string {
 	}
 	text += fmt.Sprintf(" on %s, %s for each replica", metric, number(trigger.Queue.Target))
 	if trigger.Queue.Guard != nil {
-		text += ", guarded on the way down: " + promised(trigger.Queue.Guard)
+		text += ", guarded on the way down: " + slos(trigger.Queue.Guard)
 	}
 	return text
 }
 
-// promised is what users are promised.
-func promised(s *policy.Saturation) string {
+// slos are those of automatic mode.
+func slos(s *policy.Saturation) string {
 	return fmt.Sprintf("%s to the first token, %s between tokens", s.TTFT, s.ITL)
 }
 
@@ -146,8 +146,8 @@ func count(n *int32) string {
 	return strconv.Itoa(int(*n))
 }
 
-// listed says when a metric list scales.
-func listed(list *policy.List) string {
+// listConditions says when a metric list scales.
+func listConditions(list *policy.List) string {
 	up, down := make([]string, len(list.Metrics)), make([]string, len(list.Metrics))
 	for i, m := range list.Metrics {
 		name := measure(m)
@@ -175,24 +175,24 @@ func measure(m policy.Metric) string {
 
 func number(x float64) string { return strconv.FormatFloat(x, 'g', 10, 64) }
 
-// tell records a notice, unless it is what the owner was told last.
-func (c *Controller) tell(ctx context.Context, u *unstructured.Unstructured, n notice) {
-	if c.ledger.news(client.ObjectKeyFromObject(u), n.reason+n.note+n.tail) {
+// emitOnce records an event, unless it is the last one again.
+func (c *Controller) emitOnce(ctx context.Context, u *unstructured.Unstructured, n ownerEvent) {
+	if c.reported.isNew(client.ObjectKeyFromObject(u), n.reason+n.note+n.tail) {
 		c.record(ctx, u, n)
 	}
 }
 
-// settle notes without an event that all is as asked, so that a problem that
-// comes back later is news again.
-func (c *Controller) settle(u *unstructured.Unstructured, so *kedav1alpha1.ScaledObject) {
-	c.ledger.news(client.ObjectKeyFromObject(u), summary(so))
+// markSettled notes without an event that all is as asked, so that a problem that
+// comes back later is reported again.
+func (c *Controller) markSettled(u *unstructured.Unstructured, so *kedav1alpha1.ScaledObject) {
+	c.reported.isNew(client.ObjectKeyFromObject(u), summary(so))
 }
 
-// tellNotes records what was understood otherwise than written: bounds that
-// spec.nodeCountLimit has lowered, and all the rest. What is told of that limit
-// before a Workspace tells the nodes of a replica isn't counted as one with what
-// is told after: the event would keep the first note.
-func (c *Controller) tellNotes(ctx context.Context, u, sized *unstructured.Unstructured, notes []string, written bool) {
+// emitWarnings records what was understood otherwise than written: bounds that
+// spec.nodeCountLimit has lowered, and all the rest. Events on that limit from before
+// a Workspace has its number of nodes differ in related from those after: counted as
+// one, they would keep the first note.
+func (c *Controller) emitWarnings(ctx context.Context, u, sized *unstructured.Unstructured, notes []string, written bool) {
 	var capped, other []string
 	var related runtime.Object
 	if sized != nil {
@@ -205,34 +205,34 @@ func (c *Controller) tellNotes(ctx context.Context, u, sized *unstructured.Unstr
 			other = append(other, note)
 		}
 	}
-	for _, n := range []notice{
+	for _, n := range []ownerEvent{
 		{kind: corev1.EventTypeWarning, reason: "ScalingCapped", note: strings.Join(capped, "; "), related: related},
 		{kind: corev1.EventTypeWarning, reason: "AnnotationNoted", note: strings.Join(other, "; ")},
 	} {
-		if c.ledger.note(client.ObjectKeyFromObject(u), n.reason, n.note, written) {
+		if c.reported.isNewWarning(client.ObjectKeyFromObject(u), n.reason, n.note, written) {
 			c.record(ctx, u, n)
 		}
 	}
 }
 
-// tellRefused tells that some triggers on an InferenceSet are not answered,
+// emitRefusedTriggers tells that some triggers on an InferenceSet are not answered,
 // whoever wrote them. Which limits they exceed is all that is said, so that a
 // tenant who writes and deletes thousands causes a few events and no more.
-func (c *Controller) tellRefused(ctx context.Context, u *unstructured.Unstructured, is kaito.InferenceSet) error {
+func (c *Controller) emitRefusedTriggers(ctx context.Context, u *unstructured.Unstructured, is kaito.InferenceSet) error {
 	admission, err := kaito.Admit(ctx, c.client, is)
 	if err != nil {
 		return err
 	}
-	n := notice{kind: corev1.EventTypeWarning, reason: "TriggersRefused", note: admission.Told()}
-	if c.ledger.mention(is.NamespacedName, n.note) {
+	n := ownerEvent{kind: corev1.EventTypeWarning, reason: "TriggersRefused", note: admission.Told()}
+	if c.reported.isNewRefusal(is.NamespacedName, n.note) {
 		c.record(ctx, u, n)
 	}
 	return nil
 }
 
-func (c *Controller) record(ctx context.Context, u *unstructured.Unstructured, n notice) {
+func (c *Controller) record(ctx context.Context, u *unstructured.Unstructured, n ownerEvent) {
 	text := n.text()
-	log.FromContext(ctx).Info("told the owner", "reason", n.reason, "note", text)
+	log.FromContext(ctx).Info("recorded an event", "reason", n.reason, "note", text)
 	c.recorder.Eventf(u, n.related, n.kind, n.reason, action, "%s", text)
 }
 

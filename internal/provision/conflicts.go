@@ -24,10 +24,10 @@ import (
 )
 
 const (
-	// indexConcerned finds ScaledObjects by the InferenceSets that they concern.
-	indexConcerned = "concerned"
-	// indexRivalled finds HorizontalPodAutoscalers by the InferenceSet they scale.
-	indexRivalled = "rivalled"
+	// indexAffected finds ScaledObjects by the InferenceSets that they concern.
+	indexAffected = "affected"
+	// indexScaled finds HorizontalPodAutoscalers by the InferenceSet they scale.
+	indexScaled = "scaled"
 
 	// maxMessage is how much is kept of what an HPA says is wrong.
 	maxMessage = 512
@@ -37,11 +37,11 @@ const (
 )
 
 func index(ctx context.Context, indexer client.FieldIndexer) error {
-	if err := indexer.IndexField(ctx, &kedav1alpha1.ScaledObject{}, indexConcerned, names); err != nil {
-		return fmt.Errorf("index ScaledObjects by %s: %w", indexConcerned, err)
+	if err := indexer.IndexField(ctx, &kedav1alpha1.ScaledObject{}, indexAffected, names); err != nil {
+		return fmt.Errorf("index ScaledObjects by %s: %w", indexAffected, err)
 	}
-	if err := indexer.IndexField(ctx, &autoscalingv2.HorizontalPodAutoscaler{}, indexRivalled, rivalledName); err != nil {
-		return fmt.Errorf("index HorizontalPodAutoscalers by %s: %w", indexRivalled, err)
+	if err := indexer.IndexField(ctx, &autoscalingv2.HorizontalPodAutoscaler{}, indexScaled, scaledByAutoscaler); err != nil {
+		return fmt.Errorf("index HorizontalPodAutoscalers by %s: %w", indexScaled, err)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func names(obj client.Object) []string {
 	return out
 }
 
-func concerned(_ context.Context, obj client.Object) []reconcile.Request {
+func affected(_ context.Context, obj client.Object) []reconcile.Request {
 	return requests(obj.GetNamespace(), names(obj))
 }
 
@@ -123,9 +123,9 @@ func isInferenceSet(apiVersion, kind string) bool {
 	return err == nil && gv.Group == kaito.Group && kind == kaito.KindInferenceSet
 }
 
-// rivalledName is the InferenceSet that a HorizontalPodAutoscaler scales. None
+// scaledByAutoscaler is the InferenceSet that a HorizontalPodAutoscaler scales. None
 // is for one that KEDA made: the ScaledObject behind it is what counts.
-func rivalledName(obj client.Object) []string {
+func scaledByAutoscaler(obj client.Object) []string {
 	hpa, ok := obj.(*autoscalingv2.HorizontalPodAutoscaler)
 	if !ok || !isInferenceSet(hpa.Spec.ScaleTargetRef.APIVersion, hpa.Spec.ScaleTargetRef.Kind) {
 		return nil
@@ -138,8 +138,8 @@ func rivalledName(obj client.Object) []string {
 	return []string{hpa.Spec.ScaleTargetRef.Name}
 }
 
-func rivalled(_ context.Context, obj client.Object) []reconcile.Request {
-	return requests(obj.GetNamespace(), rivalledName(obj))
+func affectedByAutoscaler(_ context.Context, obj client.Object) []reconcile.Request {
+	return requests(obj.GetNamespace(), scaledByAutoscaler(obj))
 }
 
 // autoscalerChanged keeps out the status, which the HPA's controller writes
@@ -150,39 +150,39 @@ var autoscalerChanged = predicate.Or(ownersChanged, predicate.Funcs{UpdateFunc: 
 	return !ok1 || !ok2 || before.Spec.ScaleTargetRef != after.Spec.ScaleTargetRef
 }})
 
-// rival is somebody else's object that scales an InferenceSet, or has the name
+// conflict is somebody else's object that scales an InferenceSet, or has the name
 // that our ScaledObject would have.
-type rival struct {
+type conflict struct {
 	kind   string
 	object client.Object
 }
 
-func (r rival) String() string { return fmt.Sprintf("%s %q", r.kind, r.object.GetName()) }
+func (c conflict) String() string { return fmt.Sprintf("%s %q", c.kind, c.object.GetName()) }
 
-// rivals are those of an InferenceSet, ScaledObjects first, by name: a cache
+// conflicts are the objects that an InferenceSet conflicts with, ScaledObjects first, by name: a cache
 // lists them in any order, and another order is no news. They stay.
-func (c *Controller) rivals(ctx context.Context, is kaito.InferenceSet) ([]rival, error) {
-	var found []rival
+func (c *Controller) conflicts(ctx context.Context, is kaito.InferenceSet) ([]conflict, error) {
+	var found []conflict
 	var scaledObjects kedav1alpha1.ScaledObjectList
 	if err := c.client.List(ctx, &scaledObjects, client.InNamespace(is.Namespace),
-		client.MatchingFields{indexConcerned: is.Name}); err != nil {
+		client.MatchingFields{indexAffected: is.Name}); err != nil {
 		return nil, fmt.Errorf("list ScaledObjects that concern %s: %w", is.NamespacedName, err)
 	}
 	for i := range scaledObjects.Items {
 		so := &scaledObjects.Items[i]
 		if !ours(so, is) && !adoptable(so, is) && !leftOver(so, is) {
-			found = append(found, rival{kindScaledObject, so})
+			found = append(found, conflict{kindScaledObject, so})
 		}
 	}
 	var autoscalers autoscalingv2.HorizontalPodAutoscalerList
 	if err := c.client.List(ctx, &autoscalers, client.InNamespace(is.Namespace),
-		client.MatchingFields{indexRivalled: is.Name}); err != nil {
+		client.MatchingFields{indexScaled: is.Name}); err != nil {
 		return nil, fmt.Errorf("list HorizontalPodAutoscalers on %s: %w", is.NamespacedName, err)
 	}
 	for i := range autoscalers.Items {
-		found = append(found, rival{kindAutoscaler, &autoscalers.Items[i]})
+		found = append(found, conflict{kindAutoscaler, &autoscalers.Items[i]})
 	}
-	slices.SortFunc(found, func(a, b rival) int {
+	slices.SortFunc(found, func(a, b conflict) int {
 		return cmp.Or(-cmp.Compare(a.kind, b.kind), cmp.Compare(a.object.GetName(), b.object.GetName()))
 	})
 	return found, nil

@@ -57,15 +57,15 @@ func (r result) state() (state string, known bool) {
 	return "", false
 }
 
-// meters count InferenceSets and looks at them. None has a label from a user's
+// metrics count InferenceSets and looks at them. None has a label from a user's
 // object.
-type meters struct {
+type metrics struct {
 	sets  *prometheus.GaugeVec
 	looks *prometheus.CounterVec
 }
 
-func newMeters(registerer prometheus.Registerer) (*meters, error) {
-	m := &meters{
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
 		sets: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "keda_kaito_scaler_provision_inferencesets",
 			Help: "InferenceSets that ask for scaling, by what became of it. Only the leader knows.",
@@ -100,10 +100,10 @@ func register[C prometheus.Collector](registerer prometheus.Registerer, c C) (C,
 	return c, nil
 }
 
-func (m *meters) looked(did result) { m.looks.WithLabelValues(string(did)).Inc() }
+func (m *metrics) countReconcile(did result) { m.looks.WithLabelValues(string(did)).Inc() }
 
-// turned counts an InferenceSet under another state than before.
-func (m *meters) turned(before, after string) {
+// moveState counts an InferenceSet under another state than before.
+func (m *metrics) moveState(before, after string) {
 	if before == after {
 		return
 	}

@@ -22,8 +22,8 @@ import (
 func TestSomebodyElsesAutoscalingWins(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
-		rival client.Object
-		told  string
+		other client.Object
+		event string
 	}{
 		{"of the same name", foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4"), `ScaledObject "phi-4"`},
 		{"of the same name, on something else", foreign("phi-4", "apps/v1", "Deployment", "phi-4"), `ScaledObject "phi-4"`},
@@ -33,25 +33,25 @@ func TestSomebodyElsesAutoscalingWins(t *testing.T) {
 		{"an HPA in another version of the API", autoscaler("by-hand", "kaito.sh/v1alpha1", "InferenceSet", "phi-4", ""), `HorizontalPodAutoscaler "by-hand"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, inferenceSet(), tt.rival)
-			before := w.read(tt.rival)
+			w := newWorld(t, inferenceSet(), tt.other)
+			before := w.read(tt.other)
 			w.reconcile()
 			w.wantWrites()
-			w.wantEvents(`Warning AutoscalingConflict: ` + tt.told + `, which keda-kaito-scaler did not make, is in the way`)
+			w.wantEvents(`Warning AutoscalingConflict: ` + tt.event + `, which keda-kaito-scaler did not make, is in the way`)
 			w.wantState("conflicting")
-			if diff := cmp.Diff([]string{"default/" + tt.rival.GetName()}, w.recorder.related); diff != "" {
+			if diff := cmp.Diff([]string{"default/" + tt.other.GetName()}, w.recorder.related); diff != "" {
 				t.Errorf("the event is related to (-want +got):\n%s", diff)
 			}
 			w.annotate("auto-provision", "false")
 			w.reconcile()
 			w.wantWrites()
 			w.wantState("")
-			if diff := cmp.Diff(before, w.read(tt.rival)); diff != "" {
+			if diff := cmp.Diff(before, w.read(tt.other)); diff != "" {
 				t.Errorf("the user's own (-before +after):\n%s", diff)
 			}
 
 			w.annotate("auto-provision", "true")
-			w.delete(tt.rival)
+			w.delete(tt.other)
 			w.reconcile()
 			w.wantWrites("apply phi-4")
 			w.wantEvents("Normal ScaledObjectCreated")
@@ -130,15 +130,15 @@ func TestWhoseInferenceSetIsLookedAt(t *testing.T) {
 		of   client.Object
 		want []string
 	}{
-		{"ours", concerned, foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4"), []string{"default/phi-4"}},
-		{"of another name", concerned, foreign("mine", "kaito.sh/v1alpha1", "InferenceSet", "phi-4"), []string{"default/mine", "default/phi-4"}},
-		{"on a Deployment", concerned, foreign("mine", "apps/v1", "Deployment", "phi-4"), []string{"default/mine"}},
-		{"without an API version", concerned, foreign("mine", "", "InferenceSet", "phi-4"), []string{"default/mine"}},
-		{"with an odd API version", concerned, foreign("mine", "a/b/c", "InferenceSet", "phi-4"), []string{"default/mine"}},
-		{"without a target", concerned, &kedav1alpha1.ScaledObject{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "mine"}}, []string{"default/mine"}},
-		{"a user's HPA", rivalled, autoscaler("x", "kaito.sh/v1alpha1", "InferenceSet", "phi-4", ""), []string{"default/phi-4"}},
-		{"KEDA's HPA", rivalled, autoscaler("x", "kaito.sh/v1alpha1", "InferenceSet", "phi-4", "phi-4"), nil},
-		{"an HPA on a Deployment", rivalled, autoscaler("x", "apps/v1", "Deployment", "phi-4", ""), nil},
+		{"ours", affected, foreign("phi-4", "kaito.sh/v1beta1", "InferenceSet", "phi-4"), []string{"default/phi-4"}},
+		{"of another name", affected, foreign("mine", "kaito.sh/v1alpha1", "InferenceSet", "phi-4"), []string{"default/mine", "default/phi-4"}},
+		{"on a Deployment", affected, foreign("mine", "apps/v1", "Deployment", "phi-4"), []string{"default/mine"}},
+		{"without an API version", affected, foreign("mine", "", "InferenceSet", "phi-4"), []string{"default/mine"}},
+		{"with an odd API version", affected, foreign("mine", "a/b/c", "InferenceSet", "phi-4"), []string{"default/mine"}},
+		{"without a target", affected, &kedav1alpha1.ScaledObject{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "mine"}}, []string{"default/mine"}},
+		{"a user's HPA", affectedByAutoscaler, autoscaler("x", "kaito.sh/v1alpha1", "InferenceSet", "phi-4", ""), []string{"default/phi-4"}},
+		{"KEDA's HPA", affectedByAutoscaler, autoscaler("x", "kaito.sh/v1alpha1", "InferenceSet", "phi-4", "phi-4"), nil},
+		{"an HPA on a Deployment", affectedByAutoscaler, autoscaler("x", "apps/v1", "Deployment", "phi-4", ""), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string
@@ -179,7 +179,7 @@ func TestTriggersBeyondTheLimitsAreToldOnce(t *testing.T) {
 		}
 		w.reconcile()
 		w.wantEvents()
-		if n := len(w.controller.ledger.entries); switched == "false" && n > 0 {
+		if n := len(w.controller.reported.entries); switched == "false" && n > 0 {
 			t.Errorf("%d InferenceSets are remembered for nothing", n)
 		}
 	}
@@ -249,7 +249,7 @@ func TestAStrippedAutoscalerIsReadAsTheWholeAndSmall(t *testing.T) {
 		if diff := cmp.Diff(want, lean); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff(rivalledName(whole), rivalledName(lean)); diff != "" {
+		if diff := cmp.Diff(scaledByAutoscaler(whole), scaledByAutoscaler(lean)); diff != "" {
 			t.Errorf("the InferenceSet it scales (-whole +stripped):\n%s", diff)
 		}
 	}
