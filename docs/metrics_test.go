@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scaler"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scrape"
 )
@@ -49,8 +49,8 @@ func (catalogue) Unregister(prometheus.Collector) bool { return false }
 // nowhere is a reader of no fleets.
 type nowhere struct{}
 
-func (nowhere) Fleet(types.NamespacedName, policy.Page) (decision.Fleet, bool) {
-	return decision.Fleet{}, false
+func (nowhere) Fleet(types.NamespacedName, policy.Page) (sample.Fleet, bool) {
+	return sample.Fleet{}, false
 }
 
 // documented are the metrics in the tables of docs/metrics.md, with their labels.

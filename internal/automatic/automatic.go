@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/capacity"
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/forecast"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
@@ -89,7 +88,7 @@ type Recommendation struct {
 
 // fleet is a fleet at one time.
 type fleet struct {
-	decision.Fleet
+	sample.Fleet
 	serving, read, coming int
 	// replaced are replicas that don't come, or sleep, and are to be replaced.
 	replaced int32
@@ -106,7 +105,7 @@ type fleet struct {
 }
 
 // Recommend takes the fleet in. It is to be called every 15 s.
-func (s *Scaler) Recommend(p Policy, known decision.Fleet, now time.Time) Recommendation {
+func (s *Scaler) Recommend(p Policy, known sample.Fleet, now time.Time) Recommendation {
 	if s.Watched.IsZero() || now.Sub(s.Evaluated) > 2*time.Minute {
 		s.Watched = now
 	}
@@ -154,19 +153,19 @@ func (s *Scaler) ahead() int { return max(5, int(math.Ceil(s.coldStart().Minutes
 // seen before their first Ready.
 func (s *Scaler) phases(f *fleet, now time.Time) {
 	var stuck []time.Time
-	late := min(3*s.coldStart(), decision.StartBudget)
+	late := min(3*s.coldStart(), sample.StartBudget)
 	starting := map[string]bool{}
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
 		name := strings.TrimSuffix(r.Pod, "-0")
 		switch {
-		case r.Phase == decision.Broken, r.Phase == decision.Serving && r.Asleep,
-			r.Phase == decision.Starting && !r.Ordered.IsZero() && now.Sub(r.Ordered) > late:
+		case r.Phase == sample.Broken, r.Phase == sample.Serving && r.Asleep,
+			r.Phase == sample.Starting && !r.Ordered.IsZero() && now.Sub(r.Ordered) > late:
 			stuck = append(stuck, r.Ordered)
-		case r.Phase == decision.Starting:
+		case r.Phase == sample.Starting:
 			f.coming++
 			starting[name] = true
-		case r.Phase == decision.Serving && s.starting[name] && r.ReadySince.After(r.Ordered):
+		case r.Phase == sample.Serving && s.starting[name] && r.ReadySince.After(r.Ordered):
 			s.ColdStarts = append(s.ColdStarts, r.ReadySince.Sub(r.Ordered).Seconds())
 			s.ColdStarts = s.ColdStarts[max(0, len(s.ColdStarts)-8):]
 		}
@@ -199,7 +198,7 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 	judged, overloaded := f.slo, 0
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
-		if r.Phase != decision.Serving || r.Asleep {
+		if r.Phase != sample.Serving || r.Asleep {
 			continue
 		}
 		f.serving++

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
@@ -22,7 +21,7 @@ type world struct {
 	t      *testing.T
 	scaler Scaler
 	policy Policy
-	fleet  decision.Fleet
+	fleet  sample.Fleet
 	now    time.Time
 	rate   float64
 	counts map[string]*[5]float64
@@ -38,20 +37,20 @@ func newWorld(t *testing.T, replicas int) *world {
 	w := &world{
 		t: t, now: begin, counts: map[string]*[5]float64{},
 		policy: Policy{Min: 1, Max: 20, Budget: .01, SLO: sample.SLO{FirstToken: 2.5, PerToken: .075}},
-		fleet:  decision.Fleet{Freshness: tick, Interval: 5 * time.Second, PeakTokensPerMinute: 1.2e6},
+		fleet:  sample.Fleet{Freshness: tick, Interval: 5 * time.Second, PeakTokensPerMinute: 1.2e6},
 	}
 	for range replicas {
 		w.order()
-		w.fleet.Replicas[len(w.fleet.Replicas)-1].Phase = decision.Serving
+		w.fleet.Replicas[len(w.fleet.Replicas)-1].Phase = sample.Serving
 	}
 	return w
 }
 
-func (w *world) order() *decision.Replica {
+func (w *world) order() *sample.Replica {
 	n := len(w.counts)
 	name := fmt.Sprintf("ws-%d", n)
 	w.counts[name+"-0"] = &[5]float64{}
-	w.fleet.Replicas = append(w.fleet.Replicas, decision.Replica{Pod: name + "-0", Phase: decision.Starting, Ordered: w.now})
+	w.fleet.Replicas = append(w.fleet.Replicas, sample.Replica{Pod: name + "-0", Phase: sample.Starting, Ordered: w.now})
 	w.fleet.Desired++
 	return &w.fleet.Replicas[len(w.fleet.Replicas)-1]
 }
@@ -63,12 +62,12 @@ func (w *world) plays(d time.Duration, rate float64) Recommendation {
 		w.now = w.now.Add(tick)
 		serving := 0
 		for i := range w.fleet.Replicas {
-			if r := &w.fleet.Replicas[i]; r.Phase == decision.Serving && !r.Asleep {
+			if r := &w.fleet.Replicas[i]; r.Phase == sample.Serving && !r.Asleep {
 				serving++
 			}
 		}
 		for i := range w.fleet.Replicas {
-			if r := &w.fleet.Replicas[i]; r.Phase == decision.Serving && !r.Asleep && r.Failure == "" {
+			if r := &w.fleet.Replicas[i]; r.Phase == sample.Serving && !r.Asleep && r.Failure == "" {
 				w.read(r, w.rate/float64(serving))
 			}
 		}
@@ -78,7 +77,7 @@ func (w *world) plays(d time.Duration, rate float64) Recommendation {
 	return w.last
 }
 
-func (w *world) read(r *decision.Replica, rate float64) {
+func (w *world) read(r *sample.Replica, rate float64) {
 	const in, out, seconds = 1000, 200, 15.0
 	load := rate * (in*.00003 + out*.0001)
 	perToken := .0101 / max(.02, 1-load)
@@ -86,16 +85,16 @@ func (w *world) read(r *decision.Replica, rate float64) {
 	for i, x := range []float64{rate, rate * in, rate * out, rate * (out - 1) * perToken, rate * w.late} {
 		c[i] += x * seconds
 	}
-	histogram := func(name string, late float64) decision.Family {
-		return decision.Family{Name: name, Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{
+	histogram := func(name string, late float64) sample.Family {
+		return sample.Family{Name: name, Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{
 			Le: []float64{.075, 2.5, math.Inf(1)}, Cumulative: []float64{c[0] - late, c[0], c[0]}, Sum: c[3],
 		}}
 	}
-	r.History.Add(decision.NewSample(w.now, []decision.Family{
-		{Name: policy.FamilyRunning, Kind: decision.Gauge, Sum: rate * out * perToken, Engines: 1},
-		{Name: policy.FamilyWaiting, Kind: decision.Gauge, Engines: 1},
-		{Name: policy.FamilyPrompt, Kind: decision.Counter, Sum: c[1], Engines: 1},
-		{Name: policy.FamilyGenerated, Kind: decision.Counter, Sum: c[2], Engines: 1},
+	r.History.Add(sample.NewSample(w.now, []sample.Family{
+		{Name: policy.FamilyRunning, Kind: sample.Gauge, Sum: rate * out * perToken, Engines: 1},
+		{Name: policy.FamilyWaiting, Kind: sample.Gauge, Engines: 1},
+		{Name: policy.FamilyPrompt, Kind: sample.Counter, Sum: c[1], Engines: 1},
+		{Name: policy.FamilyGenerated, Kind: sample.Counter, Sum: c[2], Engines: 1},
 		histogram(policy.FamilyTTFT, 0), histogram(policy.FamilyITL, 0), histogram(policy.FamilyTPOT, c[4]),
 	}, nil), 2*time.Minute)
 	r.Last = r.History.Newest()
@@ -139,7 +138,7 @@ func TestOnlyTheFirstReadyTeachesAColdStart(t *testing.T) {
 	w.order()
 	w.plays(4*time.Minute, 20)
 	r := &w.fleet.Replicas[2]
-	r.Phase, r.ReadySince = decision.Serving, w.now
+	r.Phase, r.ReadySince = sample.Serving, w.now
 	w.plays(time.Minute, 20)
 	if got := w.scaler.coldStart(); got != 4*time.Minute {
 		t.Errorf("a replica took 4 minutes, known as %v", got)
@@ -156,10 +155,10 @@ func TestAStuckReplicaIsReplacedOnce(t *testing.T) {
 	w := newWorld(t, 3)
 	w.plays(20*time.Minute, 40)
 	need := w.last.Replicas
-	w.order().Phase = decision.Broken
+	w.order().Phase = sample.Broken
 	w.plays(time.Minute, 40)
 	w.wants(need+1, "1 in place of those that don't come")
-	w.order().Phase = decision.Broken
+	w.order().Phase = sample.Broken
 	w.plays(time.Minute, 40)
 	w.wants(max(need+1, w.last.Replicas), "1 in place of those that don't come")
 	if w.last.Replicas > w.fleet.Desired {

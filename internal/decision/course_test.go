@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // course is what a live vLLM 0.25.1 said, page after page (TestRecordCourses of
 // internal/scrape records it), beside how many requests its clients had sent.
 type course struct {
-	samples []*Sample
+	samples []*sample.Sample
 	// seconds and sent are of each sample.
 	seconds, sent []float64
 }
@@ -35,7 +36,7 @@ func readCourse(t *testing.T, name string) course {
 		t.Fatalf("%d rows: %v", len(rows), err)
 	}
 	var c course
-	var before *Sample
+	var before *sample.Sample
 	for _, row := range rows[1:] {
 		var values []float64
 		for _, field := range row {
@@ -45,7 +46,7 @@ func readCourse(t *testing.T, name string) course {
 			}
 			values = append(values, v)
 		}
-		before = NewSample(t0.Add(time.Duration(values[0]*float64(time.Second))), familiesOf(rows[0], values), before)
+		before = sample.NewSample(t0.Add(time.Duration(values[0]*float64(time.Second))), familiesOf(rows[0], values), before)
 		c.samples = append(c.samples, before)
 		c.seconds, c.sent = append(c.seconds, values[0]), append(c.sent, values[1])
 	}
@@ -53,16 +54,16 @@ func readCourse(t *testing.T, name string) course {
 }
 
 // familiesOf makes families of a row whose first three columns are others.
-func familiesOf(header []string, values []float64) (all []Family) {
+func familiesOf(header []string, values []float64) (all []sample.Family) {
 	for i := 3; i < len(header); i++ {
-		f := Family{Name: header[i], Kind: Gauge, Sum: values[i], Engines: int(values[2])}
+		f := sample.Family{Name: header[i], Kind: sample.Gauge, Sum: values[i], Engines: int(values[2])}
 		if name, is := strings.CutSuffix(f.Name, "_count"); is {
-			f = Family{Name: name, Kind: Histogram, Engines: f.Engines, Buckets: Buckets{
+			f = sample.Family{Name: name, Kind: sample.Histogram, Engines: f.Engines, Buckets: sample.Buckets{
 				Le: []float64{math.Inf(1)}, Cumulative: []float64{values[i]}, Sum: values[i+1],
 			}}
 			i++
 		} else if policy.Counts(f.Name) {
-			f.Kind = Counter
+			f.Kind = sample.Counter
 		}
 		all = append(all, f)
 	}
@@ -103,18 +104,18 @@ func TestArrivalsAreTheRequestsThatClientsSent(t *testing.T) {
 
 // learned is what automatic mode learns from a course, judged every 15 s.
 func (c *course) learned(s Saturation) (l Learned, last load) {
-	r := Replica{Pod: "phi-4-a-0", Phase: Serving, Ordered: t0.Add(-2 * time.Hour), ReadySince: t0.Add(-time.Hour), Expected: t0.Add(-time.Hour)}
+	r := sample.Replica{Pod: "phi-4-a-0", Phase: sample.Serving, Ordered: t0.Add(-2 * time.Hour), ReadySince: t0.Add(-time.Hour), Expected: t0.Add(-time.Hour)}
 	judged := t0.Add(-time.Hour)
-	for _, sample := range c.samples {
-		r.History.Add(sample, 2*time.Minute)
-		r.Last = sample
-		if sample.At.Sub(judged) < Pace {
+	for _, page := range c.samples {
+		r.History.Add(page, 2*time.Minute)
+		r.Last = page
+		if page.At.Sub(judged) < Pace {
 			continue
 		}
-		judged = sample.At
-		f := Fleet{Desired: 1, Replicas: []Replica{r}, Freshness: 15 * time.Second, Interval: 5 * time.Second}
-		_, l = s.Judge(l, f, sample.At)
-		last = observe(f, s, sample.At)
+		judged = page.At
+		f := sample.Fleet{Desired: 1, Replicas: []sample.Replica{r}, Freshness: 15 * time.Second, Interval: 5 * time.Second}
+		_, l = s.Judge(l, f, page.At)
+		last = observe(f, s, page.At)
 	}
 	return l, last
 }
@@ -139,16 +140,16 @@ func TestAPodOfSeveralEnginesIsOneReplica(t *testing.T) {
 	s.PeakTokensPerMinute = 500_000
 	eight := one
 	eight.samples = nil
-	for _, sample := range one.samples {
-		families := sample.Families()
+	for _, page := range one.samples {
+		families := page.Families()
 		for i := range families {
 			f := &families[i]
 			f.Sum, f.Engines = 8*f.Sum, 8
-			if f.Kind == Histogram {
-				f.Buckets = Buckets{Le: f.Buckets.Le, Cumulative: []float64{8 * f.Buckets.Count()}, Sum: 8 * f.Buckets.Sum}
+			if f.Kind == sample.Histogram {
+				f.Buckets = sample.Buckets{Le: f.Buckets.Le, Cumulative: []float64{8 * f.Buckets.Count()}, Sum: 8 * f.Buckets.Sum}
 			}
 		}
-		eight.samples = append(eight.samples, NewSample(sample.At, families, nil))
+		eight.samples = append(eight.samples, sample.NewSample(page.At, families, nil))
 	}
 	l, last := one.learned(s)
 	s.PeakTokensPerMinute *= 8 // KAITO benchmarks the pod

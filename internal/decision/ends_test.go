@@ -26,19 +26,3 @@ func TestAtItsThresholdsAMetricMovesNothing(t *testing.T) {
 		s.at(2*time.Minute).wants(2, Measured, "2 is right: vllm:num_requests_waiting")
 	}
 }
-
-// KAITO's benchmark leaves a new process with more than the old one ever counted:
-// nothing falls, and nothing was gained.
-func TestARestartIsSeenThoughNothingFell(t *testing.T) {
-	d := newDiary(time.Hour).add(tokens(10), latencies(1, 0, 0, 0, .05)).add(tokens(20), latencies(2, 0, 0, 0, .1))
-	d.start++
-	d.add(tokens(9000), latencies(50, 40, 0, 0, 25)).add(tokens(9003), latencies(51, 40, 0, 0, 25.05))
-	delta, _ := d.h.Delta(promptsT, d.window(time.Minute))
-	if delta.Value != 13 || delta.Resets != 1 {
-		t.Errorf("gained %g over %d restarts, want 10 before it and 3 after", delta.Value, delta.Resets)
-	}
-	delta, _ = d.h.Delta(ttft, d.window(time.Minute))
-	if n := delta.Buckets.Count(); n != 2 {
-		t.Errorf("%g observations, want one before the restart and one after", n)
-	}
-}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Evaluate judges a fleet by what a trigger asks for, at the time now, with
@@ -23,12 +24,12 @@ import (
 // metric list it publishes the replicas that are wanted: one more, one less, or
 // as many as there are. Either way a missing reading never reverses a move, and
 // a greater reading never lowers the answer.
-func Evaluate(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+func Evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	return new(Mind).Evaluate(trigger, fleet, now)
 }
 
 // evaluate judges by a queue or a metric list.
-func evaluate(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+func evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	var verdict Verdict
 	if trigger.List != nil {
 		verdict = evaluateList(trigger, fleet, now)

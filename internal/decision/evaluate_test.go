@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 const waitingMetric = policy.DefaultMetric
@@ -21,27 +22,27 @@ var (
 )
 
 // fleet is a fleet of so many desired replicas, as it stands at t0.
-func fleet(desired int32, replicas ...Replica) Fleet {
+func fleet(desired int32, replicas ...sample.Replica) sample.Fleet {
 	for i := range replicas {
 		replicas[i].Pod = fmt.Sprintf("phi-4-%c-0", 'a'+i)
 	}
-	return Fleet{Desired: desired, Replicas: replicas, Freshness: 15 * time.Second, Grace: 10 * time.Minute}
+	return sample.Fleet{Desired: desired, Replicas: replicas, Freshness: 15 * time.Second, Grace: 10 * time.Minute}
 }
 
-func waiting(n float64) Replica {
-	families := []Family{{Name: waitingMetric, Kind: Gauge, Sum: n, Engines: 1}}
-	return Replica{Phase: Serving, Expected: t0.Add(-time.Hour), Last: NewSample(t0.Add(-2*time.Second), families, nil)}
+func waiting(n float64) sample.Replica {
+	families := []sample.Family{{Name: waitingMetric, Kind: sample.Gauge, Sum: n, Engines: 1}}
+	return sample.Replica{Phase: sample.Serving, Expected: t0.Add(-time.Hour), Last: sample.NewSample(t0.Add(-2*time.Second), families, nil)}
 }
 
 // changed is the sample with other families.
-func changed(s *Sample, change func([]Family) []Family) *Sample {
-	other := NewSample(s.At, change(s.Families()), s)
+func changed(s *sample.Sample, change func([]sample.Family) []sample.Family) *sample.Sample {
+	other := sample.NewSample(s.At, change(s.Families()), s)
 	other.ProcessStart, other.Restarts, other.Names = s.ProcessStart, s.Restarts, s.Names
 	return other
 }
 
 // hung has not answered for so long.
-func hung(d time.Duration) Replica {
+func hung(d time.Duration) sample.Replica {
 	r := waiting(3)
 	r.Last.At = t0.Add(-d)
 	r.Failure = "no answer within 2s"
@@ -49,21 +50,21 @@ func hung(d time.Duration) Replica {
 }
 
 // without says much on its page, but nothing of the metric.
-func without() Replica {
+func without() sample.Replica {
 	r := waiting(0)
-	r.Last = changed(r.Last, func(all []Family) []Family {
+	r.Last = changed(r.Last, func(all []sample.Family) []sample.Family {
 		all[0].Name = "vllm:num_requests_running"
 		return all
 	})
 	return r
 }
 
-func in(phase Phase) Replica { return Replica{Phase: phase} }
+func in(phase sample.Phase) sample.Replica { return sample.Replica{Phase: phase} }
 
 func TestVerdicts(t *testing.T) {
 	for _, tt := range []struct {
 		story    string
-		fleet    Fleet
+		fleet    sample.Fleet
 		answer   Answer
 		value    float64
 		replicas int32
@@ -90,15 +91,15 @@ func TestVerdicts(t *testing.T) {
 			Measured, 10, 2, "2 is right",
 		},
 		{
-			"replicas that start count as desired and have no load", fleet(3, waiting(25), in(Starting), in(Broken)),
+			"replicas that start count as desired and have no load", fleet(3, waiting(25), in(sample.Starting), in(sample.Broken)),
 			Measured, 25, 3, "3 is right: vllm:num_requests_waiting is 25 in total on 1 replica",
 		},
 		{
-			"a terminating replica's queue moves to the others", fleet(1, waiting(8), Replica{Phase: Terminating, Last: waiting(40).Last}),
+			"a terminating replica's queue moves to the others", fleet(1, waiting(8), sample.Replica{Phase: sample.Terminating, Last: waiting(40).Last}),
 			Measured, 8, 1, "1 is right",
 		},
 		{
-			"all are starting: hold", fleet(2, in(Starting), in(Starting)),
+			"all are starting: hold", fleet(2, in(sample.Starting), in(sample.Starting)),
 			Held, 20, 2, "holding at 2: no replica serves yet",
 		},
 		{
@@ -146,7 +147,7 @@ func TestVerdicts(t *testing.T) {
 				"(phi-4-a-0: its page has no vllm:num_requests_waiting)",
 		},
 		{
-			"never read yet", fleet(1, Replica{Phase: Serving, Expected: t0}),
+			"never read yet", fleet(1, sample.Replica{Phase: sample.Serving, Expected: t0}),
 			Unknown, 0, 1, "cannot tell the load: the only serving replica's value of vllm:num_requests_waiting can be read (phi-4-a-0: it has not been read yet)",
 		},
 		{
@@ -173,7 +174,7 @@ func TestBoundsAreKnownToTheReason(t *testing.T) {
 	bounded := tenEach
 	bounded.Bounds = policy.Bounds{Min: 2, Max: 4}
 	for _, tt := range []struct {
-		fleet    Fleet
+		fleet    sample.Fleet
 		replicas int32
 		reason   string
 	}{
@@ -190,12 +191,12 @@ func TestBoundsAreKnownToTheReason(t *testing.T) {
 }
 
 func TestAReplicaThatHasJustJoinedIsNoUnknown(t *testing.T) {
-	joined := func(ready, expected time.Duration) Replica {
-		return Replica{Phase: Serving, ReadySince: t0.Add(-ready), Expected: t0.Add(-expected)}
+	joined := func(ready, expected time.Duration) sample.Replica {
+		return sample.Replica{Phase: sample.Serving, ReadySince: t0.Add(-ready), Expected: t0.Add(-expected)}
 	}
 	for _, tt := range []struct {
 		story  string
-		fleet  Fleet
+		fleet  sample.Fleet
 		answer Answer
 	}{
 		{"the first replica turned Ready: hold, don't complain", fleet(1, joined(time.Second, time.Second)), Held},
@@ -228,10 +229,10 @@ func TestTheAnswerNeverFallsAsTheLoadRises(t *testing.T) {
 }
 
 // fleets draws a fleet in any state, small loads and large ones.
-func fleets() *rapid.Generator[Fleet] {
-	replicas := rapid.Custom(func(t *rapid.T) Replica {
+func fleets() *rapid.Generator[sample.Fleet] {
+	replicas := rapid.Custom(func(t *rapid.T) sample.Replica {
 		r := waiting(rapid.OneOf(rapid.Float64Range(0, 40), rapid.SampledFrom([]float64{0, 5, 10, 11, 256})).Draw(t, "waiting"))
-		r.Phase = rapid.SampledFrom([]Phase{Serving, Serving, Serving, Serving, Starting, Terminating, Broken}).Draw(t, "phase")
+		r.Phase = rapid.SampledFrom([]sample.Phase{sample.Serving, sample.Serving, sample.Serving, sample.Serving, sample.Starting, sample.Terminating, sample.Broken}).Draw(t, "phase")
 		r.Last.At = t0.Add(-time.Duration(rapid.SampledFrom([]int{1, 14, 16, 60, 599, 601, 7200}).Draw(t, "age")) * time.Second)
 		if rapid.IntRange(0, 9).Draw(t, "never read") == 0 {
 			r.Last = nil
@@ -239,15 +240,15 @@ func fleets() *rapid.Generator[Fleet] {
 		}
 		return r
 	})
-	return rapid.Custom(func(t *rapid.T) Fleet {
+	return rapid.Custom(func(t *rapid.T) sample.Fleet {
 		list := rapid.SliceOfN(replicas, 0, 12).Draw(t, "replicas")
 		return fleet(rapid.Int32Range(0, 14).Draw(t, "desired"), list...)
 	})
 }
 
 // clone copies a fleet so deep that its samples can be changed.
-func clone(f Fleet) Fleet {
-	replicas := make([]Replica, len(f.Replicas))
+func clone(f sample.Fleet) sample.Fleet {
+	replicas := make([]sample.Replica, len(f.Replicas))
 	for i, r := range f.Replicas {
 		if r.Last != nil {
 			r.Last = new(*r.Last)
@@ -270,7 +271,7 @@ func TestAGreaterReadingNeverLowersTheAnswer(t *testing.T) {
 			return
 		}
 		more := rapid.Float64Range(0, 100).Draw(t, "more")
-		r.Last = changed(r.Last, func(all []Family) []Family {
+		r.Last = changed(r.Last, func(all []sample.Family) []sample.Family {
 			all[0].Sum += more
 			return all
 		})
@@ -341,7 +342,7 @@ func TestEveryVerdictIsOneTheHPACanTake(t *testing.T) {
 func TestWithNothingMissingTheTotalIsPublished(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		loads := rapid.SliceOfN(rapid.Float64Range(0, 300), 1, 20).Draw(t, "loads")
-		replicas, total := make([]Replica, len(loads)), 0.0
+		replicas, total := make([]sample.Replica, len(loads)), 0.0
 		for i, load := range loads {
 			replicas[i], total = waiting(load), total+load
 		}

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // A pod that is short of CPU under load answers late, and its page times out. So a
@@ -17,15 +19,6 @@ const (
 	evidenceSteps = 2
 )
 
-// Rise is a rise of the desired replicas: when it was seen, and from how many.
-type Rise struct {
-	At   time.Time
-	From int32
-}
-
-// RisesLast is how long a Fleet remembers its rises.
-const RisesLast = 2 * evidenceLasts
-
 // evidence is what is known of replicas that time out under load.
 type evidence struct {
 	// pods are they, the first of them last read so long ago.
@@ -37,8 +30,8 @@ type evidence struct {
 
 // timesOut tells of a replica that can't be read any more because it times out, since
 // a reading that is young enough to be evidence.
-func (r *Replica) timesOut(freshness time.Duration, now time.Time) bool {
-	if r.Last == nil || r.Phase != Serving {
+func timesOut(r *sample.Replica, freshness time.Duration, now time.Time) bool {
+	if r.Last == nil || r.Phase != sample.Serving {
 		return false
 	}
 	age := now.Sub(r.Last.At)
@@ -47,7 +40,7 @@ func (r *Replica) timesOut(freshness time.Duration, now time.Time) bool {
 
 // room is how many replicas the fleet may have on a reading of that time: two steps
 // from where it stood then. It has no room if it made them already.
-func (f Fleet) room(read time.Time) (limit int32, ok bool) {
+func room(f sample.Fleet, read time.Time) (limit int32, ok bool) {
 	from, steps := f.Desired, 0
 	for _, rise := range slices.Backward(f.Rises) {
 		if rise.At.After(read) {
@@ -59,8 +52,8 @@ func (f Fleet) room(read time.Time) (limit int32, ok bool) {
 }
 
 // add counts a replica whose last reading was loaded, if that leaves room for more.
-func (e *evidence) add(r *Replica, fleet Fleet, now time.Time) bool {
-	limit, ok := fleet.room(r.Last.At)
+func (e *evidence) add(r *sample.Replica, fleet sample.Fleet, now time.Time) bool {
+	limit, ok := room(fleet, r.Last.At)
 	if !ok {
 		return false
 	}
@@ -83,7 +76,7 @@ func (e *evidence) words() string {
 
 // lately is the value of a replica that times out, if its last reading is above the
 // threshold. Over a window it goes on as it was read last.
-func (m measurement) lately(r *Replica, now time.Time) (value float64, loaded bool) {
+func (m measurement) lately(r *sample.Replica, now time.Time) (value float64, loaded bool) {
 	read := r.Last.At
 	m.window.Now = read
 	was := m.of(r, 0, read)
@@ -94,7 +87,7 @@ func (m measurement) lately(r *Replica, now time.Time) (value float64, loaded bo
 		return was.value, exceeds(was.value, m.threshold)
 	}
 	family, _ := find(r.Last, m.metric)
-	last := family.value()
+	last := family.Value()
 	since := now.Sub(read)
 	before := m.window.Length - since
 	if before <= 0 {
@@ -107,41 +100,44 @@ func (m measurement) lately(r *Replica, now time.Time) (value float64, loaded bo
 
 // loaded tells whether an engine was full when it was read last: requests waited, or
 // more ran than do at the promised time between tokens.
-func (r *Replica) loaded(s Saturation) bool {
+func loaded(r *sample.Replica, s Saturation) bool {
 	if value(r.Last, familyWaiting) > 0 {
 		return true
 	}
-	first, last := r.History.ends(r.Last.At.Add(-sight))
+	first, last := r.History.Ends(r.Last.At.Add(-sight))
 	running := value(last, familyRunning)
 	d := stretch{first, last}
 	return running > 0 && d.seconds() > 0 && running >= d.gain(familyGenerated)/d.seconds()*s.ITL.Seconds()
 }
 
 // goesOn is the replica as if it had been read just now as it was read last.
-func (r Replica) goesOn(now time.Time) Replica {
+func goesOn(r sample.Replica, now time.Time) sample.Replica {
 	by := now.Sub(r.Last.At)
-	moved := make([]*Sample, 0, len(r.History.samples))
-	for _, s := range r.History.samples {
+	var lately []*sample.Sample
+	for s := range r.History.Backward() {
 		if r.Last.At.Sub(s.At) <= 2*sight {
-			later := *s
-			later.At = s.At.Add(by)
-			moved = append(moved, &later)
+			lately = append(lately, s)
 		}
 	}
-	r.History, r.Failure = History{samples: moved}, ""
+	r.History, r.Failure = sample.History{}, ""
+	for _, s := range slices.Backward(lately) {
+		later := *s
+		later.At = s.At.Add(by)
+		r.History.Add(&later, time.Hour)
+	}
 	r.Last = r.History.Newest()
 	return r
 }
 
 // underLoad is the least load that the fleet could have if those of the lost that time
 // out since a loaded reading still have it, and who they are.
-func underLoad(fleet Fleet, lost []Unread, s Saturation, now time.Time) (Fleet, evidence) {
+func underLoad(fleet sample.Fleet, lost []Unread, s Saturation, now time.Time) (sample.Fleet, evidence) {
 	var e evidence
 	least := unburdened(fleet, lost)
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		if r.timesOut(fleet.Freshness, now) && r.mute(now.Sub(r.Last.At), now) == "" && r.loaded(s) && e.add(r, fleet, now) {
-			least.Replicas[i] = r.goesOn(now)
+		if timesOut(r, fleet.Freshness, now) && mute(r, now.Sub(r.Last.At), now) == "" && loaded(r, s) && e.add(r, fleet, now) {
+			least.Replicas[i] = goesOn(*r, now)
 		}
 	}
 	return least, e

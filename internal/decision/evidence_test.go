@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // tenWaiting are the ways to scale on ten waiting requests for each replica.
@@ -57,7 +59,7 @@ func TestASaturatedFleetThatTimesOutGoesUp(t *testing.T) {
 func TestALargeFleetThatTimesOutGoesUp(t *testing.T) {
 	for target, want := range map[float64]int32{10: 34, .7: 34, 1e12: 30} {
 		trigger := policy.Trigger{Queue: policy.Queue{Metric: waitingMetric, Target: target}}
-		members := make([]Replica, 30)
+		members := make([]sample.Replica, 30)
 		for i := range members {
 			members[i] = aged(reads(2*target, .5), 20*time.Second)
 			members[i].TimedOut = t0
@@ -85,7 +87,7 @@ func TestWhatIsNoEvidenceOfLoad(t *testing.T) {
 }
 
 func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
-	plays := func(accepted bool, rps, waits float64) (Verdict, Fleet, *Mind) {
+	plays := func(accepted bool, rps, waits float64) (Verdict, sample.Fleet, *Mind) {
 		var m Mind
 		workers := []*worker{worksAt(rps), worksAt(rps)}
 		thinks(&m, saturates(), 0, 5*time.Minute, 2, workers...)
@@ -107,7 +109,7 @@ func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
 	if v.Answer != Bounded || v.Replicas != 4 || !strings.Contains(v.Reason, "phi-4-a-0 and 1 more time out since a loaded reading") {
 		t.Errorf("loaded: %s %s", v.Answer, v.Reason)
 	}
-	f.Desired, f.Rises = 4, []Rise{{At: t0.Add(5*time.Minute + 45*time.Second), From: 2}}
+	f.Desired, f.Rises = 4, []sample.Rise{{At: t0.Add(5*time.Minute + 45*time.Second), From: 2}}
 	m.Judge(saturates(), f, t0.Add(6*time.Minute))
 	if v := m.Answer(saturates(), f, t0.Add(6*time.Minute)); v.Replicas != 4 || v.Answer != Unknown {
 		t.Errorf("after two steps: %s %s", v.Answer, v.Reason)
@@ -121,15 +123,15 @@ func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
 	}
 }
 
-func first(v Verdict, _ Fleet, _ *Mind) Verdict { return v }
+func first(v Verdict, _ sample.Fleet, _ *Mind) Verdict { return v }
 
 // timingOut draws a fleet some of which time out since readings of any load.
-func timingOut(t *rapid.T) (policy.Trigger, Fleet) {
+func timingOut(t *rapid.T) (policy.Trigger, sample.Fleet) {
 	all := tenWaiting()
 	names := []string{"a threshold", "a mean", "a mean, a Value", "a mean over time", "a gauge's list"}
 	all["a gauge's list"] = listOf(policy.Or, waitingList, policy.Metric{Name: kvUsage, Up: .8, Down: .3, Window: time.Minute})
 	trigger := all[rapid.SampledFrom(names).Draw(t, "trigger")]
-	members := make([]Replica, rapid.IntRange(1, 6).Draw(t, "replicas"))
+	members := make([]sample.Replica, rapid.IntRange(1, 6).Draw(t, "replicas"))
 	for i := range members {
 		members[i] = reads(rapid.SampledFrom([]float64{0, 1, 9, 10, 11, 40, 256}).Draw(t, "waiting"), rapid.Float64Range(0, 1).Draw(t, "usage"))
 		members[i].ReadySince = t0.Add(-time.Hour)
@@ -146,9 +148,10 @@ func timingOut(t *rapid.T) (policy.Trigger, Fleet) {
 }
 
 // aged was read last so long ago.
-func aged(r Replica, by time.Duration) Replica {
-	var h History
-	for _, s := range r.History.samples {
+func aged(r sample.Replica, by time.Duration) sample.Replica {
+	all := slices.Collect(r.History.Backward())
+	var h sample.History
+	for _, s := range slices.Backward(all) {
 		earlier := *s
 		earlier.At = s.At.Add(-by)
 		h.Add(&earlier, time.Hour)
@@ -209,7 +212,7 @@ func TestEvidenceBringsTwoStepsAtMost(t *testing.T) {
 				if rapid.Bool().Draw(t, "paced") {
 					to = f.Desired + 1
 				}
-				f.Rises = append(f.Rises, Rise{At: now, From: f.Desired})
+				f.Rises = append(f.Rises, sample.Rise{At: now, From: f.Desired})
 				f.Desired, rises = to, rises+1
 			}
 		}

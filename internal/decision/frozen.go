@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // settleFrozen is the fleet with its frozen engines as idle ones, and who they are.
@@ -13,15 +14,15 @@ import (
 // nobody. It does so for all of them together, once the newest has been frozen for
 // longer than the fleet's grace, and only while nothing waits anywhere and nothing
 // was refused: an engine that hangs under load has demand that its gauges don't show.
-func settleFrozen(fleet Fleet, now time.Time) (Fleet, []Unread) {
+func settleFrozen(fleet sample.Fleet, now time.Time) (sample.Fleet, []Unread) {
 	var frozen []int
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
 		switch {
-		case !r.speaks(fleet.Freshness, now):
+		case !speaks(r, fleet.Freshness, now):
 		case r.Frozen && !r.FrozenDemand && r.Last != nil && now.Sub(r.Last.At) > fleet.Grace:
 			frozen = append(frozen, i)
-		case r.Frozen, !r.waitsForNothing(fleet.Freshness, now):
+		case r.Frozen, !waitsForNothing(r, fleet.Freshness, now):
 			return fleet, nil
 		}
 	}
@@ -36,32 +37,32 @@ func settleFrozen(fleet Fleet, now time.Time) (Fleet, []Unread) {
 		if r.Failure == "" {
 			idle[n].Why = "its engine is frozen"
 		}
-		r.rest(fleet, now)
+		rest(r, fleet, now)
 	}
 	return fleet, idle
 }
 
 // waitsForNothing tells of a replica that was read and has no queue.
-func (r *Replica) waitsForNothing(freshness time.Duration, now time.Time) bool {
-	family, why := r.family(policy.FamilyWaiting, freshness, now)
-	return why == "" && family.value() == 0
+func waitsForNothing(r *sample.Replica, freshness time.Duration, now time.Time) bool {
+	family, why := family(r, policy.FamilyWaiting, freshness, now)
+	return why == "" && family.Value() == 0
 }
 
 // rest gives the replica the readings of one that has been idle throughout every
 // window: its gauges are 0, and its counters stand where they stood.
-func (r *Replica) rest(fleet Fleet, now time.Time) {
+func rest(r *sample.Replica, fleet sample.Fleet, now time.Time) {
 	families := r.Last.Families()
 	for i := range families {
-		if f := &families[i]; f.Kind == Gauge || f.Kind == Untyped && !policy.Counts(f.Name) {
+		if f := &families[i]; f.Kind == sample.Gauge || f.Kind == sample.Untyped && !policy.Counts(f.Name) {
 			f.Sum = 0
 		}
 	}
-	var before *Sample
-	r.History = History{}
-	for _, at := range []time.Time{now.Add(-MaxWindow - 2*fleet.Interval), now} {
-		s := NewSample(at, families, before)
+	var before *sample.Sample
+	r.History = sample.History{}
+	for _, at := range []time.Time{now.Add(-sample.MaxWindow - 2*fleet.Interval), now} {
+		s := sample.NewSample(at, families, before)
 		s.ProcessStart, s.Restarts, s.Names = r.Last.ProcessStart, r.Last.Restarts, r.Last.Names
-		r.History.Add(s, 2*MaxWindow)
+		r.History.Add(s, 2*sample.MaxWindow)
 		before = s
 	}
 	r.Last, r.Failure = before, ""

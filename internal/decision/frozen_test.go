@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // freezes stops the engine with what its gauges say.
@@ -117,7 +118,7 @@ func TestABrokenReplicaIsStoodInForOnce(t *testing.T) {
 				}
 			}
 			// One comes after all: there is hope for others.
-			s.pod("x3", joins, pending(50), func(s *story, p *pod) { p.Ordered = s.now })
+			s.pod("x3", turnsReady, pending(50), func(s *story, p *pod) { p.Ordered = s.now })
 			s.at(s.now.Sub(s.began) + 10*time.Minute)
 			if v := s.verdict(); v.Replicas <= s.fleet.Desired {
 				t.Errorf("%s, %s: once one serves: %s", what, how, v.Reason)
@@ -129,30 +130,30 @@ func TestABrokenReplicaIsStoodInForOnce(t *testing.T) {
 // Replicas of one order that fail are one step that does, and one that serves since
 // tells that others can.
 func TestWhatIsOrderedInVain(t *testing.T) {
-	at := func(phase Phase, minutes int) Replica {
+	at := func(phase sample.Phase, minutes int) sample.Replica {
 		r := in(phase)
 		r.Ordered, r.Why = t0.Add(-time.Duration(minutes)*time.Minute), "no quota"
 		return r
 	}
-	gone := func(minutes int) Replica {
-		r := at(Broken, minutes)
+	gone := func(minutes int) sample.Replica {
+		r := at(sample.Broken, minutes)
 		r.Ended = true
 		return r
 	}
 	for _, tt := range []struct {
 		story    string
-		replicas []Replica
+		replicas []sample.Replica
 		vain     bool
 	}{
-		{"eight of one order", slices.Repeat([]Replica{at(Broken, 60)}, 8), false},
-		{"two, one after the other", []Replica{at(Serving, 90), at(Broken, 60), at(Broken, 50)}, true},
-		{"one that serves between", []Replica{at(Serving, 55), at(Broken, 60), at(Broken, 50)}, false},
-		{"one that serves after", []Replica{at(Serving, 10), at(Broken, 60), at(Broken, 50)}, false},
-		{"evicted ones, which served before", []Replica{at(Serving, 90), gone(60), gone(50)}, false},
-		{"overdue ones", []Replica{at(Serving, 90), at(Starting, 60), at(Starting, 50)}, true},
-		{"one that still starts", []Replica{at(Serving, 90), at(Starting, 60), at(Starting, 20)}, false},
+		{"eight of one order", slices.Repeat([]sample.Replica{at(sample.Broken, 60)}, 8), false},
+		{"two, one after the other", []sample.Replica{at(sample.Serving, 90), at(sample.Broken, 60), at(sample.Broken, 50)}, true},
+		{"one that serves between", []sample.Replica{at(sample.Serving, 55), at(sample.Broken, 60), at(sample.Broken, 50)}, false},
+		{"one that serves after", []sample.Replica{at(sample.Serving, 10), at(sample.Broken, 60), at(sample.Broken, 50)}, false},
+		{"evicted ones, which served before", []sample.Replica{at(sample.Serving, 90), gone(60), gone(50)}, false},
+		{"overdue ones", []sample.Replica{at(sample.Serving, 90), at(sample.Starting, 60), at(sample.Starting, 50)}, true},
+		{"one that still starts", []sample.Replica{at(sample.Serving, 90), at(sample.Starting, 60), at(sample.Starting, 20)}, false},
 	} {
-		if why := fleet(3, tt.replicas...).fruitless(t0); (why != "") != tt.vain {
+		if why := fruitless(fleet(3, tt.replicas...), t0); (why != "") != tt.vain {
 			t.Errorf("%s: %q", tt.story, why)
 		}
 	}
@@ -165,7 +166,7 @@ func TestAutomaticModeStandsInOnceToo(t *testing.T) {
 	workers := []*worker{worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15)}
 	thinks(&m, roomy, 0, 3*time.Minute, 5, workers...)
 	for _, minutes := range []int{-20, -10} {
-		workers = append(workers, &worker{Replica: Replica{Phase: Broken, Ordered: t0.Add(time.Duration(minutes) * time.Minute), Why: "no quota"}})
+		workers = append(workers, &worker{Replica: sample.Replica{Phase: sample.Broken, Ordered: t0.Add(time.Duration(minutes) * time.Minute), Why: "no quota"}})
 	}
 	f := thinks(&m, roomy, 3*time.Minute, 5*time.Minute, 7, workers...)
 	v := m.Answer(roomy, f, t0.Add(5*time.Minute))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Guarded is a queue's verdict that doesn't make a fleet smaller than what the
@@ -14,7 +15,7 @@ import (
 // becomes the one on which the HPA holds. Where nothing runs any more, the need
 // can't be known however long one waits, or the promise can't be kept, the queue
 // has its way.
-func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	if v.Answer == Unknown || v.Replicas >= fleet.Desired {
 		return v
 	}
@@ -47,14 +48,14 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet Fleet, now tim
 
 // idle tells that every replica was read, and that nothing runs or waits on any:
 // the load of the last minutes is over.
-func idle(fleet Fleet, now time.Time) bool {
+func idle(fleet sample.Fleet, now time.Time) bool {
 	read := false
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		if !r.speaks(fleet.Freshness, now) {
+		if !speaks(r, fleet.Freshness, now) {
 			continue
 		}
-		if r.mute(fleet.Freshness, now) != "" || value(r.Last, familyRunning)+value(r.Last, familyWaiting) > 0 {
+		if mute(r, fleet.Freshness, now) != "" || value(r.Last, familyRunning)+value(r.Last, familyWaiting) > 0 {
 			return false
 		}
 		read = true
@@ -65,11 +66,11 @@ func idle(fleet Fleet, now time.Time) bool {
 // blank says what the first page lacks of the essential families, if every page
 // that was read lacks one: an old vLLM, another engine. It is "" before any was
 // read.
-func blank(fleet Fleet, now time.Time) string {
+func blank(fleet sample.Fleet, now time.Time) string {
 	first := ""
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		if r.Phase != Serving || r.Last == nil || now.Sub(r.Last.At) > fleet.Freshness {
+		if r.Phase != sample.Serving || r.Last == nil || now.Sub(r.Last.At) > fleet.Freshness {
 			continue
 		}
 		lacks := slices.IndexFunc(essential, func(metric string) bool {

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // guards is a queue's trigger with a guard.
@@ -73,16 +74,16 @@ func TestAGuardKnowsTheHPAsTolerance(t *testing.T) {
 }
 
 // blanked takes families off a replica's newest page.
-func blanked(r *Replica, families ...string) {
-	r.Last = changed(r.Last, func(all []Family) []Family {
-		return slices.DeleteFunc(all, func(f Family) bool { return slices.Contains(families, f.Name) })
+func blanked(r *sample.Replica, families ...string) {
+	r.Last = changed(r.Last, func(all []sample.Family) []sample.Family {
+		return slices.DeleteFunc(all, func(f sample.Family) bool { return slices.Contains(families, f.Name) })
 	})
 }
 
 // printed adds a gauge to a replica's newest page.
-func printed(r *Replica, gauge string, sum float64) {
-	r.Last = changed(r.Last, func(all []Family) []Family {
-		return append(all, Family{Name: gauge, Kind: Gauge, Sum: sum, Engines: 1})
+func printed(r *sample.Replica, gauge string, sum float64) {
+	r.Last = changed(r.Last, func(all []sample.Family) []sample.Family {
+		return append(all, sample.Family{Name: gauge, Kind: sample.Gauge, Sum: sum, Engines: 1})
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // fixedTolerance is the HPA's own where its behaviour has none, as before
@@ -59,9 +60,9 @@ type hpa struct {
 
 // hpaOf is the HPA of a trigger. Its tolerances are its own before Kubernetes
 // 1.35, else those of its behaviour, else those that our ScaledObjects have.
-func hpaOf(trigger policy.Trigger, fleet Fleet) hpa {
+func hpaOf(trigger policy.Trigger, fleet sample.Fleet) hpa {
 	_, target := trigger.Published()
-	h := hpa{current: fleet.Desired, ready: fleet.ready(), value: trigger.Use == policy.Value, target: target}
+	h := hpa{current: fleet.Desired, ready: ready(fleet), value: trigger.Use == policy.Value, target: target}
 	switch replicas := trigger.List != nil || trigger.Saturation != nil; {
 	case fleet.NoTolerance:
 		h.up, h.down = fixedTolerance, fixedTolerance
@@ -76,14 +77,14 @@ func hpaOf(trigger policy.Trigger, fleet Fleet) hpa {
 // ready is how many pods the HPA takes for Ready, as far as is known: those that
 // serve though their probe fails aren't. Before any pod is known they are those
 // desired.
-func (f Fleet) ready() int32 {
+func ready(f sample.Fleet) int32 {
 	if len(f.Replicas) == 0 {
 		return f.Desired
 	}
 	var ready, serving int32
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
-		if r.Phase != Serving {
+		if r.Phase != sample.Serving {
 			continue
 		}
 		serving++

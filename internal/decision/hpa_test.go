@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 func TestHPAArithmetic(t *testing.T) {
@@ -49,7 +50,7 @@ func TestTheHPAGoesWhereItShouldAtEverySize(t *testing.T) {
 		automatic.Use = use
 		for _, fixed := range []bool{false, true} {
 			for current := int32(1); current <= 200; current++ {
-				h := hpaOf(automatic, Fleet{Desired: current, NoTolerance: fixed})
+				h := hpaOf(automatic, sample.Fleet{Desired: current, NoTolerance: fixed})
 				for wanted := int32(1); wanted <= 200; wanted++ {
 					value, told := h.toward(wanted)
 					got := h.makes(kedaHands(value))
@@ -75,7 +76,7 @@ func TestAStepIsOneWhateverTheType(t *testing.T) {
 			for current := int32(1); current <= 200; current++ {
 				trigger := listOf(policy.And, waitingList)
 				trigger.Use = use
-				h := hpaOf(trigger, Fleet{Desired: current, NoTolerance: fixed})
+				h := hpaOf(trigger, sample.Fleet{Desired: current, NoTolerance: fixed})
 				for _, direction := range []int32{-1, 0, 1} {
 					got := h.makes(kedaHands(h.step(direction)))
 					if paced := min(max(got, current-1), current+1); paced != current+direction || !fixed && got != paced {
@@ -101,7 +102,7 @@ func TestAStepMovesTheHPAInItsOwnArithmetic(t *testing.T) {
 		return int32(math.Ceil(float64(usage) / float64(target)))
 	}
 	for current := int32(2); current <= 1000; current++ {
-		h := hpaOf(listOf(policy.And, waitingList), Fleet{Desired: current, NoTolerance: true})
+		h := hpaOf(listOf(policy.And, waitingList), sample.Fleet{Desired: current, NoTolerance: true})
 		if value := h.step(-1); moves(value, current) >= current {
 			t.Errorf("a step down from %d: %v moves nothing", current, value)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // truth is a three-valued one, ordered: its and is the least, its or the
@@ -29,7 +30,7 @@ type finding struct {
 	likely truth
 }
 
-func compare(m policy.Metric, fleet Fleet, now time.Time) finding {
+func compare(m policy.Metric, fleet sample.Fleet, now time.Time) finding {
 	f := finding{metric: m, survey: measure(m, fleet, now), above: maybe, below: maybe}
 	f.judge()
 	f.likely = f.above
@@ -107,7 +108,7 @@ func combine(how policy.Combine, findings []finding) (up, down truth) {
 // evaluateList publishes the replicas that a metric list asks for, as a number
 // of them: one step at a time, and none while the one before is on its way or
 // its cooldown lasts.
-func evaluateList(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+func evaluateList(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	findings := make([]finding, len(trigger.List.Metrics))
 	for i, m := range trigger.List.Metrics {
 		findings[i] = compare(m, fleet, now)
@@ -138,7 +139,7 @@ func evaluateList(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
 }
 
 // gather begins a verdict that holds, with what could be read and what not.
-func gather(findings []finding, fleet Fleet) Verdict {
+func gather(findings []finding, fleet sample.Fleet) Verdict {
 	v := Verdict{Answer: Held, Replicas: fleet.Desired}
 	for i := range findings {
 		v.Missing = append(v.Missing, findings[i].missing...)
@@ -201,18 +202,18 @@ type direction struct {
 }
 
 // directUp is a step up, if it may be made now.
-func directUp(l *policy.List, findings []finding, fleet Fleet, now time.Time) direction {
+func directUp(l *policy.List, findings []finding, fleet sample.Fleet, now time.Time) direction {
 	var longest time.Duration
 	for i := range findings {
 		longest = max(longest, findings[i].window)
 	}
-	if text, coming := fleet.coming(longest, now); coming {
+	if text, coming := coming(fleet, longest, now); coming {
 		return direction{answer: Held, wait: text}
 	}
-	if text := fleet.fruitless(now); text != "" {
+	if text := fruitless(fleet, now); text != "" {
 		return direction{answer: Held, wait: text}
 	}
-	if left := l.UpCooldown - now.Sub(fleet.raised()); left > 0 {
+	if left := l.UpCooldown - now.Sub(raised(fleet)); left > 0 {
 		return direction{answer: Held, wait: "next step up in " + duration(left)}
 	}
 	return direction{answer: Measured, step: 1}
@@ -220,7 +221,7 @@ func directUp(l *policy.List, findings []finding, fleet Fleet, now time.Time) di
 
 // direct is the step that the metrics ask for, if it may be made now. The HPA makes
 // one down once it has seen it for that long.
-func direct(l *policy.List, findings []finding, fleet Fleet, seen time.Duration, now time.Time) direction {
+func direct(l *policy.List, findings []finding, fleet sample.Fleet, seen time.Duration, now time.Time) direction {
 	up, down := combine(l.Combine, findings)
 	e, evident := evident(l.Combine, findings)
 	switch {
@@ -233,7 +234,7 @@ func direct(l *policy.List, findings []finding, fleet Fleet, seen time.Duration,
 	case down == yes:
 		// Not within the cooldown of a step up either: the HPA counts steps up
 		// of the period against steps down, and might take two.
-		last := fleet.raised()
+		last := raised(fleet)
 		if fleet.Lowered.After(last) {
 			last = fleet.Lowered
 		}
@@ -248,7 +249,7 @@ func direct(l *policy.List, findings []finding, fleet Fleet, seen time.Duration,
 	return direction{answer: Measured}
 }
 
-func (d direction) reason(trigger policy.Trigger, fleet Fleet, findings []finding, replicas int32) string {
+func (d direction) reason(trigger policy.Trigger, fleet sample.Fleet, findings []finding, replicas int32) string {
 	facts := d.facts(trigger.List, findings)
 	if len(d.pods) > 0 {
 		facts += "; " + d.words()

@@ -7,19 +7,20 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // lists draws a fleet with readings of two gauges over two minutes, some lost.
-func lists(t *rapid.T) (policy.Trigger, Fleet) {
+func lists(t *rapid.T) (policy.Trigger, sample.Fleet) {
 	trigger := listOf(rapid.SampledFrom([]policy.Combine{policy.And, policy.Or}).Draw(t, "combine"),
 		waitingList, policy.Metric{Name: kvUsage, Up: .8, Down: .3, Window: time.Minute})
 	count := rapid.IntRange(1, 8).Draw(t, "replicas")
-	members := make([]Replica, count)
+	members := make([]sample.Replica, count)
 	for i := range members {
 		wait := rapid.SampledFrom([]float64{0, .5, 1, 5, 10, 11, 40, 256}).Draw(t, "waiting")
 		use := rapid.Float64Range(0, 1).Draw(t, "usage")
 		members[i] = reads(wait, use)
-		members[i].Phase = rapid.SampledFrom([]Phase{Serving, Serving, Serving, Starting, Terminating, Broken}).Draw(t, "phase")
+		members[i].Phase = rapid.SampledFrom([]sample.Phase{sample.Serving, sample.Serving, sample.Serving, sample.Starting, sample.Terminating, sample.Broken}).Draw(t, "phase")
 	}
 	f := fleet(int32(count), members...)
 	f.Interval = step5
@@ -28,16 +29,16 @@ func lists(t *rapid.T) (policy.Trigger, Fleet) {
 }
 
 // reads has been read for two minutes, and always the same.
-func reads(wait, use float64) Replica {
+func reads(wait, use float64) sample.Replica {
 	d := diary{now: t0.Add(-2 * time.Minute), keep: time.Hour}
 	for range 24 {
-		d.add(Family{Name: waitingMetric, Kind: Gauge, Sum: wait, Engines: 1}, kv(use, 1))
+		d.add(sample.Family{Name: waitingMetric, Kind: sample.Gauge, Sum: wait, Engines: 1}, kv(use, 1))
 	}
-	return Replica{Phase: Serving, Expected: t0.Add(-time.Hour), History: d.h, Last: d.h.Newest()}
+	return sample.Replica{Phase: sample.Serving, Expected: t0.Add(-time.Hour), History: d.h, Last: d.h.Newest()}
 }
 
 // lose makes the replica unreadable for so long.
-func (r *Replica) lose(d time.Duration) {
+func lose(r *sample.Replica, d time.Duration) {
 	last := *r.Last
 	last.At = t0.Add(-d)
 	r.Last, r.Failure = &last, "no answer within 2s"
@@ -48,7 +49,7 @@ func TestAGreaterReadingNeverLowersAList(t *testing.T) {
 		trigger, before := lists(t)
 		for i := range before.Replicas {
 			if rapid.IntRange(0, 3).Draw(t, "lost") == 0 {
-				before.Replicas[i].lose(time.Duration(rapid.SampledFrom([]int{20, 700}).Draw(t, "seconds")) * time.Second)
+				lose(&before.Replicas[i], time.Duration(rapid.SampledFrom([]int{20, 700}).Draw(t, "seconds"))*time.Second)
 			}
 		}
 		after := clone(before)
@@ -74,7 +75,7 @@ func TestALostReadingNeverReversesAList(t *testing.T) {
 		partly := clone(whole)
 		for i := range partly.Replicas {
 			if rapid.Bool().Draw(t, "lost") {
-				partly.Replicas[i].lose(time.Minute)
+				lose(&partly.Replicas[i], time.Minute)
 			}
 		}
 		known, guess := Evaluate(trigger, whole, t0), Evaluate(trigger, partly, t0)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 func TestAListGoesUpWhenAllAreAboveAndDownWhenAllAreBelow(t *testing.T) {
@@ -104,7 +105,7 @@ func TestARatioEndsAtOne(t *testing.T) {
 	for range 24 {
 		both.add(kv(.9+.3, 2))
 	}
-	fleet := fleet(1, Replica{Phase: Serving, Expected: t0, History: both.h, Last: both.h.Newest()})
+	fleet := fleet(1, sample.Replica{Phase: sample.Serving, Expected: t0, History: both.h, Last: both.h.Newest()})
 	if v := Evaluate(listOf(policy.And, usage), fleet, t0); !strings.HasPrefix(v.Reason, "1 is right: vllm:kv_cache_usage_perc 60 % from 50 to 80") {
 		t.Error(v.Reason)
 	}
@@ -205,10 +206,10 @@ func TestComingAndGoingUnderLoadMovesNothing(t *testing.T) {
 			s.pod("b", hangs).stays(150*time.Second, "away").pod("b", answers, restarts)
 		},
 		"a pod is replaced": func(s *story) {
-			s.without("b").pod("d", starts).stays(6*time.Minute, "the new one starts").pod("d", joins).pod("d", busy...)
+			s.without("b").pod("d", starts).stays(6*time.Minute, "the new one starts").pod("d", turnsReady).pod("d", busy...)
 		},
 		"a pod joins": func(s *story) {
-			s.scaled(4).pod("d", starts).stays(6*time.Minute, "it starts").pod("d", joins).pod("d", busy...)
+			s.scaled(4).pod("d", starts).stays(6*time.Minute, "it starts").pod("d", turnsReady).pod("d", busy...)
 		},
 		"a pod leaves": func(s *story) {
 			s.scaled(2).pod("b", leaves).stays(150*time.Second, "it ends").without("b")
@@ -236,10 +237,10 @@ func TestOneStepAtATime(t *testing.T) {
 	s.scaled(2).wantHold("2 for now: vllm:num_requests_waiting 50 > 10; a replica has been ordered")
 	s.pod("b", starts).at(3 * time.Minute).wantHold("2 for now: vllm:num_requests_waiting 50 > 10; phi-4-b is starting (ModelMirrorPending)")
 	s.at(20 * time.Minute).wantHold("2 for now") // long after the cooldown
-	s.pod("b", joins, pending(20)).wantHold("2 for now: vllm:num_requests_waiting 50 > 10; phi-4-b has just become Ready")
+	s.pod("b", turnsReady, pending(20)).wantHold("2 for now: vllm:num_requests_waiting 50 > 10; phi-4-b has just become Ready")
 	s.at(20*time.Minute + 55*time.Second).wantHold("2 for now: vllm:num_requests_waiting 35 > 10; phi-4-b has just become Ready")
 	s.at(22*time.Minute).wants(3, Measured, "2 → 3: vllm:num_requests_waiting 35 > 10")
-	s.scaled(3).pod("c", joins, pending(20)).at(24 * time.Minute).wantHold("3 for now: vllm:num_requests_waiting 30 > 10; next step up in 3 min")
+	s.scaled(3).pod("c", turnsReady, pending(20)).at(24 * time.Minute).wantHold("3 for now: vllm:num_requests_waiting 30 > 10; next step up in 3 min")
 	s.at(27*time.Minute).wants(4, Measured, "3 → 4")
 
 	// Down not within ten minutes of the step up, and then one in ten minutes.
@@ -268,9 +269,9 @@ func TestABusyPodHoldsUpNoHelp(t *testing.T) {
 
 // A process that has just started takes the cooldown from the newest replica.
 func TestARestartOfTheScalerForgetsNoCooldown(t *testing.T) {
-	s := tell(t, 2, listOf(policy.And, waitingList)).pod("a", pending(50)).pod("b", joins, pending(50))
+	s := tell(t, 2, listOf(policy.And, waitingList)).pod("a", pending(50)).pod("b", turnsReady, pending(50))
 	s.at(90*time.Second).wants(3, Measured, "2 → 3") // b was ordered 5 min before it joined
-	s = tell(t, 2, listOf(policy.And, waitingList)).pod("a").pod("b", joins)
+	s = tell(t, 2, listOf(policy.And, waitingList)).pod("a").pod("b", turnsReady)
 	s.at(90 * time.Second).wantHold("2 for now: vllm:num_requests_waiting 0 < 1; next step down in 210 s")
 	s.at(5*time.Minute).wants(1, Measured, "2 → 1")
 }
@@ -279,9 +280,9 @@ func TestADeadReplicaBlocksNeitherDirection(t *testing.T) {
 	for what, dead := range map[string]does{"broken": breaks, "starting for ever": starts} {
 		s := tell(t, 3, listOf(policy.And, waitingList)).pod("a", pending(50)).pod("b", pending(50)).pod("c", dead)
 		s.at(31*time.Minute).wants(4, Measured, "3 → 4")
-		want := Member{Replica: "phi-4-c", Phase: Broken, Stuck: "ImagePullError: no such image"}
+		want := Member{Replica: "phi-4-c", Phase: sample.Broken, Stuck: "ImagePullError: no such image"}
 		if what != "broken" {
-			want = Member{Replica: "phi-4-c", Phase: Starting, Stuck: "not serving 30 min after it was ordered: ModelMirrorPending"}
+			want = Member{Replica: "phi-4-c", Phase: sample.Starting, Stuck: "not serving 30 min after it was ordered: ModelMirrorPending"}
 		}
 		if diff := cmp.Diff(want, s.verdict().Members[2]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
@@ -299,7 +300,7 @@ func TestADeadReplicaBlocksNeitherDirection(t *testing.T) {
 // A lost node keeps its pod in the API for hours, and holds nothing up.
 func TestAReplicaThatDoesNotEndIsTold(t *testing.T) {
 	lost := func(s *story, p *pod) {
-		p.Phase, p.Overdue, p.Why = Terminating, s.began.Add(10*time.Minute), "pod c-0 is still terminating"
+		p.Phase, p.Overdue, p.Why = sample.Terminating, s.began.Add(10*time.Minute), "pod c-0 is still terminating"
 	}
 	s := tell(t, 2, listOf(policy.And, waitingList)).pod("a", pending(5)).pod("b", pending(5)).pod("c", lost)
 	if stuck := s.at(10 * time.Minute).verdict().Members[2].Stuck; stuck != "" {
@@ -314,7 +315,7 @@ func TestAReplicaThatDoesNotEndIsTold(t *testing.T) {
 func TestWhileNobodyServesAListHolds(t *testing.T) {
 	s := tell(t, 2, listOf(policy.And, waitingList)).pod("a", starts).pod("b", starts)
 	s.at(time.Minute).wantHold("holding at 2: no replica serves yet, so there is no load to measure")
-	s.pod("a", joins).wantHold("holding at 2: no replica serves yet")
+	s.pod("a", turnsReady).wantHold("holding at 2: no replica serves yet")
 	s.at(70*time.Second).wants(2, Held, "2 for now: vllm:num_requests_waiting 0 < 1; next step down in ")
 }
 
@@ -322,7 +323,7 @@ func TestWhileNobodyServesAListHolds(t *testing.T) {
 func TestAStepIsOneAtEverySize(t *testing.T) {
 	for _, fixed := range []bool{false, true} {
 		for desired := range int32(200) {
-			f := Fleet{Desired: desired + 1, NoTolerance: fixed}
+			f := sample.Fleet{Desired: desired + 1, NoTolerance: fixed}
 			h := hpaOf(listOf(policy.And, waitingList), f)
 			for _, direction := range []int32{-1, 0, 1} {
 				got := HPA(h.step(direction), 1, f.Desired, h.up, h.down)
@@ -334,7 +335,7 @@ func TestAStepIsOneAtEverySize(t *testing.T) {
 		}
 	}
 	for current, want := range map[int32][2]float64{9: {8, 10}, 12: {10.799, 14}, 20: {17.999, 23}} {
-		h := hpaOf(listOf(policy.And, waitingList), Fleet{Desired: current, NoTolerance: true})
+		h := hpaOf(listOf(policy.And, waitingList), sample.Fleet{Desired: current, NoTolerance: true})
 		if h.step(-1) != want[0] || h.step(1) != want[1] {
 			t.Errorf("at %d: %v and %v, want %v", current, h.step(-1), h.step(1), want)
 		}
@@ -359,7 +360,7 @@ func TestTheMetricsDecideByTheirLogic(t *testing.T) {
 }
 
 // says makes the pod's pages say something of its own of the metric.
-func says(family Family) does {
+func says(family sample.Family) does {
 	return func(s *story, p *pod) {
 		d := diary{now: s.now.Add(-2 * time.Minute), keep: time.Hour}
 		for range 24 {
@@ -375,23 +376,23 @@ func TestWhatIsNotWhatItIsTakenForIsUnknown(t *testing.T) {
 	for _, tt := range []struct {
 		story  string
 		metric policy.Metric
-		page   Family
+		page   sample.Family
 		reason string
 	}{
 		{"a histogram as a gauge", waitingList, odd, "phi-4-a-0: vllm:num_requests_waiting is a histogram, not a gauge"},
 		{
 			"a counter as a gauge", waitingList,
-			Family{Name: waitingMetric, Kind: Counter, Sum: 1e6, Engines: 1},
+			sample.Family{Name: waitingMetric, Kind: sample.Counter, Sum: 1e6, Engines: 1},
 			"phi-4-a-0: vllm:num_requests_waiting is a counter, which only grows: give aggregation: rate to compare what it gains a second",
 		},
 		{
 			"a gauge as a histogram", queueList,
-			Family{Name: queueTime, Kind: Gauge, Sum: 1, Engines: 1},
+			sample.Family{Name: queueTime, Kind: sample.Gauge, Sum: 1, Engines: 1},
 			"phi-4-a-0: vllm:request_queue_time_seconds is no histogram",
 		},
 		{
 			"less than nothing", waitingList,
-			Family{Name: waitingMetric, Kind: Gauge, Sum: -1, Engines: 1},
+			sample.Family{Name: waitingMetric, Kind: sample.Gauge, Sum: -1, Engines: 1},
 			"phi-4-a-0: vllm:num_requests_waiting is negative",
 		},
 	} {
@@ -410,7 +411,7 @@ func TestHistogramsOfTwoVersionsAreUnknown(t *testing.T) {
 	other := diary{now: s.now.Add(-2 * time.Minute), keep: time.Hour}
 	for i := range 24 {
 		n := float64(i)
-		other.add(Family{Name: queueTime, Kind: Histogram, Engines: 1, Buckets: Buckets{Le: []float64{5, 50}, Cumulative: []float64{n, n}, Sum: n}})
+		other.add(sample.Family{Name: queueTime, Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{Le: []float64{5, 50}, Cumulative: []float64{n, n}, Sum: n}})
 	}
 	s.pod("b", func(_ *story, p *pod) { p.History, p.Last = other.h, other.h.Newest() })
 	s.wantHold("holding at 2: vllm:request_queue_time_seconds p95 unknown (histograms have different bucket bounds")
@@ -439,7 +440,7 @@ func TestAListAsAValueMovesAsFar(t *testing.T) {
 // millisecond, since KEDA waits for it.
 func BenchmarkEvaluateList(b *testing.B) {
 	trigger := listOf(policy.And, waitingList, policy.Metric{Name: kvUsage, Up: .8, Down: .3, Window: time.Minute})
-	members := make([]Replica, 100)
+	members := make([]sample.Replica, 100)
 	for i := range members {
 		members[i] = reads(float64(i), .5)
 	}

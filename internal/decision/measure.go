@@ -6,28 +6,29 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // window is the stretch that a metric is measured over. Samples are an interval
 // apart, so less than two of them is no window.
-func (f Fleet) window(length time.Duration, now time.Time) Window {
+func window(f sample.Fleet, length time.Duration, now time.Time) sample.Window {
 	interval := f.Interval
 	if interval <= 0 {
 		interval = f.Freshness / 3
 	}
-	return Window{Now: now, Length: max(length, 2*interval), Interval: interval}
+	return sample.Window{Now: now, Length: max(length, 2*interval), Interval: interval}
 }
 
 // measure is what a metric of a list is over the fleet: a mean over the serving
 // replicas, and over the window if there is one, of its values or its rate, or a
 // quantile of what was observed in it.
-func measure(m policy.Metric, fleet Fleet, now time.Time) survey {
+func measure(m policy.Metric, fleet sample.Fleet, now time.Time) survey {
 	if m.Kind == policy.Histogram {
 		return observed(m, fleet, now)
 	}
 	how := measurement{metric: m.Name, threshold: m.Up}
 	if m.Window > 0 {
-		how.statistic, how.window = mean, fleet.window(m.Window, now)
+		how.statistic, how.window = mean, window(fleet, m.Window, now)
 	}
 	if m.Kind == policy.Counter {
 		how.statistic = rate
@@ -41,19 +42,19 @@ func measure(m policy.Metric, fleet Fleet, now time.Time) survey {
 // observed is the mean or a quantile of what a histogram observed within the
 // window, over all serving replicas. There is no interval for it: with a
 // reading missing, nothing is known.
-func observed(m policy.Metric, fleet Fleet, now time.Time) survey {
-	w := fleet.window(m.Window, now)
+func observed(m policy.Metric, fleet sample.Fleet, now time.Time) survey {
+	w := window(fleet, m.Window, now)
 	s := survey{missing: missing(m.Name, fleet, now), high: math.Inf(1), window: w.Length, observed: true}
-	var deltas, loaded []Delta
+	var deltas, loaded []sample.Delta
 	quiet := still
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		if !r.speaks(fleet.Freshness, now) {
+		if !speaks(r, fleet.Freshness, now) {
 			continue
 		}
 		s.serving++
-		family, why := r.family(m.Name, fleet.Freshness, now)
-		if why == "" && family.Kind != Histogram {
+		family, why := family(r, m.Name, fleet.Freshness, now)
+		if why == "" && family.Kind != sample.Histogram {
 			why = m.Name + " is no histogram"
 		}
 		switch {
@@ -62,20 +63,20 @@ func observed(m policy.Metric, fleet Fleet, now time.Time) survey {
 			if evident = evident && s.add(r, fleet, now); evident {
 				loaded = append(loaded, d)
 			}
-			s.skip(r, why, !evident && r.silent(m.Name, now) > fleet.Grace)
-		case !r.covers(family.Name, w):
-			s.warm(r.reach(family.Name, now))
+			s.skip(r, why, !evident && silent(r, m.Name, now) > fleet.Grace)
+		case !covers(r, family.Name, w):
+			s.warm(reach(r, family.Name, now))
 		default:
 			s.read = append(s.read, r.Pod)
 			if d, ok := r.History.Delta(family.Name, w); ok {
 				deltas = append(deltas, d)
 			} // else it has just joined, and its one sample is the baseline
-			quiet = min(quiet, r.activity(w))
+			quiet = min(quiet, activityOf(r, w))
 		}
 	}
 	s.retain()
 	if len(loaded) > 0 && len(loaded) == s.open() {
-		if all, err := Merge(append(loaded, deltas...)); err == nil {
+		if all, err := sample.Merge(append(loaded, deltas...)); err == nil {
 			s.seems = statisticOf(m, all)
 		}
 	}
@@ -85,13 +86,13 @@ func observed(m policy.Metric, fleet Fleet, now time.Time) survey {
 
 // observedLately is what a replica that times out observed in the window up to its
 // last reading, if that is above the upper threshold.
-func observedLately(m policy.Metric, r *Replica, w Window, fleet Fleet, now time.Time) (d Delta, loaded bool) {
-	if !r.timesOut(fleet.Freshness, now) {
-		return Delta{}, false
+func observedLately(m policy.Metric, r *sample.Replica, w sample.Window, fleet sample.Fleet, now time.Time) (d sample.Delta, loaded bool) {
+	if !timesOut(r, fleet.Freshness, now) {
+		return sample.Delta{}, false
 	}
 	family, found := find(r.Last, m.Name)
-	if !found || family.Kind != Histogram {
-		return Delta{}, false
+	if !found || family.Kind != sample.Histogram {
+		return sample.Delta{}, false
 	}
 	w.Now = r.Last.At
 	d, ok := r.History.Delta(family.Name, w)
@@ -99,7 +100,7 @@ func observedLately(m policy.Metric, r *Replica, w Window, fleet Fleet, now time
 }
 
 // statisticOf is the mean or the quantile that is compared, NaN of no observations.
-func statisticOf(m policy.Metric, d Delta) float64 {
+func statisticOf(m policy.Metric, d sample.Delta) float64 {
 	switch {
 	case d.Buckets == nil || d.Buckets.Count() == 0:
 		return math.NaN()
@@ -119,7 +120,7 @@ const (
 	still
 )
 
-func (r *Replica) activity(w Window) activity {
+func activityOf(r *sample.Replica, w sample.Window) activity {
 	least := still
 	for _, gauge := range []string{policy.FamilyRunning, policy.FamilyWaiting} {
 		level, ok := r.History.Level(gauge, w)
@@ -143,7 +144,7 @@ func (r *Replica) activity(w Window) activity {
 
 // conclude turns what was counted in each pod into one number, or into a word
 // on why there is none.
-func (s *survey) conclude(m policy.Metric, deltas []Delta, quiet activity, w Window) {
+func (s *survey) conclude(m policy.Metric, deltas []sample.Delta, quiet activity, w sample.Window) {
 	switch {
 	case len(s.read) == 0 && s.warming == 0:
 		return // nothing could be read
@@ -151,7 +152,7 @@ func (s *survey) conclude(m policy.Metric, deltas []Delta, quiet activity, w Win
 		s.unknown = s.gaps()
 		return
 	}
-	all, err := Merge(deltas)
+	all, err := sample.Merge(deltas)
 	switch {
 	case err != nil:
 		s.unknown = err.Error()

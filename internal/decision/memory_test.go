@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // experienced is a mind that has watched two replicas for an hour and a half,
 // with the fleet as it is then.
-func experienced(t require) (*Mind, Fleet, time.Time) {
+func experienced(t require) (*Mind, sample.Fleet, time.Time) {
 	t.Helper()
 	var m Mind
 	const long = 90 * time.Minute

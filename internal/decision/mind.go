@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Pace is how far apart the judgements of a Mind are. What is learned depends on
@@ -72,7 +73,7 @@ type Mind struct {
 
 // Evaluate judges if that is due, and answers. It is what simulations call, in
 // the place of Judge at its pace and Answer when KEDA asks.
-func (m *Mind) Evaluate(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+func (m *Mind) Evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	if now.Sub(m.judged) >= Pace {
 		m.Judge(trigger, fleet, now)
 	}
@@ -80,7 +81,7 @@ func (m *Mind) Evaluate(trigger policy.Trigger, fleet Fleet, now time.Time) Verd
 }
 
 // Judge takes the fleet in. It is to be called every Pace.
-func (m *Mind) Judge(trigger policy.Trigger, fleet Fleet, now time.Time) {
+func (m *Mind) Judge(trigger policy.Trigger, fleet sample.Fleet, now time.Time) {
 	promise := trigger.Learned()
 	if promise == nil {
 		return
@@ -115,7 +116,7 @@ func (m *Mind) Judge(trigger policy.Trigger, fleet Fleet, now time.Time) {
 	if verdict.Replicas < fleet.Desired {
 		verdict = m.patient(verdict, learned, s, now)
 	}
-	if why := fleet.fruitless(now); why != "" && verdict.Replicas > fleet.Desired {
+	if why := fruitless(fleet, now); why != "" && verdict.Replicas > fleet.Desired {
 		verdict.Answer, verdict.Waiting, verdict.Replicas = Held, true, fleet.Desired
 		verdict.Reason = fmt.Sprintf("holding at %d: %s; %s", fleet.Desired, facts(verdict.Reason), why)
 	}
@@ -182,7 +183,7 @@ var essential = []string{
 }
 
 // lacking are those of them that no page has.
-func lacking(fleet Fleet, now time.Time) []Missing {
+func lacking(fleet sample.Fleet, now time.Time) []Missing {
 	var all []Missing
 	for _, metric := range essential {
 		all = append(all, missing(metric, fleet, now)...)
@@ -192,7 +193,7 @@ func lacking(fleet Fleet, now time.Time) []Missing {
 
 // Answer is the verdict for KEDA, at any time: the newest judgement of the fleet
 // as it stands now, or a queue's own, which the judgement may guard.
-func (m *Mind) Answer(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+func (m *Mind) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	if trigger.Saturation == nil {
 		settled, idle := settleFrozen(fleet, now)
 		v := evaluate(trigger, settled, now)
@@ -232,7 +233,7 @@ func (m *Mind) loadAt(now time.Time) *Load {
 
 // at is the verdict on a fleet that may have moved since it was judged. More
 // replicas are still needed; a step down was one from where it stood then.
-func at(v Verdict, fleet Fleet) Verdict {
+func at(v Verdict, fleet sample.Fleet) Verdict {
 	if v.Desired == fleet.Desired || v.Answer == Unknown || v.Answer == Held {
 		return v
 	}
@@ -258,7 +259,7 @@ func facts(reason string) string {
 }
 
 // publish sets the value that makes the HPA go to the verdict's replicas.
-func (v *Verdict) publish(trigger policy.Trigger, fleet Fleet) {
+func (v *Verdict) publish(trigger policy.Trigger, fleet sample.Fleet) {
 	if v.Answer == Unknown {
 		v.Value = 0
 		return

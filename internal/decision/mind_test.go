@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // saturates is the trigger of an InferenceSet with nothing but a bound.
@@ -22,18 +23,18 @@ func saturates() policy.Trigger {
 
 // thinks lets a mind watch a fleet of workers for so long, and returns it with
 // the fleet as it is at the end.
-func thinks(m *Mind, trigger policy.Trigger, from, until time.Duration, desired int32, workers ...*worker) Fleet {
-	var f Fleet
+func thinks(m *Mind, trigger policy.Trigger, from, until time.Duration, desired int32, workers ...*worker) sample.Fleet {
+	var f sample.Fleet
 	for at := from; at <= until; at += 5 * time.Second {
 		now := t0.Add(at)
 		for _, w := range workers {
-			if w.Phase == Serving && !w.silent {
+			if w.Phase == sample.Serving && !w.silent {
 				w.Expected = t0.Add(-time.Hour)
 				w.History.Add(w.page(now, at.Seconds()), 2*time.Minute)
 				w.Last = w.History.Newest()
 			}
 		}
-		all := make([]Replica, len(workers))
+		all := make([]sample.Replica, len(workers))
 		for i, w := range workers {
 			all[i] = w.Replica
 		}
@@ -114,7 +115,7 @@ func TestAGapIsNoIdleness(t *testing.T) {
 	}
 	m.watched = time.Time{}
 	for _, w := range workers {
-		w.History = History{}
+		w.History = sample.History{}
 	}
 	window := DefaultTuning.DownFloor
 	if starts := time.Duration(DefaultTuning.DownStarts * float64(UsualColdStart)); starts > window {
@@ -183,7 +184,7 @@ func TestMissingFamiliesAreTold(t *testing.T) {
 	var m Mind
 	f := thinks(&m, saturates(), 0, time.Minute, 2, worksAt(5))
 	r := &f.Replicas[0]
-	r.Last = changed(r.Last, func(all []Family) []Family { return all[:5] })
+	r.Last = changed(r.Last, func(all []sample.Family) []sample.Family { return all[:5] })
 	r.Last.Names = []string{"vllm:generation_tokens"}
 	m.Judge(saturates(), f, t0.Add(time.Minute))
 	v := m.Answer(saturates(), f, t0.Add(time.Minute))
@@ -245,7 +246,7 @@ func TestALostReadingNeverReversesAMind(t *testing.T) {
 			f := thinks(&m, saturates(), 0, seen, desired, workers...)
 			r := &f.Replicas[silent]
 			longer := workers[silent].page(t0.Add(seen+Pace), (seen + Pace).Seconds())
-			longer = changed(longer, func(all []Family) []Family {
+			longer = changed(longer, func(all []sample.Family) []sample.Family {
 				all[1].Sum = waiting
 				return all
 			})
@@ -323,7 +324,7 @@ func TestWhoJoinsBringsNoLoad(t *testing.T) {
 			w.Expected = t0.Add(-time.Hour)
 			page := w.page(now, (at - before).Seconds())
 			if i == 0 { // its counters go on
-				page = changed(page, func(all []Family) []Family {
+				page = changed(page, func(all []sample.Family) []sample.Family {
 					for j := range all {
 						switch all[j].Name {
 						case familySuccess:

@@ -7,15 +7,16 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // evaluateQueue publishes what a queue's replicas come to: their total, or what
 // a trigger written by hand asks for instead.
-func evaluateQueue(trigger policy.Trigger, fleet Fleet, now time.Time) Verdict {
+func evaluateQueue(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	if trigger.Queue.Aggregation == policy.Readiness {
 		return readiness(fleet)
 	}
-	q := queue{Trigger: trigger, fleet: fleet, hpa: hpaOf(trigger, fleet), survey: ask(trigger.Queue, fleet, now), fruitless: fleet.fruitless(now)}
+	q := queue{Trigger: trigger, fleet: fleet, hpa: hpaOf(trigger, fleet), survey: ask(trigger.Queue, fleet, now), fruitless: fruitless(fleet, now)}
 	if q.Queue.Aggregation == policy.Gate {
 		q.gate()
 	}
@@ -45,14 +46,14 @@ type queue struct {
 	policy.Trigger
 	survey
 	hpa
-	fleet Fleet
+	fleet sample.Fleet
 	// fruitless says why no more is ordered, "" if it may be.
 	fruitless string
 }
 
 // ask reads the fleet the way that the aggregation wants it: low and high are
 // of the total, or of the mean.
-func ask(q policy.Queue, fleet Fleet, now time.Time) survey {
+func ask(q policy.Queue, fleet sample.Fleet, now time.Time) survey {
 	switch q.Aggregation {
 	case policy.WindowedAvg, policy.Gate:
 		return measure(policy.Metric{
@@ -66,7 +67,7 @@ func ask(q policy.Queue, fleet Fleet, now time.Time) survey {
 	}
 	how := measurement{metric: q.Metric, threshold: q.Target}
 	if q.Aggregation == policy.Rate {
-		how.statistic, how.window = rate, fleet.window(q.Window, now)
+		how.statistic, how.window = rate, window(fleet, q.Window, now)
 	}
 	s := look(how, fleet, now)
 	s.window = how.window.Length
@@ -78,12 +79,12 @@ func ask(q policy.Queue, fleet Fleet, now time.Time) survey {
 
 // kind is what the pages say that the metric is: a trigger written by hand
 // doesn't.
-func kind(metric string, fleet Fleet) policy.Kind {
+func kind(metric string, fleet sample.Fleet) policy.Kind {
 	for _, r := range fleet.Replicas {
-		if r.Phase != Serving || r.Last == nil {
+		if r.Phase != sample.Serving || r.Last == nil {
 			continue
 		}
-		if family, found := find(r.Last, metric); found && family.Kind == Histogram {
+		if family, found := find(r.Last, metric); found && family.Kind == sample.Histogram {
 			return policy.Histogram
 		}
 	}

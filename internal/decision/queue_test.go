@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // byHand is a trigger written by hand, ten wanted, over a minute.
@@ -19,15 +20,15 @@ func byHand(how policy.Aggregation, use policy.Use) policy.Trigger {
 
 func TestWhatTriggersByHandPublish(t *testing.T) {
 	const metric = "vllm:num_requests_waiting is "
-	three := fleet(4, waiting(15), waiting(15), waiting(6), in(Starting))
-	partly := fleet(4, waiting(15), waiting(15), hung(time.Minute), in(Starting))
-	dead := fleet(4, waiting(15), waiting(3), hung(time.Hour), in(Starting))
-	young := fleet(2, in(Starting), in(Starting))
+	three := fleet(4, waiting(15), waiting(15), waiting(6), in(sample.Starting))
+	partly := fleet(4, waiting(15), waiting(15), hung(time.Minute), in(sample.Starting))
+	dead := fleet(4, waiting(15), waiting(3), hung(time.Hour), in(sample.Starting))
+	young := fleet(2, in(sample.Starting), in(sample.Starting))
 	for _, tt := range []struct {
 		story   string
 		how     policy.Aggregation
 		use     policy.Use
-		fleet   Fleet
+		fleet   sample.Fleet
 		answer  Answer
 		value   float64
 		wanted  int32

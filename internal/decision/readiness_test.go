@@ -6,27 +6,28 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // The readiness gate of 0.6 opens once all desired replicas are Ready, whether or
 // not they can be read.
 func TestTheReadinessGateOpensOnceAllDesiredReplicasAreReady(t *testing.T) {
-	ready := Replica{Pod: "a", Phase: Serving, ReadySince: t0.Add(-time.Hour), Failure: "no answer within 2s"}
-	busy := Replica{Pod: "b", Phase: Serving} // too busy for its probe
-	leaving := Replica{Pod: "c", Phase: Terminating, ReadySince: t0.Add(-time.Hour)}
+	ready := sample.Replica{Pod: "a", Phase: sample.Serving, ReadySince: t0.Add(-time.Hour), Failure: "no answer within 2s"}
+	busy := sample.Replica{Pod: "b", Phase: sample.Serving} // too busy for its probe
+	leaving := sample.Replica{Pod: "c", Phase: sample.Terminating, ReadySince: t0.Add(-time.Hour)}
 	for _, tt := range []struct {
 		story  string
-		fleet  Fleet
+		fleet  sample.Fleet
 		value  float64
 		reason string
 	}{
 		{"all are Ready", fleet(2, ready, ready), 1, "1 for the formula: 2 Ready of 2 replicas desired"},
-		{"one starts", fleet(2, ready, in(Starting)), 0, "0 for the formula: 1 Ready of 2 replicas desired"},
+		{"one starts", fleet(2, ready, in(sample.Starting)), 0, "0 for the formula: 1 Ready of 2 replicas desired"},
 		{"one has no Workspace yet", fleet(2, ready), 0, "0 for the formula: 1 Ready of 2 replicas desired"},
 		{"one isn't Ready any more", fleet(2, ready, busy), 0, "0 for the formula: 1 Ready of 2 replicas desired"},
 		{"one leaves that nobody wants", fleet(1, ready, leaving), 1, "1 for the formula: 1 Ready of 1 replica desired"},
 		{"an upgrade has one more", fleet(1, ready, ready), 1, "1 for the formula: 2 Ready of 1 replica desired"},
-		{"none serves yet", fleet(1, in(Starting)), 0, "0 for the formula: 0 Ready of 1 replica desired"},
+		{"none serves yet", fleet(1, in(sample.Starting)), 0, "0 for the formula: 0 Ready of 1 replica desired"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			trigger := policy.Trigger{Queue: policy.Queue{Metric: "readiness_gate", Target: 1, Aggregation: policy.Readiness}, Use: policy.Formula}

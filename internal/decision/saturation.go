@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Saturation asks for as many replicas as the load needs, without a threshold
@@ -93,7 +94,7 @@ const drain = 120 * time.Second
 
 // Judge is the verdict at a time, with what was learned up to then. It is
 // called every few seconds; learned may be the zero value.
-func (s Saturation) Judge(learned Learned, fleet Fleet, now time.Time) (Verdict, Learned) {
+func (s Saturation) Judge(learned Learned, fleet sample.Fleet, now time.Time) (Verdict, Learned) {
 	load := observe(fleet, s, now)
 	verdict := Verdict{
 		Answer: Held, Value: float64(fleet.Desired), Desired: fleet.Desired, Replicas: fleet.Desired,
@@ -155,7 +156,7 @@ type need struct {
 const hair = .1
 
 // need puts the demand together.
-func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need {
+func (l *Learned) need(s Saturation, fleet sample.Fleet, load load, now time.Time) need {
 	n := need{learning: l.Requests < enoughRequests}
 	n.count(fleet, l.coldStart(s), now)
 	late := l.lateness(s)
@@ -200,19 +201,19 @@ func (l *Learned) need(s Saturation, fleet Fleet, load load, now time.Time) need
 
 // count tells the replicas that are on their way from those that nobody counts
 // on.
-func (n *need) count(fleet Fleet, start time.Duration, now time.Time) {
+func (n *need) count(fleet sample.Fleet, start time.Duration, now time.Time) {
 	for _, r := range fleet.Replicas {
 		switch {
-		case r.Phase == Broken, r.Phase == Starting && !r.Ordered.IsZero() && now.Sub(r.Ordered) > 3*start:
+		case r.Phase == sample.Broken, r.Phase == sample.Starting && !r.Ordered.IsZero() && now.Sub(r.Ordered) > 3*start:
 			n.late++
-		case r.Phase == Starting:
+		case r.Phase == sample.Starting:
 			n.coming++
 		}
 	}
 }
 
 // joined is when the newest replica began to serve.
-func joined(fleet Fleet) (newest time.Time) {
+func joined(fleet sample.Fleet) (newest time.Time) {
 	for _, r := range fleet.Replicas {
 		if r.ReadySince.After(newest) {
 			newest = r.ReadySince
@@ -227,7 +228,7 @@ const slow = 3 * time.Minute
 
 // move is the replicas to have now: up to the need at once, down by one at a
 // time when the greatest need of a window has room on one replica less.
-func (l *Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Time) int32 {
+func (l *Learned) move(s Saturation, fleet sample.Fleet, load load, n need, now time.Time) int32 {
 	desired := s.Bounds.Clamp(fleet.Desired)
 	if n.replicas >= desired {
 		// What is less than a whole replica may be a passing peak, while nobody
@@ -256,7 +257,7 @@ func (l *Learned) move(s Saturation, fleet Fleet, load load, n need, now time.Ti
 
 // hesitation is how long less than a whole missing replica has to be missing. Of one
 // that was released a moment ago it was known that it isn't needed.
-func (l *Learned) hesitation(s Saturation, fleet Fleet, now time.Time) time.Duration {
+func (l *Learned) hesitation(s Saturation, fleet sample.Fleet, now time.Time) time.Duration {
 	if fleet.Lowered.After(fleet.Raised) && now.Sub(fleet.Lowered) < 2*l.coldStart(s) {
 		return s.Tuning.Regretted
 	}

@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // swamped is a worker that serves nine requests a second, all of them late, while
@@ -139,7 +141,7 @@ func TestWhileUsersSufferItIsOrderedAtOnce(t *testing.T) {
 	if jam := l.need(s, f, load{arrivals: 18, jam: 2000}, now); jam.backlog < .5 {
 		t.Errorf("2000 too many run: a backlog of %.2f", jam.backlog)
 	}
-	f.Replicas = append(f.Replicas, Replica{Phase: Starting, Ordered: now})
+	f.Replicas = append(f.Replicas, sample.Replica{Phase: sample.Starting, Ordered: now})
 	if jam := l.need(s, f, load{arrivals: 18, jam: 2000}, now); jam.backlog > 0 {
 		t.Errorf("2000 too many run, and a replica is on its way for them: a backlog of %.2f", jam.backlog)
 	}

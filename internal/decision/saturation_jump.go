@@ -3,6 +3,8 @@ package decision
 import (
 	"math"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 const (
@@ -22,9 +24,9 @@ const (
 type jump [2]struct{ rate, variance float64 }
 
 // add adds a replica's.
-func (j *jump) add(h *History, now time.Time) {
-	first, last := h.ends(now.Add(-glance))
-	middle, _ := h.ends(now.Add(-glance / 2))
+func (j *jump) add(h *sample.History, now time.Time) {
+	first, last := h.Ends(now.Add(-glance))
+	middle, _ := h.Ends(now.Add(-glance / 2))
 	for i, half := range [2]stretch{{first, middle}, {middle, last}} {
 		if span := half.seconds(); span > 0 {
 			came, _ := half.came()

@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // A load that jumps is seen within fifteen seconds, a quarter of a minute's sight. A
@@ -24,7 +26,7 @@ func TestAJumpIsSeenAtOnce(t *testing.T) {
 		{"less is no jump", 40, 4, 20 * time.Second, 56},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
-			var all []Replica
+			var all []sample.Replica
 			for range 2 {
 				w := worksAt(tt.from)
 				for at := time.Duration(0); at <= before+tt.lasts; at += 5 * time.Second {

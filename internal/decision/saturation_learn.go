@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 const (
@@ -112,7 +114,7 @@ func (l *Learned) cost(s Saturation) float64 {
 }
 
 // learn takes in a minute.
-func (l Learned) learn(s Saturation, fleet Fleet, load load, now time.Time) Learned {
+func (l Learned) learn(s Saturation, fleet sample.Fleet, load load, now time.Time) Learned {
 	if l.Began.IsZero() {
 		l.Began = now
 		l.Speed = [3]float64{1, 1, 1}

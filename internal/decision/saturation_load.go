@@ -3,6 +3,8 @@ package decision
 import (
 	"math"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // sight is how far back a load is looked at. Over 30 s its peaks are a tenth
@@ -47,7 +49,7 @@ type podLoad struct {
 }
 
 // observe adds up the fleet.
-func observe(fleet Fleet, s Saturation, now time.Time) load {
+func observe(fleet sample.Fleet, s Saturation, now time.Time) load {
 	var l load
 	// joined are the arrivals at pods that weren't there for the whole minute, or
 	// for the longest that any was: before they came, theirs went to the others.
@@ -56,16 +58,16 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 	var lately jump
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		if !r.speaks(fleet.Freshness, now) {
+		if !speaks(r, fleet.Freshness, now) {
 			continue
 		}
 		l.serving++
-		if _, why := r.family(familyRunning, fleet.Freshness, now); why != "" {
-			l.unreadable = append(l.unreadable, Unread{Pod: r.Pod, Why: why, Released: r.silent(familyRunning, now) > fleet.Grace})
+		if _, why := family(r, familyRunning, fleet.Freshness, now); why != "" {
+			l.unreadable = append(l.unreadable, Unread{Pod: r.Pod, Why: why, Released: silent(r, familyRunning, now) > fleet.Grace})
 			continue
 		}
 		l.read = append(l.read, r.Pod)
-		first, last := r.History.ends(now.Add(-sight))
+		first, last := r.History.Ends(now.Add(-sight))
 		d := stretch{first, last}
 		span := d.seconds()
 		// A pod that has just joined speaks once it has been seen for 10 s.
@@ -112,7 +114,7 @@ func observe(fleet Fleet, s Saturation, now time.Time) load {
 
 // shareOf is a replica's share of the load, with its times between tokens. So many
 // requests left it.
-func shareOf(h *History, d stretch, done float64, s Saturation) (podLoad, tally) {
+func shareOf(h *sample.History, d stretch, done float64, s Saturation) (podLoad, tally) {
 	span, refused := d.seconds(), d.gain(familyRejected)
 	engines, between := d.engines(), d.betweenTokens()
 	p := podLoad{
@@ -123,7 +125,7 @@ func shareOf(h *History, d stretch, done float64, s Saturation) (podLoad, tally)
 	if _, pieces := d.histogram(familyITL); pieces > 0 {
 		p.steps = batches / engines * between.count / pieces / span
 	}
-	runs, waits := h.span(familyRunning, d.first.At), h.span(familyWaiting, d.first.At)
+	runs, waits := gaugeSpan(h, familyRunning, d.first.At), gaugeSpan(h, familyWaiting, d.first.At)
 	// At a mean of four a Poisson number is none for 2 % of the time. It is those who
 	// get tokens that count: others tell nothing of the time of a step.
 	p.busy = runs.low >= engines && between.sum/span >= 4*engines
@@ -154,33 +156,22 @@ func (l *load) alarm(s Saturation) bool {
 }
 
 // stretch is the first and the last sample of a pod in sight.
-type stretch struct{ first, last *Sample }
+type stretch struct{ first, last *sample.Sample }
 
 func (e stretch) seconds() float64 { return e.last.At.Sub(e.first.At).Seconds() }
-
-// ends are the newest sample at or before start, or the oldest of the newest
-// sample's process, and the newest.
-func (h *History) ends(start time.Time) (first, last *Sample) {
-	last = h.Newest()
-	first = last
-	for i := len(h.samples) - 2; i >= 0 && first.At.After(start); i-- {
-		if !h.samples[i].sameProcess(last) {
-			break
-		}
-		first = h.samples[i]
-	}
-	return first, last
-}
 
 // extent is the least, the greatest and the mean value of a gauge.
 type extent struct{ low, high, mean float64 }
 
-// span is a gauge's extent since a time.
-func (h *History) span(name string, since time.Time) extent {
+// gaugeSpan is a gauge's extent since a time.
+func gaugeSpan(h *sample.History, name string, since time.Time) extent {
 	e := extent{low: math.Inf(1), high: math.Inf(-1)}
 	n := 0.0
-	for i := len(h.samples) - 1; i >= 0 && !h.samples[i].At.Before(since); i-- {
-		v := value(h.samples[i], name)
+	for s := range h.Backward() {
+		if s.At.Before(since) {
+			break
+		}
+		v := value(s, name)
 		e.low, e.high = min(e.low, v), max(e.high, v)
 		e.mean += v
 		n++
@@ -189,9 +180,9 @@ func (h *History) span(name string, since time.Time) extent {
 	return e
 }
 
-func value(s *Sample, name string) float64 {
+func value(s *sample.Sample, name string) float64 {
 	if f, found := find(s, name); found {
-		return f.value()
+		return f.Value()
 	}
 	return 0
 }
@@ -243,10 +234,10 @@ func (e stretch) betweenTokens() tally {
 }
 
 // buckets are a histogram's at both ends, if it went on counting between them.
-func (e stretch) buckets(name string) (before, after Buckets, ok bool) {
+func (e stretch) buckets(name string) (before, after sample.Buckets, ok bool) {
 	a, found1 := find(e.first, name)
 	b, found2 := find(e.last, name)
-	ok = found1 && found2 && a.Kind == Histogram && continues(&a, &b)
+	ok = found1 && found2 && a.Kind == sample.Histogram && sample.Continues(&a, &b)
 	return a.Buckets, b.Buckets, ok
 }
 

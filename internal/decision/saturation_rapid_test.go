@@ -5,14 +5,16 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // later is a fleet of the workers a quarter minute after the last verdict, the
 // one at busier with so many more requests running and waiting, the one at
 // silent without a reading.
-func later(desired int32, workers []*worker, busier int, more float64, silent int) (Fleet, time.Time) {
+func later(desired int32, workers []*worker, busier int, more float64, silent int) (sample.Fleet, time.Time) {
 	const at = 12*time.Minute + 15*time.Second
-	all := make([]Replica, len(workers))
+	all := make([]sample.Replica, len(workers))
 	for i, w := range workers {
 		next := *w
 		if i == busier {

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // saturated is a policy whose replicas are as its prior takes them: an empty
@@ -25,7 +26,7 @@ func saturated() Saturation {
 // worker is a pod that takes so many requests a second, of a thousand tokens in
 // and a hundred out, and serves them all.
 type worker struct {
-	Replica
+	sample.Replica
 	rps, running, waiting float64
 	// base are the requests that it had served after so many seconds, from which
 	// on it takes rps.
@@ -39,34 +40,34 @@ type worker struct {
 }
 
 func worksAt(rps float64) *worker {
-	return &worker{Replica: in(Serving), rps: rps, running: 5 + rps}
+	return &worker{Replica: in(sample.Serving), rps: rps, running: 5 + rps}
 }
 
-func (w *worker) page(at time.Time, seconds float64) *Sample {
+func (w *worker) page(at time.Time, seconds float64) *sample.Sample {
 	done := w.base + w.rps*(seconds-w.since)
 	// What the tokens leave of the time goes into iterations.
 	prior := saturated().prior()
 	iterations := (1 - w.rps*(1000*(1-w.cached)*prior[1]+100*prior[2])) / prior[0] * seconds
-	latencies := Buckets{Le: []float64{.025, .05, math.Inf(1)}, Cumulative: []float64{done, done, done}, Sum: .02 * done}
+	latencies := sample.Buckets{Le: []float64{.025, .05, math.Inf(1)}, Cumulative: []float64{done, done, done}, Sum: .02 * done}
 	between := prior[0] // no longer than there is time for that many
 	if w.slow {
 		between = .08
-		latencies = Buckets{Le: latencies.Le, Cumulative: []float64{0, 0, done}, Sum: .08 * done}
+		latencies = sample.Buckets{Le: latencies.Le, Cumulative: []float64{0, 0, done}, Sum: .08 * done}
 	}
-	page := NewSample(at, []Family{
-		{Name: familyRunning, Kind: Gauge, Sum: w.running, Engines: 1},
-		{Name: familyWaiting, Kind: Gauge, Sum: w.waiting, Engines: 1},
-		{Name: familyKV, Kind: Gauge, Sum: .3, Engines: 1},
-		{Name: familySuccess, Kind: Counter, Sum: done, Engines: 1},
-		{Name: familyPrompt, Kind: Counter, Sum: 1000 * done, Engines: 1},
-		{Name: cmp.Or(w.cachedBy, familyCached), Kind: Counter, Sum: 1000 * w.cached * done, Engines: 1},
-		{Name: familyGenerated, Kind: Counter, Sum: 100 * done, Engines: 1},
-		{Name: familyTPOT, Kind: Histogram, Buckets: latencies, Engines: 1},
-		{Name: familyTTFT, Kind: Histogram, Buckets: latencies, Engines: 1},
-		{Name: familySteps, Kind: Histogram, Engines: 1, Buckets: Buckets{
+	page := sample.NewSample(at, []sample.Family{
+		{Name: familyRunning, Kind: sample.Gauge, Sum: w.running, Engines: 1},
+		{Name: familyWaiting, Kind: sample.Gauge, Sum: w.waiting, Engines: 1},
+		{Name: familyKV, Kind: sample.Gauge, Sum: .3, Engines: 1},
+		{Name: familySuccess, Kind: sample.Counter, Sum: done, Engines: 1},
+		{Name: familyPrompt, Kind: sample.Counter, Sum: 1000 * done, Engines: 1},
+		{Name: cmp.Or(w.cachedBy, familyCached), Kind: sample.Counter, Sum: 1000 * w.cached * done, Engines: 1},
+		{Name: familyGenerated, Kind: sample.Counter, Sum: 100 * done, Engines: 1},
+		{Name: familyTPOT, Kind: sample.Histogram, Buckets: latencies, Engines: 1},
+		{Name: familyTTFT, Kind: sample.Histogram, Buckets: latencies, Engines: 1},
+		{Name: familySteps, Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{
 			Le: []float64{math.Inf(1)}, Cumulative: []float64{iterations}, Sum: 1100 * done,
 		}},
-		{Name: familyITL, Kind: Histogram, Engines: 1, Buckets: Buckets{
+		{Name: familyITL, Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{
 			Le: []float64{math.Inf(1)}, Cumulative: []float64{99 * done}, Sum: 99 * between * done,
 		}},
 	}, w.Last)
@@ -78,11 +79,11 @@ func (w *worker) page(at time.Time, seconds float64) *Sample {
 func after(s Saturation, d time.Duration, desired int32, workers ...*worker) (Verdict, Learned) {
 	var v Verdict
 	var learned Learned
-	var f Fleet
+	var f sample.Fleet
 	for at := time.Duration(0); at <= d; at += 5 * time.Second {
 		now := t0.Add(at)
 		for _, w := range workers {
-			if w.Phase == Serving && !w.silent {
+			if w.Phase == sample.Serving && !w.silent {
 				w.Expected = t0.Add(-time.Hour)
 				w.History.Add(w.page(now, at.Seconds()), 2*time.Minute)
 				w.Last = w.History.Newest()
@@ -91,7 +92,7 @@ func after(s Saturation, d time.Duration, desired int32, workers ...*worker) (Ve
 		if at%(15*time.Second) != 0 {
 			continue
 		}
-		all := make([]Replica, len(workers))
+		all := make([]sample.Replica, len(workers))
 		for i, w := range workers {
 			all[i] = w.Replica
 		}
@@ -106,7 +107,7 @@ func TestSaturationVerdicts(t *testing.T) {
 	hangs.silent, hangs.Failure = true, "no answer within 2s"
 	queued := worksAt(10)
 	queued.waiting = 240
-	late := &worker{Replica: Replica{Phase: Starting, Ordered: t0.Add(-time.Hour)}}
+	late := &worker{Replica: sample.Replica{Phase: sample.Starting, Ordered: t0.Add(-time.Hour)}}
 	for _, tt := range []struct {
 		story   string
 		desired int32
@@ -115,12 +116,12 @@ func TestSaturationVerdicts(t *testing.T) {
 		want    int32
 		reason  string
 	}{
-		{"all start: hold", 2, []*worker{{Replica: in(Starting)}, {Replica: in(Starting)}}, Held, 2, "holding at 2: no replica serves yet"},
+		{"all start: hold", 2, []*worker{{Replica: in(sample.Starting)}, {Replica: in(sample.Starting)}}, Held, 2, "holding at 2: no replica serves yet"},
 		{"none can be read: unknown", 1, []*worker{hangs}, Unknown, 1, "cannot tell the load"},
 		{"a replica's worth on one is right", 1, []*worker{worksAt(7)}, Measured, 1, "1 is right: demand 0."},
 		{"more than one replica's worth on one", 1, []*worker{worksAt(14)}, Measured, 2, "1 → 2: demand 1.4 replicas (throughput)"},
 		{"three replicas' worth: all at once", 1, []*worker{worksAt(15), worksAt(15)}, Measured, 3, "1 → 3: demand 3.1 replicas (throughput)"},
-		{"those who start are not ordered again", 4, []*worker{worksAt(17), worksAt(17), {Replica: in(Starting)}}, Measured, 4, "4 is right: demand 3.5 replicas (throughput), 0.2 burst; 1 starting"},
+		{"those who start are not ordered again", 4, []*worker{worksAt(17), worksAt(17), {Replica: in(sample.Starting)}}, Measured, 4, "4 is right: demand 3.5 replicas (throughput), 0.2 burst; 1 starting"},
 		{"a backlog adds", 1, []*worker{queued}, Measured, 2, "1 → 2: demand 1.0 replicas (throughput), 0.2 backlog"},
 		{"one that can't be read has as much as the others", 2, []*worker{worksAt(15), hangs}, Bounded, 4, "2 → 4"},
 		{"nothing is released with one unreadable", 4, []*worker{worksAt(1), worksAt(1), worksAt(1), hangs}, Bounded, 4, "4 stays for now, 1 would do"},
@@ -243,8 +244,8 @@ func TestHowFarAheadIsForetold(t *testing.T) {
 }
 
 func TestBeyond(t *testing.T) {
-	sample := func(counts ...float64) *Sample {
-		return NewSample(t0, []Family{{Name: familyTPOT, Kind: Histogram, Engines: 1, Buckets: Buckets{
+	sample := func(counts ...float64) *sample.Sample {
+		return sample.NewSample(t0, []sample.Family{{Name: familyTPOT, Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{
 			Le: []float64{.05, .075, .1, math.Inf(1)}, Cumulative: counts,
 		}}}, nil)
 	}
@@ -280,12 +281,12 @@ func TestBeyondOfTheBoundsAroundTheLimit(t *testing.T) {
 		}
 		limit := rapid.SampledFrom([]float64{.005, .01, .03, .05, .06, .1, .5, math.Inf(1)}).Draw(t, "limit")
 		at, _ := slices.BinarySearch(le, limit)
-		sample := func(counts []float64, which ...int) *Sample {
-			var b Buckets
+		sample := func(counts []float64, which ...int) *sample.Sample {
+			var b sample.Buckets
 			for _, i := range which {
 				b.Le, b.Cumulative = append(b.Le, le[i]), append(b.Cumulative, counts[i])
 			}
-			return NewSample(t0, []Family{{Name: familyTPOT, Kind: Histogram, Engines: 1, Buckets: b}}, nil)
+			return sample.NewSample(t0, []sample.Family{{Name: familyTPOT, Kind: sample.Histogram, Engines: 1, Buckets: b}}, nil)
 		}
 		some := slices.Compact([]int{max(0, at-1), at, 4})
 		over, all := stretch{sample(before, 0, 1, 2, 3, 4), sample(after, 0, 1, 2, 3, 4)}.beyond(familyTPOT, limit)

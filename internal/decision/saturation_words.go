@@ -3,10 +3,12 @@ package decision
 import (
 	"fmt"
 	"strings"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // words is the reason for a move, or for none.
-func (n need) words(fleet Fleet, to int32, s Saturation) string {
+func (n need) words(fleet sample.Fleet, to int32, s Saturation) string {
 	var b strings.Builder
 	switch {
 	case to != fleet.Desired:

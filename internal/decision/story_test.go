@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 const queueTime = "vllm:request_queue_time_seconds"
@@ -30,13 +31,13 @@ type story struct {
 	trigger policy.Trigger
 	began   time.Time
 	now     time.Time
-	fleet   Fleet
+	fleet   sample.Fleet
 	pods    []*pod
 }
 
 // pod is a replica's pod with what its pages say.
 type pod struct {
-	Replica
+	sample.Replica
 	name string
 	// silent pods answer nothing; lacks are families that their pages lack.
 	silent bool
@@ -79,35 +80,35 @@ func ends(each, took float64) does {
 }
 
 func starts(s *story, p *pod) {
-	p.Phase, p.Ordered, p.Why = Starting, s.now, "ModelMirrorPending"
+	p.Phase, p.Ordered, p.Why = sample.Starting, s.now, "ModelMirrorPending"
 }
 
 func breaks(s *story, p *pod) {
-	p.Phase, p.Ordered, p.Why = Broken, s.now, "ImagePullError: no such image"
+	p.Phase, p.Ordered, p.Why = sample.Broken, s.now, "ImagePullError: no such image"
 }
-func leaves(_ *story, p *pod) { p.Phase = Terminating }
+func leaves(_ *story, p *pod) { p.Phase = sample.Terminating }
 
 // joins turns Ready now, with what KAITO's benchmark left in its counters.
-func joins(s *story, p *pod) {
-	p.Phase, p.ReadySince, p.Expected, p.Ordered = Serving, s.now, s.now, s.now.Add(-5*time.Minute)
+func turnsReady(s *story, p *pod) {
+	p.Phase, p.ReadySince, p.Expected, p.Ordered = sample.Serving, s.now, s.now, s.now.Add(-5*time.Minute)
 	p.counts, p.sum = [4]float64{0, 0, 0, 4000}, 4000*300
 }
 
 // restarts begins a new process: its counters anew, the benchmark's in them.
 func restarts(s *story, p *pod) {
-	joins(s, p)
+	turnsReady(s, p)
 	p.restarts++
 }
 
 // stands has been serving for an hour.
 func stands(s *story, p *pod) {
-	p.Phase = Serving
+	p.Phase = sample.Serving
 	p.Ordered, p.ReadySince, p.Expected = s.now.Add(-time.Hour), s.now.Add(-time.Hour), s.now
 }
 
 func tell(t *testing.T, desired int32, trigger policy.Trigger) *story {
 	t.Helper()
-	return &story{T: t, trigger: trigger, began: t0, now: t0, fleet: Fleet{
+	return &story{T: t, trigger: trigger, began: t0, now: t0, fleet: sample.Fleet{
 		Desired: desired, Freshness: 15 * time.Second, Interval: step5, Grace: 10 * time.Minute,
 	}}
 }
@@ -146,7 +147,7 @@ func (s *story) without(name string) *story {
 func (s *story) scaled(to int32) *story {
 	if to > s.fleet.Desired {
 		s.fleet.Raised = s.now
-		s.fleet.Rises = append(s.fleet.Rises, Rise{At: s.now, From: s.fleet.Desired})
+		s.fleet.Rises = append(s.fleet.Rises, sample.Rise{At: s.now, From: s.fleet.Desired})
 	} else {
 		s.fleet.Lowered = s.now
 	}
@@ -180,18 +181,18 @@ func (p *pod) read(now time.Time) {
 		}
 	}
 	p.sum += p.each * p.took
-	if p.Phase != Serving || p.silent {
+	if p.Phase != sample.Serving || p.silent {
 		return
 	}
-	families := []Family{latencies(p.counts[0], p.counts[1], p.counts[2], p.counts[3], p.sum)}
+	families := []sample.Family{latencies(p.counts[0], p.counts[1], p.counts[2], p.counts[3], p.sum)}
 	families[0].Name = queueTime
-	families = append(families, Family{Name: policy.FamilyFinished, Kind: Counter, Sum: p.finished, Engines: 1},
-		Family{Name: policy.FamilyGenerated, Kind: Counter, Sum: p.generated, Engines: 1})
+	families = append(families, sample.Family{Name: policy.FamilyFinished, Kind: sample.Counter, Sum: p.finished, Engines: 1},
+		sample.Family{Name: policy.FamilyGenerated, Kind: sample.Counter, Sum: p.generated, Engines: 1})
 	for name, value := range p.gauges {
-		families = append(families, Family{Name: name, Kind: Gauge, Sum: value, Engines: 1})
+		families = append(families, sample.Family{Name: name, Kind: sample.Gauge, Sum: value, Engines: 1})
 	}
-	families = slices.DeleteFunc(families, func(f Family) bool { return slices.Contains(p.lacks, f.Name) })
-	s := NewSample(now.Add(-time.Second), families, p.Last)
+	families = slices.DeleteFunc(families, func(f sample.Family) bool { return slices.Contains(p.lacks, f.Name) })
+	s := sample.NewSample(now.Add(-time.Second), families, p.Last)
 	s.Restarts = p.restarts
 	for _, f := range families {
 		s.Names = append(s.Names, f.Name)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // survey is a fleet's readings of one metric.
@@ -59,24 +60,24 @@ type reading struct {
 // look asks every serving replica. Those that never served, or are being
 // deleted, have no load of their own: they stand for nothing, not for an
 // unknown. It leaves the total in low and high.
-func look(m measurement, fleet Fleet, now time.Time) survey {
+func look(m measurement, fleet sample.Fleet, now time.Time) survey {
 	s := survey{missing: missing(m.metric, fleet, now)}
 	for i := range fleet.Replicas {
 		replica := &fleet.Replicas[i]
-		if !replica.speaks(fleet.Freshness, now) {
+		if !speaks(replica, fleet.Freshness, now) {
 			continue
 		}
 		s.serving++
 		switch r := m.of(replica, fleet.Freshness, now); {
 		case r.why != "":
-			if replica.timesOut(fleet.Freshness, now) {
+			if timesOut(replica, fleet.Freshness, now) {
 				if value, loaded := m.lately(replica, now); loaded && s.add(replica, fleet, now) {
 					s.seems += value
 					s.skip(replica, r.why, false)
 					continue
 				}
 			}
-			s.skip(replica, r.why, replica.silent(m.metric, now) > fleet.Grace)
+			s.skip(replica, r.why, silent(replica, m.metric, now) > fleet.Grace)
 		case r.warming:
 			s.warm(r.reached)
 		default:
@@ -96,7 +97,7 @@ func look(m measurement, fleet Fleet, now time.Time) survey {
 	return s
 }
 
-func (s *survey) skip(r *Replica, why string, released bool) {
+func (s *survey) skip(r *sample.Replica, why string, released bool) {
 	s.unreadable = append(s.unreadable, Unread{Pod: r.Pod, Why: why, Released: released})
 	if released {
 		s.released++
@@ -138,40 +139,40 @@ func (s *survey) mean() {
 }
 
 // speaks tells whether the replica has a load that somebody should know.
-func (r *Replica) speaks(freshness time.Duration, now time.Time) bool {
-	return r.Phase == Serving && !r.joins(freshness, now)
+func speaks(r *sample.Replica, freshness time.Duration, now time.Time) bool {
+	return r.Phase == sample.Serving && !joins(r, freshness, now)
 }
 
 // joins tells whether the replica has turned Ready so shortly ago that it would
 // be strange to have read it yet. A moment before it was starting, without
 // load, and so it goes on to count; that it is new to this process alone is not
 // enough, or a restart would take loaded pods for idle ones.
-func (r *Replica) joins(freshness time.Duration, now time.Time) bool {
+func joins(r *sample.Replica, freshness time.Duration, now time.Time) bool {
 	return r.Last == nil && r.Failure == "" && !r.ReadySince.IsZero() &&
 		now.Sub(r.ReadySince) <= freshness && now.Sub(r.Expected) <= freshness
 }
 
 // family is what the replica's newest page says of a metric, or why there is
 // nothing, in words.
-func (r *Replica) family(metric string, freshness time.Duration, now time.Time) (Family, string) {
+func family(r *sample.Replica, metric string, freshness time.Duration, now time.Time) (sample.Family, string) {
 	if r.Last == nil || now.Sub(r.Last.At) > freshness {
 		if r.Failure != "" {
-			return Family{}, r.Failure
+			return sample.Family{}, r.Failure
 		}
-		return Family{}, "it has not been read yet"
+		return sample.Family{}, "it has not been read yet"
 	}
 	family, found := find(r.Last, metric)
 	if !found {
 		if why, there := unusable(r.Last, metric); there {
-			return Family{}, why
+			return sample.Family{}, why
 		}
-		return Family{}, "its page has no " + metric
+		return sample.Family{}, "its page has no " + metric
 	}
 	return family, ""
 }
 
 // unusable says why a metric can't be used that stands on the page.
-func unusable(s *Sample, metric string) (why string, there bool) {
+func unusable(s *sample.Sample, metric string) (why string, there bool) {
 	for _, name := range policy.Names(metric) {
 		if why, there = s.Unusable(name); there {
 			return why, true
@@ -182,17 +183,17 @@ func unusable(s *Sample, metric string) (why string, there bool) {
 
 // find is the family of that name, or of one that the metric has in another
 // version of vLLM.
-func find(s *Sample, metric string) (Family, bool) {
+func find(s *sample.Sample, metric string) (sample.Family, bool) {
 	for _, name := range policy.Names(metric) {
 		if family, found := s.Family(name); found {
 			return family, true
 		}
 	}
-	return Family{}, false
+	return sample.Family{}, false
 }
 
 // silent is for how long nothing has been known of the metric.
-func (r *Replica) silent(metric string, now time.Time) time.Duration {
+func silent(r *sample.Replica, metric string, now time.Time) time.Duration {
 	since := r.Expected
 	if r.Last != nil {
 		if _, found := find(r.Last, metric); found {

@@ -2,10 +2,10 @@ package decision
 
 import (
 	"math"
-	"strings"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // statistic is what is taken of a pod's metric.
@@ -25,35 +25,16 @@ type measurement struct {
 	metric string
 	statistic
 	// window is that of mean and rate.
-	window Window
+	window sample.Window
 	// threshold is what the value of one replica is compared with.
 	threshold float64
-}
-
-// ratio tells by its name that a metric is a share of a whole.
-func ratio(metric string) bool {
-	for _, suffix := range []string{"_perc", "_percent", "_ratio"} {
-		if strings.HasSuffix(metric, suffix) {
-			return true
-		}
-	}
-	return false
-}
-
-// value is what a page says of its pod: the sum over its engines, or their mean
-// for a ratio. Two engines that are 45 % full make a pod that is 45 % full.
-func (f *Family) value() float64 {
-	if ratio(f.Name) && f.Engines > 1 {
-		return f.Sum / float64(f.Engines)
-	}
-	return f.Sum
 }
 
 // greatest is the most that a pod's value can be. Nothing but a page of percents,
 // or a threshold of them, says that 100 is the whole of a ratio and not 1.
 func (m measurement) greatest(largest float64) float64 {
 	switch {
-	case !ratio(m.metric) || m.statistic == rate:
+	case !sample.IsRatio(m.metric) || m.statistic == rate:
 		return math.Inf(1)
 	case max(m.threshold, largest) > 1:
 		return 100
@@ -62,11 +43,11 @@ func (m measurement) greatest(largest float64) float64 {
 }
 
 // unfit says why nothing can be told of a family that is measured so, "" if it can.
-func (m measurement) unfit(f *Family) string {
-	switch counts := f.Kind == Counter || f.Kind == Untyped && policy.Counts(f.Name); {
-	case f.Kind == Histogram && m.statistic == newest:
+func (m measurement) unfit(f *sample.Family) string {
+	switch counts := f.Kind == sample.Counter || f.Kind == sample.Untyped && policy.Counts(f.Name); {
+	case f.Kind == sample.Histogram && m.statistic == newest:
 		return m.metric + " is a histogram, which has no total to compare with a threshold"
-	case f.Kind == Histogram && m.statistic == mean:
+	case f.Kind == sample.Histogram && m.statistic == mean:
 		return m.metric + " is a histogram, not a gauge"
 	case m.statistic == rate && !counts:
 		return m.metric + " is no counter, so it has no rate: leave out aggregation: rate"
@@ -77,18 +58,18 @@ func (m measurement) unfit(f *Family) string {
 }
 
 // of is a pod's value of the metric. Every way to add up a fleet goes by it.
-func (m measurement) of(r *Replica, freshness time.Duration, now time.Time) reading {
-	family, why := r.family(m.metric, freshness, now)
+func (m measurement) of(r *sample.Replica, freshness time.Duration, now time.Time) reading {
+	family, why := family(r, m.metric, freshness, now)
 	if why == "" {
 		why = m.unfit(&family)
 	}
 	if why != "" {
 		return reading{why: why}
 	}
-	value := family.value()
+	value := family.Value()
 	if m.statistic != newest {
-		if !r.covers(family.Name, m.window) {
-			return reading{warming: true, reached: r.reach(family.Name, now)}
+		if !covers(r, family.Name, m.window) {
+			return reading{warming: true, reached: reach(r, family.Name, now)}
 		}
 		value = m.over(r, &family)
 	}
@@ -99,7 +80,7 @@ func (m measurement) of(r *Replica, freshness time.Duration, now time.Time) read
 }
 
 // over is a pod's mean or rate over the window.
-func (m measurement) over(r *Replica, newest *Family) float64 {
+func (m measurement) over(r *sample.Replica, newest *sample.Family) float64 {
 	if m.statistic == rate {
 		// A pod that has just joined has one sample: its baseline.
 		gained, _ := r.History.Delta(newest.Name, m.window)
@@ -107,7 +88,7 @@ func (m measurement) over(r *Replica, newest *Family) float64 {
 	}
 	level, ok := r.History.Level(newest.Name, m.window)
 	if !ok { // The newest is fresh, but older than a window of a few seconds.
-		return newest.value()
+		return newest.Value()
 	}
 	return level.Value
 }
@@ -115,8 +96,8 @@ func (m measurement) over(r *Replica, newest *Family) float64 {
 // covers tells whether the replica's samples of a family speak for the whole
 // window: they reach back to its start, or to when the pod joined. Half an
 // interval is for pages that took their time.
-func (r *Replica) covers(family string, w Window) bool {
-	since, found := r.History.since(family)
+func covers(r *sample.Replica, family string, w sample.Window) bool {
+	since, found := r.History.Since(family)
 	start := w.Now.Add(-w.Length)
 	if r.ReadySince.After(start) {
 		// It was seen Ready and read some intervals after that.
@@ -126,8 +107,8 @@ func (r *Replica) covers(family string, w Window) bool {
 }
 
 // reach is how far the samples of a family reach back.
-func (r *Replica) reach(family string, now time.Time) time.Duration {
-	since, found := r.History.since(family)
+func reach(r *sample.Replica, family string, now time.Time) time.Duration {
+	since, found := r.History.Since(family)
 	if !found {
 		return 0
 	}

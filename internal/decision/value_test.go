@@ -9,15 +9,16 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // engines is a replica of so many engines, which say as much together.
-func engines(n int, metric string, sum float64) Replica {
+func engines(n int, metric string, sum float64) sample.Replica {
 	r := waiting(0)
 	r.ReadySince = t0.Add(-time.Hour)
 	d := diary{now: t0.Add(-2 * time.Minute), keep: time.Hour}
 	for range 24 {
-		d.add(Family{Name: metric, Kind: Gauge, Sum: sum, Engines: n})
+		d.add(sample.Family{Name: metric, Kind: sample.Gauge, Sum: sum, Engines: n})
 	}
 	r.History, r.Last = d.h, d.h.Newest()
 	return r
@@ -26,12 +27,12 @@ func engines(n int, metric string, sum float64) Replica {
 // Two engines that are 45 % full make a pod that is 45 % full, however a fleet is
 // added up; and as full as a pod can be is one.
 func TestARatioIsAMeanOverEnginesEverywhere(t *testing.T) {
-	two := func() Fleet { return fleet(2, engines(2, kvUsage, .9), engines(2, kvUsage, .7)) }
+	two := func() sample.Fleet { return fleet(2, engines(2, kvUsage, .9), engines(2, kvUsage, .7)) }
 	lost := two()
-	lost.Replicas[1].lose(time.Minute)
-	idle := func(metric string, sum float64) Fleet {
+	lose(&lost.Replicas[1], time.Minute)
+	idle := func(metric string, sum float64) sample.Fleet {
 		f := fleet(4, engines(2, metric, sum), engines(2, metric, sum), engines(2, metric, sum), engines(2, metric, sum))
-		f.Replicas[3].lose(time.Minute)
+		lose(&f.Replicas[3], time.Minute)
 		return f
 	}
 	by := func(how policy.Aggregation, metric string, target float64) policy.Trigger {
@@ -42,7 +43,7 @@ func TestARatioIsAMeanOverEnginesEverywhere(t *testing.T) {
 	for _, tt := range []struct {
 		story   string
 		trigger policy.Trigger
-		fleet   Fleet
+		fleet   sample.Fleet
 		value   float64
 		reason  string
 	}{
@@ -64,19 +65,19 @@ func TestARatioIsAMeanOverEnginesEverywhere(t *testing.T) {
 
 // The KV cache of two engines at 48 % is no cache that is nearly full.
 func TestAutomaticModeTakesTheMeanOfEnginesToo(t *testing.T) {
-	s := NewSample(t0, []Family{kv(.96, 2)}, nil)
+	s := sample.NewSample(t0, []sample.Family{kv(.96, 2)}, nil)
 	if got := value(s, familyKV); got != .48 {
 		t.Errorf("%v", got)
 	}
 }
 
 // tokensAt has gained so many tokens a second for two minutes.
-func tokensAt(perSecond float64) Replica {
+func tokensAt(perSecond float64) sample.Replica {
 	r := waiting(0)
 	r.ReadySince = t0.Add(-time.Hour)
 	d := diary{now: t0.Add(-2 * time.Minute), keep: time.Hour}
 	for i := range 25 {
-		d.add(Family{Name: promptsT, Kind: Counter, Sum: 1e9 + 5*float64(i)*perSecond, Engines: 1})
+		d.add(sample.Family{Name: promptsT, Kind: sample.Counter, Sum: 1e9 + 5*float64(i)*perSecond, Engines: 1})
 	}
 	r.History, r.Last = d.h, d.h.Newest()
 	return r
@@ -88,7 +89,7 @@ var (
 )
 
 func TestACounterIsNoLoadButItsRateIs(t *testing.T) {
-	two := func() Fleet { return fleet(2, tokensAt(1500), tokensAt(1700)) }
+	two := func() sample.Fleet { return fleet(2, tokensAt(1500), tokensAt(1700)) }
 	taken := tokenRate
 	taken.Queue.Aggregation = policy.Sum
 	const refused = "vllm:prompt_tokens_total is a counter, which only grows: give aggregation: rate to compare what it gains a second"
@@ -120,18 +121,18 @@ func TestACounterIsNoLoadButItsRateIs(t *testing.T) {
 // twice, and a pod that can't be read could have any.
 func TestARateIsNotFooled(t *testing.T) {
 	restarted := tokensAt(900)
-	newer := NewSample(t0, []Family{{Name: promptsT, Kind: Counter, Sum: 5e6, Engines: 1}}, restarted.Last)
+	newer := sample.NewSample(t0, []sample.Family{{Name: promptsT, Kind: sample.Counter, Sum: 5e6, Engines: 1}}, restarted.Last)
 	newer.Restarts = 1
 	restarted.History.Add(newer, time.Hour)
 	restarted.Last = newer
-	joined := Replica{Phase: Serving, ReadySince: t0.Add(-10 * time.Second), Expected: t0.Add(-10 * time.Second)}
-	joined.History.Add(NewSample(t0, []Family{tokens(7e6)}, nil), time.Hour)
+	joined := sample.Replica{Phase: sample.Serving, ReadySince: t0.Add(-10 * time.Second), Expected: t0.Add(-10 * time.Second)}
+	joined.History.Add(sample.NewSample(t0, []sample.Family{tokens(7e6)}, nil), time.Hour)
 	joined.Last = joined.History.Newest()
 	lost := tokensAt(900)
-	lost.lose(time.Minute)
+	lose(&lost, time.Minute)
 	for _, tt := range []struct {
 		story    string
-		replica  Replica
+		replica  sample.Replica
 		least    float64
 		most     float64
 		replicas int32
@@ -147,14 +148,14 @@ func TestARateIsNotFooled(t *testing.T) {
 	}
 	// A load that moves to a pod that has joined is the same load.
 	for moved := 10; moved <= 60; moved += 10 {
-		old, young := Replica{Phase: Serving, ReadySince: t0.Add(-time.Hour), Expected: t0.Add(-time.Hour)}, joined
-		young.ReadySince, young.History = t0.Add(-time.Duration(moved)*time.Second), History{}
+		old, young := sample.Replica{Phase: sample.Serving, ReadySince: t0.Add(-time.Hour), Expected: t0.Add(-time.Hour)}, joined
+		young.ReadySince, young.History = t0.Add(-time.Duration(moved)*time.Second), sample.History{}
 		count, fresh := 1e6, 0.0
 		for s := 120; s >= 0; s -= 5 {
 			at := t0.Add(-time.Duration(s) * time.Second)
-			old.History.Add(NewSample(at, []Family{tokens(count)}, nil), time.Hour)
+			old.History.Add(sample.NewSample(at, []sample.Family{tokens(count)}, nil), time.Hour)
 			if s <= moved {
-				young.History.Add(NewSample(at, []Family{tokens(fresh)}, nil), time.Hour)
+				young.History.Add(sample.NewSample(at, []sample.Family{tokens(fresh)}, nil), time.Hour)
 				fresh += 5000
 			} else {
 				count += 5000
@@ -167,45 +168,6 @@ func TestARateIsNotFooled(t *testing.T) {
 	}
 }
 
-// A gauge over an hour is its time average, though of the hour's first fifty minutes
-// a third of the samples is kept.
-func TestAThinnedHistoryKeepsTheTimeAverage(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		turns := rapid.SliceOfN(rapid.IntRange(0, 1439), 1, 6).Draw(t, "turns")
-		var h, thin History
-		at := make([]float64, 1440) // two hours, every 5 s
-		level := 0.0
-		for i := range at {
-			for _, turn := range turns {
-				if turn == i {
-					level = rapid.Float64Range(0, 30).Draw(t, "level")
-				}
-			}
-			at[i] = level
-			s := NewSample(t0.Add(time.Duration(i)*step5), []Family{kv(level, 1)}, h.Newest())
-			h.samples = append(h.samples, s)
-			thin.Add(s, time.Hour+step5)
-		}
-		w := Window{Now: h.Newest().At, Length: time.Hour, Interval: step5}
-		dense, _ := h.Level(kvUsage, w)
-		got, _ := thin.Level(kvUsage, w)
-		if got.Samples >= dense.Samples {
-			t.Fatal("nothing was thinned")
-		}
-		// A turn may be told at the next sample that was kept.
-		if most := 30 * 20 * float64(len(turns)+1) / 3600; math.Abs(got.Value-dense.Value) > most {
-			t.Fatalf("%v of %d samples, %v of %d", got.Value, got.Samples, dense.Value, dense.Samples)
-		}
-	})
-	var h History
-	for i := range 720 {
-		h.Add(NewSample(t0.Add(time.Duration(i)*step5), []Family{kv(map[bool]float64{true: 30}[i >= 600], 1)}, h.Newest()), time.Hour)
-	}
-	if level, _ := h.Level(kvUsage, Window{Now: h.Newest().At, Length: time.Hour, Interval: step5}); math.Abs(level.Value-5) > .1 {
-		t.Errorf("30 in the last ten minutes of an hour: %v of 5", level.Value)
-	}
-}
-
 // Replicas that start don't make a mean grow, or each that is ordered would order
 // the next: 2 → 3 → 5 → 8 → 12.
 func TestAMeanDoesNotRunAwayWhileReplicasStart(t *testing.T) {
@@ -213,9 +175,9 @@ func TestAMeanDoesNotRunAwayWhileReplicasStart(t *testing.T) {
 		for _, use := range []policy.Use{policy.AverageValue, policy.Value} {
 			desired := int32(2)
 			for range 5 {
-				replicas := []Replica{engines(1, waitingMetric, 14), engines(1, waitingMetric, 14)}
+				replicas := []sample.Replica{engines(1, waitingMetric, 14), engines(1, waitingMetric, 14)}
 				for int32(len(replicas)) < desired {
-					replicas = append(replicas, in(Starting))
+					replicas = append(replicas, in(sample.Starting))
 				}
 				v := Evaluate(byHand(how, use), fleet(desired, replicas...), t0)
 				h := hpaOf(byHand(how, use), fleet(desired, replicas...))
@@ -233,12 +195,12 @@ func TestAMeanDoesNotRunAwayWhileReplicasStart(t *testing.T) {
 func TestRoundingMovesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		level := rapid.SampledFrom([]float64{.1, .3, .7, 1, 3, 10}).Draw(t, "level")
-		replicas := make([]Replica, rapid.IntRange(1, 12).Draw(t, "pods"))
+		replicas := make([]sample.Replica, rapid.IntRange(1, 12).Draw(t, "pods"))
 		for i := range replicas {
-			replicas[i] = in(Serving)
+			replicas[i] = in(sample.Serving)
 			at := t0.Add(-2 * time.Minute)
 			for at.Before(t0) {
-				replicas[i].History.Add(NewSample(at, []Family{{Name: waitingMetric, Kind: Gauge, Sum: level, Engines: 1}}, replicas[i].Last), time.Hour)
+				replicas[i].History.Add(sample.NewSample(at, []sample.Family{{Name: waitingMetric, Kind: sample.Gauge, Sum: level, Engines: 1}}, replicas[i].Last), time.Hour)
 				replicas[i].Last = replicas[i].History.Newest()
 				at = at.Add(time.Duration(rapid.IntRange(4900, 5100).Draw(t, "ms")) * time.Millisecond)
 			}

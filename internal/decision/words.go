@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 func pronoun(n int) string {
@@ -57,9 +58,9 @@ func (f *finding) unit() (scale float64, unit string) {
 	switch name := f.metric.Name; {
 	case strings.HasSuffix(name, "_seconds"):
 		return 1, " s"
-	case ratio(name) && max(f.metric.Up, f.low) <= 1:
+	case sample.IsRatio(name) && max(f.metric.Up, f.low) <= 1:
 		return 100, " %"
-	case ratio(name) && !strings.HasSuffix(name, "_ratio"):
+	case sample.IsRatio(name) && !strings.HasSuffix(name, "_ratio"):
 		return 1, " %"
 	}
 	return 1, ""

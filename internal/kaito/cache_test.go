@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // ornate adds to metadata what the API server and others put there.
@@ -247,7 +247,7 @@ func TestStrippingRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 	odd := workspace("ws")
 	odd.Object["status"] = "not an object"
-	if lean := stripped(t, odd, stripWorkspace); (fleet{workspaces{lean}, nil}).replicas()[0].Phase != decision.Starting {
+	if lean := stripped(t, odd, stripWorkspace); (fleet{workspaces{lean}, nil}).replicas()[0].Phase != sample.Starting {
 		t.Error("a Workspace with an odd status isn't one that starts")
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Replica is one Workspace of an InferenceSet with its first pod: the only pod
@@ -29,7 +29,7 @@ type Replica struct {
 	// can't or mustn't be read. NoAddress then says why.
 	Address   netip.AddrPort
 	NoAddress string
-	Phase     decision.Phase
+	Phase     sample.Phase
 	// Ordered is when the Workspace was made.
 	Ordered time.Time
 	// Ready is the pod's Ready condition of this moment; Serving pods may well
@@ -99,15 +99,15 @@ func replica(workspace *unstructured.Unstructured, pod *corev1.Pod, now time.Tim
 	state, _, _ := unstructured.NestedString(workspace.Object, "status", "state")
 	switch {
 	case workspace.GetDeletionTimestamp() != nil, pod != nil && pod.DeletionTimestamp != nil:
-		r.Phase = decision.Terminating
+		r.Phase = sample.Terminating
 		r.Overdue, r.Why = overdue(workspace, pod)
 	case r.Ended:
-		r.Phase, r.Why = decision.Broken, whyEnded(pod)
+		r.Phase, r.Why = sample.Broken, whyEnded(pod)
 	case r.Ready, r.WasReady, pod != nil && !was.told && state == stateNotReady:
-		r.Phase = decision.Serving
+		r.Phase = sample.Serving
 	default:
 		r.Phase, r.Why, r.Doubt = start(workspace, now)
-		if stranger && r.Phase == decision.Starting {
+		if stranger && r.Phase == sample.Starting {
 			r.Why = "pod " + r.Workspace + "-0 has this replica's labels, but KAITO's StatefulSet doesn't control it"
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"pgregory.net/rapid"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // fleet is what an InferenceSet consists of.
@@ -57,10 +57,10 @@ func TestWhoIsAReplica(t *testing.T) {
 	}{
 		{"nobody yet", fleet{}, nil},
 		{"a Workspace without a pod is starting", fleet{workspaces: workspaces{workspace("ws")}}, []Replica{
-			{Workspace: "ws", Phase: decision.Starting},
+			{Workspace: "ws", Phase: sample.Starting},
 		}},
 		{"a Ready pod serves", fleet{workspaces{workspace("ws", state("Ready"))}, pods{pod("ws", 0, ready, restarts(0))}}, []Replica{
-			{Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: decision.Serving, Ready: true, Since: noon},
+			{Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: sample.Serving, Ready: true, Since: noon},
 		}},
 		{
 			"of a replica of three nodes only the first pod speaks, whatever the order",
@@ -69,20 +69,20 @@ func TestWhoIsAReplica(t *testing.T) {
 			}},
 			[]Replica{{
 				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: netip.MustParseAddrPort("10.0.0.0:5000"),
-				Phase: decision.Serving, Ready: true, Since: noon,
+				Phase: sample.Serving, Ready: true, Since: noon,
 			}},
 		},
 		{
 			"Ready workers without the first pod are a replica that starts",
 			fleet{workspaces{workspace("ws")}, pods{pod("ws", 1, ready), pod("ws", 10, ready)}},
-			[]Replica{{Workspace: "ws", Phase: decision.Starting}},
+			[]Replica{{Workspace: "ws", Phase: sample.Starting}},
 		},
 		{
 			"a pod belongs to the Workspace on its label, not to one with a similar name",
 			fleet{workspaces{workspace("phi-4"), workspace("phi-4-x")}, pods{pod("phi-4-x", 0, ready)}},
 			[]Replica{
-				{Workspace: "phi-4", Phase: decision.Starting},
-				{Workspace: "phi-4-x", Pod: "phi-4-x-0", UID: "uid-of-phi-4-x-0", Address: anAddress, Phase: decision.Serving, Ready: true, Since: noon},
+				{Workspace: "phi-4", Phase: sample.Starting},
+				{Workspace: "phi-4-x", Pod: "phi-4-x-0", UID: "uid-of-phi-4-x-0", Address: anAddress, Phase: sample.Serving, Ready: true, Since: noon},
 			},
 		},
 		{
@@ -93,14 +93,14 @@ func TestWhoIsAReplica(t *testing.T) {
 		{
 			"a pod that says it is of another Workspace than its name does is none's",
 			fleet{workspaces{workspace("a"), workspace("b")}, pods{pod("a", 0, ready, func(p *corev1.Pod) { p.Labels[OfWorkspace] = "b" })}},
-			[]Replica{{Workspace: "a", Phase: decision.Starting}, {Workspace: "b", Phase: decision.Starting}},
+			[]Replica{{Workspace: "a", Phase: sample.Starting}, {Workspace: "b", Phase: sample.Starting}},
 		},
 		{
 			"one Workspace more than desired, as in an upgrade, is a replica too",
 			fleet{workspaces{workspace("b"), workspace("a")}, pods{pod("a", 0, ready), pod("b", 0, ready)}},
 			[]Replica{
-				{Workspace: "a", Pod: "a-0", UID: "uid-of-a-0", Address: anAddress, Phase: decision.Serving, Ready: true, Since: noon},
-				{Workspace: "b", Pod: "b-0", UID: "uid-of-b-0", Address: anAddress, Phase: decision.Serving, Ready: true, Since: noon},
+				{Workspace: "a", Pod: "a-0", UID: "uid-of-a-0", Address: anAddress, Phase: sample.Serving, Ready: true, Since: noon},
+				{Workspace: "b", Pod: "b-0", UID: "uid-of-b-0", Address: anAddress, Phase: sample.Serving, Ready: true, Since: noon},
 			},
 		},
 		{
@@ -111,32 +111,32 @@ func TestWhoIsAReplica(t *testing.T) {
 			},
 			[]Replica{{
 				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress,
-				Phase: decision.Starting, Why: "WorkspaceInferenceStatusPending",
+				Phase: sample.Starting, Why: "WorkspaceInferenceStatusPending",
 			}},
 		},
 		{
 			"a pod that was Ready by its Workspace's word is too busy to say so: it serves",
 			fleet{workspaces{workspace("ws", state("NotReady"))}, pods{pod("ws", 0, notReady)}},
-			[]Replica{{Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: decision.Serving}},
+			[]Replica{{Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: sample.Serving}},
 		},
 		{
 			"a Workspace that was Ready once and lost its pod starts again",
 			fleet{workspaces{workspace("ws", state("NotReady"))}, nil},
-			[]Replica{{Workspace: "ws", Phase: decision.Starting}},
+			[]Replica{{Workspace: "ws", Phase: sample.Starting}},
 		},
 		{
 			"a restarted process is told by its restarts, not by those of a sidecar",
 			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, ready, restarts(2, 1))}},
 			[]Replica{{
 				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Restarts: 2, Address: anAddress,
-				Phase: decision.Serving, Ready: true, Since: noon,
+				Phase: sample.Serving, Ready: true, Since: noon,
 			}},
 		},
 		{
 			"a pod that turned Ready and then too busy says so by its conditions: it serves",
 			fleet{workspaces{workspace("ws", state("Pending"))}, pods{pod("ws", 0, notReady, started(time.Hour), runs(-time.Hour))}},
 			[]Replica{{
-				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: decision.Serving,
+				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: sample.Serving,
 				WasReady: true, ReadySinceStart: true,
 			}},
 		},
@@ -144,23 +144,23 @@ func TestWhoIsAReplica(t *testing.T) {
 			"one whose engine has been restarted since serves too, and its benchmark is still to come",
 			fleet{workspaces{workspace("ws", state("Pending"))}, pods{pod("ws", 0, notReady, started(time.Hour), restarts(1), runs(time.Second))}},
 			[]Replica{{
-				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Restarts: 1, Address: anAddress, Phase: decision.Serving, WasReady: true,
+				Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Restarts: 1, Address: anAddress, Phase: sample.Serving, WasReady: true,
 			}},
 		},
 		{
 			"a pod that has never been Ready says so too, and its Workspace speaks of the one before it",
 			fleet{workspaces{workspace("ws", state("NotReady"))}, pods{pod("ws", 0, notReady, started(time.Second), runs(time.Minute))}},
-			[]Replica{{Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: decision.Starting}},
+			[]Replica{{Workspace: "ws", Pod: "ws-0", UID: "uid-of-ws-0", Address: anAddress, Phase: sample.Starting}},
 		},
 		{
 			"a stranger's pod with a replica's name and labels is none",
 			fleet{workspaces{workspace("ws")}, pods{pod("ws", 0, ready, controlledBy("nobody"))}},
-			[]Replica{{Workspace: "ws", Phase: decision.Starting, Why: "pod ws-0 has this replica's labels, but KAITO's StatefulSet doesn't control it"}},
+			[]Replica{{Workspace: "ws", Phase: sample.Starting, Why: "pod ws-0 has this replica's labels, but KAITO's StatefulSet doesn't control it"}},
 		},
 		{
 			"nor is one that nobody controls, and KAITO's own word for a fault counts more",
 			fleet{workspaces{workspace("ws", says("InferenceReady", "False", "Unschedulable", ""))}, pods{pod("ws", 0, ready, controlledBy(""))}},
-			[]Replica{{Workspace: "ws", Phase: decision.Broken, Why: "Unschedulable"}},
+			[]Replica{{Workspace: "ws", Phase: sample.Broken, Why: "Unschedulable"}},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -185,7 +185,7 @@ func TestWhatIsBeingDeletedIsTerminating(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := fleet{workspaces{tt.workspace}, tt.pods}.replicas()
-			if len(got) != 1 || got[0].Phase != decision.Terminating {
+			if len(got) != 1 || got[0].Phase != sample.Terminating {
 				t.Errorf("replicas: %+v, want one that terminates", got)
 			}
 		})
@@ -197,35 +197,35 @@ func TestKAITOsReasonsTellStartingFromBroken(t *testing.T) {
 	for _, tt := range []struct {
 		kind   string
 		reason string
-		want   decision.Phase
+		want   sample.Phase
 	}{
-		{"NodeClaimReady", "NodeClaimNotReady", decision.Starting},
-		{"NodeClaimReady", "AwaitingReconciliation", decision.Starting},
-		{"NodesReady", "NodeNotReady", decision.Starting},
-		{"ResourceReady", "workspaceResourceStatusFailed", decision.Starting},
-		{"ModelMirrorReady", "ModelMirrorPending", decision.Starting},
-		{"InferenceReady", "WorkspaceInferenceStatusPending", decision.Starting},
-		{"WorkspaceSucceeded", "workspacePending", decision.Starting},
+		{"NodeClaimReady", "NodeClaimNotReady", sample.Starting},
+		{"NodeClaimReady", "AwaitingReconciliation", sample.Starting},
+		{"NodesReady", "NodeNotReady", sample.Starting},
+		{"ResourceReady", "workspaceResourceStatusFailed", sample.Starting},
+		{"ModelMirrorReady", "ModelMirrorPending", sample.Starting},
+		{"InferenceReady", "WorkspaceInferenceStatusPending", sample.Starting},
+		{"WorkspaceSucceeded", "workspacePending", sample.Starting},
 		// The pod may serve all the same.
-		{"BenchmarkCompleted", "BenchmarkFailed", decision.Starting},
+		{"BenchmarkCompleted", "BenchmarkFailed", sample.Starting},
 
-		{"NodeClaimReady", "LaunchFailed", decision.Broken},
-		{"NodeClaimReady", "InsufficientCapacity", decision.Broken},
-		{"ModelMirrorReady", "ModelMirrorFailed", decision.Broken},
-		{"InferenceReady", "ImagePullError", decision.Broken},
-		{"InferenceReady", "ContainerCrashLoopBackOff", decision.Broken},
-		{"InferenceReady", "ContainerOOMKilled", decision.Broken},
-		{"InferenceReady", "ContainerStartError", decision.Broken},
-		{"InferenceReady", "PodEvicted", decision.Broken},
-		{"InferenceReady", "NodeDiskPressure", decision.Broken},
-		{"InferenceReady", "NodeMemoryPressure", decision.Broken},
-		{"InferenceReady", "Unschedulable", decision.Broken},
+		{"NodeClaimReady", "LaunchFailed", sample.Broken},
+		{"NodeClaimReady", "InsufficientCapacity", sample.Broken},
+		{"ModelMirrorReady", "ModelMirrorFailed", sample.Broken},
+		{"InferenceReady", "ImagePullError", sample.Broken},
+		{"InferenceReady", "ContainerCrashLoopBackOff", sample.Broken},
+		{"InferenceReady", "ContainerOOMKilled", sample.Broken},
+		{"InferenceReady", "ContainerStartError", sample.Broken},
+		{"InferenceReady", "PodEvicted", sample.Broken},
+		{"InferenceReady", "NodeDiskPressure", sample.Broken},
+		{"InferenceReady", "NodeMemoryPressure", sample.Broken},
+		{"InferenceReady", "Unschedulable", sample.Broken},
 	} {
 		t.Run(tt.kind+" "+tt.reason, func(t *testing.T) {
 			w := workspace("ws", state("Pending"), says(tt.kind, "False", tt.reason, "what happened"))
 			got := fleet{workspaces{w}, pods{pod("ws", 0, notReady)}}.replicas()[0]
 			why := tt.reason
-			if tt.want == decision.Broken {
+			if tt.want == sample.Broken {
 				why += ": what happened"
 			}
 			if got.Phase != tt.want || got.Why != why {
@@ -240,21 +240,21 @@ func TestAFaultOfANodeClaimIsBelievedAfterAWhile(t *testing.T) {
 	f := fleet{workspaces{workspace("ws",
 		says("NodesReady", "False", "NodeNotReady", "waiting"),
 		says("NodeClaimReady", "False", "InsufficientCapacity", "no A100 in zone 1"))}, nil}
-	for after, want := range map[time.Duration]decision.Phase{
-		0: decision.Starting, 3*time.Minute - time.Second: decision.Starting, 3 * time.Minute: decision.Broken, time.Hour: decision.Broken,
+	for after, want := range map[time.Duration]sample.Phase{
+		0: sample.Starting, 3*time.Minute - time.Second: sample.Starting, 3 * time.Minute: sample.Broken, time.Hour: sample.Broken,
 	} {
 		got := f.at(noon.Add(after))[0]
 		if got.Phase != want || got.Why != "InsufficientCapacity: no A100 in zone 1" {
 			t.Errorf("after %v: %s, %q; want %s", after, got.Phase, got.Why, want)
 		}
-		if doubt := noon.Add(3 * time.Minute); want == decision.Starting && !got.Doubt.Equal(doubt) || want == decision.Broken && !got.Doubt.IsZero() {
+		if doubt := noon.Add(3 * time.Minute); want == sample.Starting && !got.Doubt.Equal(doubt) || want == sample.Broken && !got.Doubt.IsZero() {
 			t.Errorf("after %v: in doubt until %v", after, got.Doubt)
 		}
 	}
 	undated := workspace("ws", set([]any{map[string]any{
 		"type": "NodeClaimReady", "status": "False", "reason": "LaunchFailed", "message": "quota",
 	}}, "status", "conditions"))
-	if got := (fleet{workspaces{undated}, nil}).at(noon)[0]; got.Phase != decision.Broken {
+	if got := (fleet{workspaces{undated}, nil}).at(noon)[0]; got.Phase != sample.Broken {
 		t.Errorf("a fault without a time is %s", got.Phase)
 	}
 }
@@ -266,7 +266,7 @@ func TestAFaultIsToldBeforeAWait(t *testing.T) {
 		says("InferenceReady", "False", "ImagePullError", "no such image"),
 		set("not a list", "status", "other"))
 	got := fleet{workspaces{w}, nil}.replicas()[0]
-	if got.Phase != decision.Broken || got.Why != "ImagePullError: no such image" {
+	if got.Phase != sample.Broken || got.Why != "ImagePullError: no such image" {
 		t.Errorf("%s, %q; want broken for the image", got.Phase, got.Why)
 	}
 	w = workspace("ws", says("InferenceReady", "False", "Unschedulable", ""))
@@ -278,7 +278,7 @@ func TestAFaultIsToldBeforeAWait(t *testing.T) {
 func TestAReplicaThatServesIsNotBrokenByAStaleCondition(t *testing.T) {
 	w := workspace("ws", says("InferenceReady", "False", "ContainerOOMKilled", "was killed before"))
 	got := fleet{workspaces{w}, pods{pod("ws", 0, ready)}}.replicas()[0]
-	if got.Phase != decision.Serving || got.Why != "" {
+	if got.Phase != sample.Serving || got.Why != "" {
 		t.Errorf("%s, %q; want serving", got.Phase, got.Why)
 	}
 }
@@ -297,7 +297,7 @@ func TestAPodThatEndedIsBrokenAndSaysHow(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := fleet{workspaces{workspace("ws", state("NotReady"))}, pods{tt.pod}}.replicas()[0]
-			if got.Phase != decision.Broken || got.Why != tt.want || !got.Ended {
+			if got.Phase != sample.Broken || got.Why != tt.want || !got.Ended {
 				t.Errorf("%s, %q; want broken, %q", got.Phase, got.Why, tt.want)
 			}
 			if got.Address.IsValid() || got.NoAddress != "the pod has ended: its address may be another pod's" {
@@ -351,7 +351,7 @@ func TestAReplicaThatDoesNotEndSaysWhy(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := tt.fleet.replicas()[0]
-			if got.Phase != decision.Terminating || !got.Overdue.Equal(noon.Add(tt.overdue)) || got.Why != tt.want {
+			if got.Phase != sample.Terminating || !got.Overdue.Equal(noon.Add(tt.overdue)) || got.Why != tt.want {
 				t.Errorf("%s, to be gone by %s, %q; want terminating, %s, %q", got.Phase, got.Overdue, got.Why, noon.Add(tt.overdue), tt.want)
 			}
 		})

@@ -7,7 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // workspaceCondition is what the scaler reads of a Workspace's condition.
@@ -50,7 +50,7 @@ const nodeClaimDoubt = 3 * time.Minute
 
 // start tells how a replica that has never been Ready is getting on, with
 // KAITO's own word for it, and until when that is in doubt, zero for not at all.
-func start(workspace *unstructured.Unstructured, now time.Time) (phase decision.Phase, why string, doubt time.Time) {
+func start(workspace *unstructured.Unstructured, now time.Time) (phase sample.Phase, why string, doubt time.Time) {
 	for _, c := range conditions(workspace) {
 		if c.status != "False" {
 			continue
@@ -60,7 +60,7 @@ func start(workspace *unstructured.Unstructured, now time.Time) (phase decision.
 			fault := strings.TrimSuffix(c.reason+": "+c.message, ": ")
 			believed := c.since.Add(nodeClaimDoubt)
 			if c.kind != "NodeClaimReady" || !now.Before(believed) {
-				return decision.Broken, fault, time.Time{}
+				return sample.Broken, fault, time.Time{}
 			}
 			why, doubt = fault, believed
 		}
@@ -68,5 +68,5 @@ func start(workspace *unstructured.Unstructured, now time.Time) (phase decision.
 			why = c.reason
 		}
 	}
-	return decision.Starting, why, doubt
+	return sample.Starting, why, doubt
 }

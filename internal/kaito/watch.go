@@ -23,8 +23,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Indexes of the cache: every lookup is by InferenceSet, so that 2 000 of them
@@ -333,13 +333,13 @@ func (w *Watcher) remember(key types.NamespacedName, replicas []Replica) []Repli
 		switch {
 		case r.UID == "":
 			continue
-		case before[r.UID] && !r.Ended && (r.Phase == decision.Starting || r.Phase == decision.Broken):
+		case before[r.UID] && !r.Ended && (r.Phase == sample.Starting || r.Phase == sample.Broken):
 			// What KAITO says of a start isn't of this pod's.
-			r.Phase, r.Why, r.Doubt = decision.Serving, "", time.Time{}
-		case seen && !before[r.UID] && r.Phase == decision.Serving && !r.Ready && !r.WasReady:
-			r.Phase = decision.Starting
+			r.Phase, r.Why, r.Doubt = sample.Serving, "", time.Time{}
+		case seen && !before[r.UID] && r.Phase == sample.Serving && !r.Ready && !r.WasReady:
+			r.Phase = sample.Starting
 		}
-		if r.Phase == decision.Serving {
+		if r.Phase == sample.Serving {
 			now[r.UID] = true
 		}
 	}

@@ -1,12 +1,9 @@
-// Package sample reduces what was read of a pod over time to what it did: intervals of
-// work, whatever the page counts them by. It is pure.
 package sample
 
 import (
 	"math"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -37,7 +34,7 @@ func (i *Interval) Add(other *Interval) {
 
 // reading is what is used of a page: counts since the process began, and gauges.
 type reading struct {
-	sample *decision.Sample
+	sample *Sample
 	// prompt are computed prompt tokens, first and done requests that had their first
 	// and their last token, lateFirst and lateDone those of them beyond the SLO.
 	prompt, generated, first, lateFirst, done, lateDone, tokenTime, refused float64
@@ -48,7 +45,7 @@ type reading struct {
 	slo SLO
 }
 
-func family(s *decision.Sample, metric string) (f decision.Family, found bool) {
+func family(s *Sample, metric string) (f Family, found bool) {
 	for _, name := range policy.Names(metric) {
 		if f, found = s.Family(name); found {
 			break
@@ -57,7 +54,7 @@ func family(s *decision.Sample, metric string) (f decision.Family, found bool) {
 	return f, found
 }
 
-func read(s *decision.Sample, slo SLO) reading {
+func read(s *Sample, slo SLO) reading {
 	value := func(metric string) float64 { f, _ := family(s, metric); return f.Sum }
 	r := reading{
 		sample: s, prompt: value(policy.FamilyPrompt) - value(policy.FamilyCached), generated: value(policy.FamilyGenerated),
@@ -73,7 +70,7 @@ func read(s *decision.Sample, slo SLO) reading {
 
 // beyond is how many observations a histogram has, and how many of them are above the
 // smallest of its bounds that isn't below a limit: within a bucket nobody knows.
-func beyond(s *decision.Sample, metric string, limit float64) (all, late, bound float64, found bool) {
+func beyond(s *Sample, metric string, limit float64) (all, late, bound float64, found bool) {
 	f, found := family(s, metric)
 	for i, le := range f.Buckets.Le {
 		if le >= limit*(1-1e-9) && !math.IsInf(le, 1) {
@@ -124,7 +121,7 @@ type Pod struct {
 
 // Add takes a reading in. It tells what was done since the last one, and since the
 // minute began once it is over.
-func (p *Pod) Add(s *decision.Sample, slo SLO) (lately, minute Interval) {
+func (p *Pod) Add(s *Sample, slo SLO) (lately, minute Interval) {
 	r := read(s, slo)
 	same := false
 	if p.last.sample != nil {

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -22,16 +21,16 @@ type counts struct {
 	noTimes                 bool
 }
 
-func (c counts) page(at time.Duration) *decision.Sample {
-	histogram := func(name string, sum float64, le, cumulative []float64) decision.Family {
-		return decision.Family{Name: name, Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{Le: le, Cumulative: cumulative, Sum: sum}}
+func (c counts) page(at time.Duration) *Sample {
+	histogram := func(name string, sum float64, le, cumulative []float64) Family {
+		return Family{Name: name, Kind: Histogram, Engines: 1, Buckets: Buckets{Le: le, Cumulative: cumulative, Sum: sum}}
 	}
-	families := []decision.Family{
-		{Name: policy.FamilyRunning, Kind: decision.Gauge, Sum: c.running, Engines: 1},
-		{Name: policy.FamilyWaiting, Kind: decision.Gauge, Sum: c.waiting, Engines: 1},
-		{Name: policy.FamilyPrompt, Kind: decision.Counter, Sum: c.prompt, Engines: 1},
-		{Name: policy.FamilyCached, Kind: decision.Counter, Sum: c.cached, Engines: 1},
-		{Name: policy.FamilyGenerated, Kind: decision.Counter, Sum: c.generated, Engines: 1},
+	families := []Family{
+		{Name: policy.FamilyRunning, Kind: Gauge, Sum: c.running, Engines: 1},
+		{Name: policy.FamilyWaiting, Kind: Gauge, Sum: c.waiting, Engines: 1},
+		{Name: policy.FamilyPrompt, Kind: Counter, Sum: c.prompt, Engines: 1},
+		{Name: policy.FamilyCached, Kind: Counter, Sum: c.cached, Engines: 1},
+		{Name: policy.FamilyGenerated, Kind: Counter, Sum: c.generated, Engines: 1},
 		histogram(policy.FamilyTTFT, 0, []float64{1, 2.5}, []float64{c.first, c.first}),
 		histogram(policy.FamilyITL, c.tokenTime, []float64{.05}, []float64{0}),
 	}
@@ -39,7 +38,7 @@ func (c counts) page(at time.Duration) *decision.Sample {
 		quick := c.answered - c.slow - c.slower
 		families = append(families, histogram(policy.FamilyTPOT, 0, []float64{.05, .075, 1}, []float64{quick, quick + c.slow, c.answered}))
 	}
-	s := decision.NewSample(begin.Add(at), families, nil)
+	s := NewSample(begin.Add(at), families, nil)
 	s.ProcessStart = c.process
 	return s
 }

@@ -11,7 +11,7 @@ import (
 	pb "github.com/kedacore/keda/v2/pkg/scalers/externalscaler"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/earlier"
 )
 
@@ -19,24 +19,24 @@ const queueTime = "vllm:request_queue_time_seconds"
 
 // queued is a replica with so many requests waiting, each of which was queued for so
 // many seconds, as all were of the last ten minutes.
-func queued(pod string, waiting, seconds float64) decision.Replica {
+func queued(pod string, waiting, seconds float64) sample.Replica {
 	now := time.Now()
-	r := decision.Replica{
-		Pod: pod, Phase: decision.Serving, Expected: now.Add(-time.Hour), ReadySince: now.Add(-time.Hour), Ordered: now.Add(-time.Hour),
+	r := sample.Replica{
+		Pod: pod, Phase: sample.Serving, Expected: now.Add(-time.Hour), ReadySince: now.Add(-time.Hour), Ordered: now.Add(-time.Hour),
 	}
 	bounds := []float64{.5, 1, 10, 34, 36, math.Inf(1)}
 	for at := range 121 {
 		count := float64(at)
-		buckets := decision.Buckets{Le: bounds, Cumulative: make([]float64, len(bounds)), Sum: count * seconds}
+		buckets := sample.Buckets{Le: bounds, Cumulative: make([]float64, len(bounds)), Sum: count * seconds}
 		for i, le := range bounds {
 			if seconds <= le {
 				buckets.Cumulative[i] = count
 			}
 		}
-		r.Last = decision.NewSample(now.Add(time.Duration(at-120)*5*time.Second), []decision.Family{
-			{Name: waitingMetric, Kind: decision.Gauge, Sum: waiting, Engines: 1},
-			{Name: "vllm:num_requests_running", Kind: decision.Gauge, Sum: 1, Engines: 1},
-			{Name: queueTime, Kind: decision.Histogram, Buckets: buckets, Engines: 1},
+		r.Last = sample.NewSample(now.Add(time.Duration(at-120)*5*time.Second), []sample.Family{
+			{Name: waitingMetric, Kind: sample.Gauge, Sum: waiting, Engines: 1},
+			{Name: "vllm:num_requests_running", Kind: sample.Gauge, Sum: 1, Engines: 1},
+			{Name: queueTime, Kind: sample.Histogram, Buckets: buckets, Engines: 1},
 		}, r.Last)
 		r.History.Add(r.Last, time.Hour)
 	}
@@ -87,7 +87,7 @@ func composite(t *testing.T, so *kedav1alpha1.ScaledObject, f fleets) (value flo
 // The formulas of 0.6 go on deciding by our answers as they did by its own: 2 for
 // more, 0.5 for fewer, 1 for neither, and no number while something is unknown.
 func TestTheFormulasOfVersion06DecideByOurAnswers(t *testing.T) {
-	starting := decision.Replica{Pod: "c", Phase: decision.Starting}
+	starting := sample.Replica{Pod: "c", Phase: sample.Starting}
 	hung := failing("b", "no answer within 2s")
 	busy := queued("b", 20, 35)
 	busy.ReadySince = time.Time{}

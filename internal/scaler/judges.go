@@ -13,6 +13,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Judges judges every fleet of which something is learned, at decision.Pace of
@@ -242,7 +243,7 @@ func (j *Judges) all() map[charge]*mind {
 }
 
 // Answer is the verdict on a fleet by a trigger of KEDA's.
-func (j *Judges) Answer(trigger policy.Trigger, fleet decision.Fleet, now time.Time) decision.Verdict {
+func (j *Judges) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Time) decision.Verdict {
 	c, learns := chargeOf(trigger)
 	if !learns {
 		return decision.Evaluate(trigger, fleet, now)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // loaded is a fleet of desired replicas, of which so many serve, each of them so
@@ -36,14 +37,14 @@ type loaded struct {
 	asked []time.Time
 }
 
-func (l *loaded) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, bool) {
+func (l *loaded) Fleet(key types.NamespacedName, _ policy.Page) (sample.Fleet, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	l.asked = append(l.asked, now)
-	fleet := decision.Fleet{Desired: l.desired, Freshness: 15 * time.Second, Interval: 5 * time.Second, Grace: 10 * time.Minute}
+	fleet := sample.Fleet{Desired: l.desired, Freshness: 15 * time.Second, Interval: 5 * time.Second, Grace: 10 * time.Minute}
 	for _, pod := range l.pods {
-		r := decision.Replica{Pod: pod, Phase: decision.Serving, Expected: l.began}
+		r := sample.Replica{Pod: pod, Phase: sample.Serving, Expected: l.began}
 		for at := now.Add(-100 * time.Second); !at.After(now); at = at.Add(5 * time.Second) {
 			if !at.Before(l.began) {
 				r.History.Add(l.page(at), 2*time.Minute)
@@ -55,21 +56,21 @@ func (l *loaded) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet,
 	return fleet, key == phi4
 }
 
-func (l *loaded) page(at time.Time) *decision.Sample {
+func (l *loaded) page(at time.Time) *sample.Sample {
 	done := l.rps * at.Sub(l.began).Seconds()
-	var families []decision.Family
+	var families []sample.Family
 	for name, value := range map[string]float64{
 		policy.FamilyRunning: 5, policy.FamilyWaiting: 0, policy.FamilyKV: .2,
 		policy.FamilyFinished: done, policy.FamilyPrompt: 1000 * done, policy.FamilyGenerated: 100 * done,
 	} {
-		families = append(families, decision.Family{Name: name, Sum: value, Engines: 1})
+		families = append(families, sample.Family{Name: name, Sum: value, Engines: 1})
 	}
 	for _, name := range []string{policy.FamilySteps, policy.FamilyTTFT, policy.FamilyITL} {
-		families = append(families, decision.Family{Name: name, Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{
+		families = append(families, sample.Family{Name: name, Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{
 			Le: []float64{.01, math.Inf(1)}, Cumulative: []float64{100 * done, 100 * done}, Sum: done,
 		}})
 	}
-	s := decision.NewSample(at, families, nil)
+	s := sample.NewSample(at, families, nil)
 	s.ProcessStart = 1
 	return s
 }

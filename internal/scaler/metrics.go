@@ -16,6 +16,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Metrics are the service's own: the newest verdict on each InferenceSet that
@@ -334,7 +335,7 @@ func collect(out chan<- prometheus.Metric, subject Subject, trigger string, a an
 	states := map[string]int{"starting": 0, "readable": 0, "unreadable": len(v.Unreadable), "terminating": 0, "broken": 0}
 	stuck, asleep := 0, 0
 	for _, member := range v.Members {
-		if member.Phase == decision.Serving {
+		if member.Phase == sample.Serving {
 			states["readable"]++
 		} else {
 			states[member.Phase.String()]++

@@ -20,6 +20,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // gather is all series of a registry as "name{label=value,…} value", but for
@@ -61,8 +62,8 @@ func gather(t *testing.T, registry prometheus.Gatherer) []string {
 func TestAVerdictIsMeasured(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	fleets := of(
-		6, waiting("a-0", 15), waiting("b-0", 40), failing("c-0", "hangs"), decision.Replica{Pod: "d", Phase: decision.Starting},
-		decision.Replica{Pod: "e", Phase: decision.Broken, Why: "no quota"}, decision.Replica{Pod: "f-0", Phase: decision.Terminating},
+		6, waiting("a-0", 15), waiting("b-0", 40), failing("c-0", "hangs"), sample.Replica{Pod: "d", Phase: sample.Starting},
+		sample.Replica{Pod: "e", Phase: sample.Broken, Why: "no quota"}, sample.Replica{Pod: "f-0", Phase: sample.Terminating},
 	)
 	fleets[phi4].Replicas[1].Asleep = true
 	s, _ := service(fleets)
@@ -95,8 +96,8 @@ func TestAVerdictIsMeasured(t *testing.T) {
 	}
 
 	// Once nothing can be read, there is no value, and no zero either.
-	*fleets[phi4].Replicas[0].Last = decision.Sample{}
-	*fleets[phi4].Replicas[1].Last = decision.Sample{}
+	*fleets[phi4].Replicas[0].Last = sample.Sample{}
+	*fleets[phi4].Replicas[1].Last = sample.Sample{}
 	if _, err := ask(t, s, trigger()); err == nil {
 		t.Fatal("no error")
 	}

@@ -20,8 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // stage is a cluster with default/phi-4, its ScaledObject and its HPA, and replicas
@@ -84,10 +84,10 @@ func hpaThat(scales corev1.ConditionStatus, message string) *autoscalingv2.Horiz
 	return hpa
 }
 
-func (s *stage) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, bool) {
+func (s *stage) Fleet(key types.NamespacedName, _ policy.Page) (sample.Fleet, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := decision.Fleet{Desired: s.desired, Freshness: 15 * time.Second, Grace: 10 * time.Minute}
+	f := sample.Fleet{Desired: s.desired, Freshness: 15 * time.Second, Grace: 10 * time.Minute}
 	for i, n := range s.queue {
 		pod := fmt.Sprintf("p-%d", i)
 		r := waiting(pod, n)

@@ -14,18 +14,19 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Fleets knows the replicas of every InferenceSet that is read.
 type Fleets interface {
 	// Fleet is a snapshot from memory of what that page of its pods says; false
 	// if nobody reads that InferenceSet there.
-	Fleet(key types.NamespacedName, page policy.Page) (decision.Fleet, bool)
+	Fleet(key types.NamespacedName, page policy.Page) (sample.Fleet, bool)
 }
 
 // Verdicts answers for fleets of which something is learned.
 type Verdicts interface {
-	Answer(trigger policy.Trigger, fleet decision.Fleet, now time.Time) decision.Verdict
+	Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Time) decision.Verdict
 }
 
 // Subject is what a verdict is on: one trigger.
@@ -175,15 +176,15 @@ func (s *Service) IsActive(ctx context.Context, ref *pb.ScaledObjectRef) (*pb.Is
 	return &pb.IsActiveResponse{Result: fleet.Desired > 0}, nil
 }
 
-func (s *Service) fleet(ctx context.Context, trigger policy.Trigger) (types.NamespacedName, decision.Fleet, error) {
+func (s *Service) fleet(ctx context.Context, trigger policy.Trigger) (types.NamespacedName, sample.Fleet, error) {
 	key := keyOf(trigger)
 	if !s.Started() {
-		return key, decision.Fleet{}, status.Error(codes.Unavailable,
+		return key, sample.Fleet{}, status.Error(codes.Unavailable,
 			"keda-kaito-scaler is starting and has not read the pods yet: try again in a few seconds")
 	}
 	if s.Refused != nil {
 		if why := s.Refused(trigger); why != "" {
-			return key, decision.Fleet{}, status.Error(codes.ResourceExhausted, why)
+			return key, sample.Fleet{}, status.Error(codes.ResourceExhausted, why)
 		}
 	}
 	fleet, known := s.Fleets.Fleet(key, trigger.Page)
@@ -192,7 +193,7 @@ func (s *Service) fleet(ctx context.Context, trigger policy.Trigger) (types.Name
 		if s.Absent != nil {
 			why = s.Absent(ctx, key)
 		}
-		return key, decision.Fleet{}, status.Error(codes.NotFound, why)
+		return key, sample.Fleet{}, status.Error(codes.NotFound, why)
 	}
 	return key, fleet, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 const waitingMetric = "vllm:num_requests_waiting"
@@ -21,9 +22,9 @@ const waitingMetric = "vllm:num_requests_waiting"
 var phi4 = types.NamespacedName{Namespace: "default", Name: "phi-4"}
 
 // fleets are known by name.
-type fleets map[types.NamespacedName]decision.Fleet
+type fleets map[types.NamespacedName]sample.Fleet
 
-func (f fleets) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, bool) {
+func (f fleets) Fleet(key types.NamespacedName, _ policy.Page) (sample.Fleet, bool) {
 	fleet, found := f[key]
 	return fleet, found
 }
@@ -41,30 +42,30 @@ func (a *audience) Heard(_ context.Context, _ string, trigger policy.Trigger, v 
 }
 
 // of is a fleet of default/phi-4, just read.
-func of(desired int32, replicas ...decision.Replica) fleets {
+func of(desired int32, replicas ...sample.Replica) fleets {
 	return fleets{phi4: {Desired: desired, Replicas: replicas, Freshness: 15 * time.Second, Grace: 10 * time.Minute}}
 }
 
-func waiting(pod string, n float64) decision.Replica {
+func waiting(pod string, n float64) sample.Replica {
 	now := time.Now()
-	families := []decision.Family{{Name: waitingMetric, Kind: decision.Gauge, Sum: n, Engines: 1}}
-	return decision.Replica{Pod: pod, Phase: decision.Serving, Expected: now.Add(-time.Hour), Last: decision.NewSample(now, families, nil)}
+	families := []sample.Family{{Name: waitingMetric, Kind: sample.Gauge, Sum: n, Engines: 1}}
+	return sample.Replica{Pod: pod, Phase: sample.Serving, Expected: now.Add(-time.Hour), Last: sample.NewSample(now, families, nil)}
 }
 
 // counting has counted 600 prompt tokens in the last minute.
-func counting(pod string) decision.Replica {
+func counting(pod string) sample.Replica {
 	now := time.Now()
-	r := decision.Replica{Pod: pod, Phase: decision.Serving, Expected: now.Add(-time.Hour)}
+	r := sample.Replica{Pod: pod, Phase: sample.Serving, Expected: now.Add(-time.Hour)}
 	for at := range 13 {
-		families := []decision.Family{{Name: "vllm:prompt_tokens_total", Kind: decision.Counter, Sum: float64(50 * at), Engines: 1}}
-		r.Last = decision.NewSample(now.Add(time.Duration(at-12)*5*time.Second), families, r.Last)
+		families := []sample.Family{{Name: "vllm:prompt_tokens_total", Kind: sample.Counter, Sum: float64(50 * at), Engines: 1}}
+		r.Last = sample.NewSample(now.Add(time.Duration(at-12)*5*time.Second), families, r.Last)
 		r.History.Add(r.Last, time.Hour)
 	}
 	return r
 }
 
-func failing(pod, why string) decision.Replica {
-	return decision.Replica{Pod: pod, Phase: decision.Serving, Expected: time.Now().Add(-time.Minute), Failure: why}
+func failing(pod, why string) sample.Replica {
+	return sample.Replica{Pod: pod, Phase: sample.Serving, Expected: time.Now().Add(-time.Minute), Failure: why}
 }
 
 func service(f Fleets) (*Service, *audience) {
@@ -111,7 +112,7 @@ func TestKEDAIsToldTheTotal(t *testing.T) {
 	}{
 		{"the sum over the replicas, not their mean", of(3, waiting("a", 15), waiting("b", 15), waiting("c", 15)), 45, "measured"},
 		{"a fraction", of(1, waiting("a", 0.25)), 0.25, "measured"},
-		{"what makes the HPA hold while all replicas start", of(2, decision.Replica{Pod: "a", Phase: decision.Starting}), 20, "held"},
+		{"what makes the HPA hold while all replicas start", of(2, sample.Replica{Pod: "a", Phase: sample.Starting}), 20, "held"},
 		{"what makes the HPA hold while the unread one could tip the scale", of(2, waiting("a", 1), failing("b", "hangs")), 20, "held"},
 		{"the lower end, which is enough to grow", of(2, waiting("a", 50), failing("b", "hangs")), 50, "bounded"},
 	} {
@@ -349,7 +350,7 @@ func TestWithoutAWatchNothingIsSaidThatRestsOnTheReplicasDesired(t *testing.T) {
 		{"a readiness gate", of(1, waiting("a", 3)), trigger("metricName", "readiness_gate", "aggregation", "gate"), false},
 		{"a hold on a lost reading", of(2, waiting("a", 3), failing("b", "hangs")), trigger(), false},
 		{"a metric list", of(2, waiting("a", 3), waiting("b", 4)), trigger("metrics", list, "threshold", ""), false},
-		{"what was learned", of(2, decision.Replica{Pod: "a", Phase: decision.Starting}), trigger("saturation", "true", "threshold", ""), false},
+		{"what was learned", of(2, sample.Replica{Pod: "a", Phase: sample.Starting}), trigger("saturation", "true", "threshold", ""), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, heard := service(tt.fleets)

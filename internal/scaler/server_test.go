@@ -26,9 +26,9 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/ports"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // certificate is a server's for "scaler", and what a client trusts it by.
@@ -111,7 +111,7 @@ type slow struct {
 	fleets
 }
 
-func (s slow) Fleet(key types.NamespacedName, page policy.Page) (decision.Fleet, bool) {
+func (s slow) Fleet(key types.NamespacedName, page policy.Page) (sample.Fleet, bool) {
 	s.asked <- struct{}{}
 	<-s.answer
 	return s.fleets.Fleet(key, page)

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Teller tells an InferenceSet's owner when the verdict on it turns: an event and
@@ -296,7 +297,7 @@ func (t *told) members(v decision.Verdict, say func(notice) bool) {
 	}
 	t.asleep = slices.DeleteFunc(t.asleep, func(replica string) bool {
 		m := now[replica]
-		return !m.Asleep && (m.Phase != decision.Serving || say(notice{
+		return !m.Asleep && (m.Phase != sample.Serving || say(notice{
 			kind: corev1.EventTypeNormal, reason: "EngineAwake", action: "ReadPod",
 			note: replica + ": the engine is awake again", other: other{kindWorkspace, replica},
 		}))
@@ -304,11 +305,11 @@ func (t *told) members(v decision.Verdict, say func(notice) bool) {
 	t.stuck = slices.DeleteFunc(t.stuck, func(replica string) bool {
 		m, there := now[replica]
 		// It isn't well for failing in another way.
-		if there && (m.Stuck != "" || m.Phase == decision.Starting) {
+		if there && (m.Stuck != "" || m.Phase == sample.Starting) {
 			return false
 		}
 		end := " is gone"
-		if there && m.Phase == decision.Serving {
+		if there && m.Phase == sample.Serving {
 			end = " serves now"
 		}
 		return say(notice{

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // aboutIt is a verdict's subject, and about4 that of default/phi-4.
@@ -194,16 +195,16 @@ func TestAReplicaThatDoesNotComeIsToldOnce(t *testing.T) {
 		v.Members = members
 		return v
 	}
-	a := decision.Member{Replica: "a", Phase: decision.Serving}
-	b := decision.Member{Replica: "b", Phase: decision.Starting}
-	stuck := decision.Member{Replica: "b", Phase: decision.Broken, Stuck: "ErrImagePull: no such image"}
+	a := decision.Member{Replica: "a", Phase: sample.Serving}
+	b := decision.Member{Replica: "b", Phase: sample.Starting}
+	stuck := decision.Member{Replica: "b", Phase: sample.Broken, Stuck: "ErrImagePull: no such image"}
 	const on = " (kaito.sh/v1beta1 Workspace default/b)"
 	s.hears(steady(a, b))
 	s.hears(steady(a, stuck), "Warning ReplicaStuck AwaitReplica: b is not counted on any more: ErrImagePull: no such image"+on)
 	s.hears(steady(a, stuck))
 	s.hears(steady(a, b)) // tries once more: it has not come for that
 	s.hears(steady(a, stuck))
-	b.Phase = decision.Serving
+	b.Phase = sample.Serving
 	s.hears(steady(a, b), "Normal ReplicaUnstuck AwaitReplica: b serves now"+on)
 	s.hears(steady(a, stuck), "Warning ReplicaStuck AwaitReplica: b is not counted on any more: ErrImagePull: no such image"+on)
 	s.hears(steady(a), "Normal ReplicaUnstuck AwaitReplica: b is gone"+on)
@@ -212,9 +213,9 @@ func TestAReplicaThatDoesNotComeIsToldOnce(t *testing.T) {
 func TestAnEngineThatSleepsIsTold(t *testing.T) {
 	s := newTale(t)
 	awake := verdict(decision.Measured, 1, 1, "1 is right")
-	awake.Members = []decision.Member{{Replica: "a", Phase: decision.Serving}}
+	awake.Members = []decision.Member{{Replica: "a", Phase: sample.Serving}}
 	asleep := awake
-	asleep.Members = []decision.Member{{Replica: "a", Phase: decision.Serving, Asleep: true}}
+	asleep.Members = []decision.Member{{Replica: "a", Phase: sample.Serving, Asleep: true}}
 	const on = " (kaito.sh/v1beta1 Workspace default/a)"
 	s.hears(awake)
 	s.hears(asleep, "Warning EngineAsleep ReadPod: a: the engine sleeps, and shows no load until somebody wakes it"+on)

@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // scaledObjects are known by name.
@@ -63,7 +63,7 @@ func TestAMeanIsPublishedAsTheHPAUsesIt(t *testing.T) {
 		{"a total as a Value", trigger(), holding(trigger(), autoscalingv2.ValueMetricType, ""), 36},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
-			s, _ := service(of(4, waiting("a", 15), waiting("b", 15), waiting("c", 6), decision.Replica{Pod: "d"}))
+			s, _ := service(of(4, waiting("a", 15), waiting("b", 15), waiting("c", 6), sample.Replica{Pod: "d"}))
 			s.ScaledObjects = tt.known
 			got, err := ask(t, s, tt.ref)
 			if err != nil {

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // probed is a health server in the bubble of a test, and how a kubelet asks it.
@@ -109,7 +109,7 @@ type stalled struct {
 	hangs chan struct{}
 }
 
-func (s stalled) Fleet(key types.NamespacedName, page policy.Page) (decision.Fleet, bool) {
+func (s stalled) Fleet(key types.NamespacedName, page policy.Page) (sample.Fleet, bool) {
 	<-s.hangs
 	return s.fleets.Fleet(key, page)
 }

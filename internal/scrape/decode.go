@@ -6,14 +6,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // reading is what one page says.
 type reading struct {
 	// sample has the families that were asked for and could be read.
-	sample *decision.Sample
+	sample *sample.Sample
 	// running and step are NaN if the page doesn't tell: requests being run,
 	// and batches of output since the process's start.
 	running, step float64
@@ -39,7 +39,7 @@ type decoder struct {
 	selection
 	tallies []tally
 	// found are the families of the page at hand.
-	found []decision.Family
+	found []sample.Family
 	// seen is a table of the series that were read: a power of two, at least twice
 	// as many places as there are lines.
 	seen []uint64
@@ -66,7 +66,7 @@ func (t *tally) reset() {
 
 // decode reads what was selected. prev, an earlier sample of the pod or nil, lends
 // what is the same on every page of a process.
-func (d *decoder) decode(at time.Time, prev *decision.Sample) (reading, *Failure) {
+func (d *decoder) decode(at time.Time, prev *sample.Sample) (reading, *Failure) {
 	if f := d.refuse(); f != nil {
 		return reading{}, f
 	}
@@ -197,13 +197,13 @@ func (t *tally) bucket(le []byte, value float64) flaw {
 }
 
 // assemble makes the sample of what was added up.
-func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
+func (d *decoder) assemble(at time.Time, prev *sample.Sample) reading {
 	out := reading{running: math.NaN(), step: math.NaN()}
 	if out.missing = d.missing(); out.missing && d.gather {
 		out.names = d.onPage()
 	}
 	d.found = d.found[:0]
-	var unusable []decision.Unusable
+	var unusable []sample.Unusable
 	for n, name := range d.sel.names {
 		t := &d.tallies[n]
 		if d.flaws[n] == sound && t.series > 0 {
@@ -212,7 +212,7 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 		if d.flaws[n] != sound {
 			if n < d.sel.asked {
 				out.flaws = append(out.flaws, d.flaws[n])
-				unusable = append(unusable, decision.Unusable{Name: name, Why: d.flaws[n].words(name, int(d.count[n]))})
+				unusable = append(unusable, sample.Unusable{Name: name, Why: d.flaws[n].words(name, int(d.count[n]))})
 			}
 			continue
 		}
@@ -221,15 +221,15 @@ func (d *decoder) assemble(at time.Time, prev *decision.Sample) reading {
 		}
 		out.learn(name, t)
 		if n < d.sel.asked {
-			f := decision.Family{Name: name, Kind: d.kinds[n], Sum: t.sum, Engines: len(t.engines)}
-			if f.Kind == decision.Histogram {
+			f := sample.Family{Name: name, Kind: d.kinds[n], Sum: t.sum, Engines: len(t.engines)}
+			if f.Kind == sample.Histogram {
 				t.cut(d.sel.limits[n])
-				f.Buckets = decision.Buckets{Le: t.le, Cumulative: t.cumulative, Sum: t.hist}
+				f.Buckets = sample.Buckets{Le: t.le, Cumulative: t.cumulative, Sum: t.hist}
 			}
 			d.found = append(d.found, f)
 		}
 	}
-	out.sample = decision.NewSample(at, d.found, prev, unusable...)
+	out.sample = sample.NewSample(at, d.found, prev, unusable...)
 	out.sample.ProcessStart = out.start
 	return out
 }
@@ -267,19 +267,19 @@ func (d *decoder) missing() bool {
 
 // stands reports whether the page has anything of the family.
 func (d *decoder) stands(n int) bool {
-	return d.count[n] > 0 || d.kinds[n] != decision.Untyped || d.flaws[n] != sound
+	return d.count[n] > 0 || d.kinds[n] != sample.Untyped || d.flaws[n] != sound
 }
 
 // settle puts a family in order and tells whether it makes sense: a
 // histogram has ascending bounds up to +Inf, every engine all of them, and
 // counts that never descend.
-func (t *tally) settle(kind decision.Kind) flaw {
+func (t *tally) settle(kind sample.Kind) flaw {
 	switch {
 	case kind == summary:
 		return isSummary
-	case kind != decision.Histogram && (math.IsInf(t.sum, 0) || math.IsNaN(t.sum)):
+	case kind != sample.Histogram && (math.IsInf(t.sum, 0) || math.IsNaN(t.sum)):
 		return notANumber
-	case kind != decision.Histogram:
+	case kind != sample.Histogram:
 		return sound
 	case len(t.le) == 0 || math.IsNaN(t.hist) || math.IsInf(t.hist, 0):
 		return badHistogram

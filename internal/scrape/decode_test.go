@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
 
@@ -27,7 +27,7 @@ func decode(t *testing.T, text string, want ...string) (reading, *Failure) {
 	return d.decode(time.Unix(1000, 0), nil)
 }
 
-func families(t *testing.T, text string, want ...string) []decision.Family {
+func families(t *testing.T, text string, want ...string) []sample.Family {
 	t.Helper()
 	p, f := decode(t, text, want...)
 	if f != nil {
@@ -45,10 +45,10 @@ func TestARealShapedPage(t *testing.T) {
 	if f != nil {
 		t.Fatal(f)
 	}
-	want := []decision.Family{
-		{Name: "vllm:num_requests_waiting", Kind: decision.Gauge, Sum: 7, Engines: 1},
-		{Name: "vllm:kv_cache_usage_perc", Kind: decision.Gauge, Sum: 0.82, Engines: 1},
-		{Name: "vllm:prompt_tokens_total", Kind: decision.Counter, Sum: 61234 * 1155, Engines: 1},
+	want := []sample.Family{
+		{Name: "vllm:num_requests_waiting", Kind: sample.Gauge, Sum: 7, Engines: 1},
+		{Name: "vllm:kv_cache_usage_perc", Kind: sample.Gauge, Sum: 0.82, Engines: 1},
+		{Name: "vllm:prompt_tokens_total", Kind: sample.Counter, Sum: 61234 * 1155, Engines: 1},
 	}
 	if diff := cmp.Diff(want, p.sample.Families()); diff != "" {
 		t.Error(diff)
@@ -58,8 +58,8 @@ func TestARealShapedPage(t *testing.T) {
 	}
 }
 
-func gauge(name string, sum float64, engines int) decision.Family {
-	return decision.Family{Name: name, Kind: decision.Gauge, Sum: sum, Engines: engines}
+func gauge(name string, sum float64, engines int) sample.Family {
+	return sample.Family{Name: name, Kind: sample.Gauge, Sum: sum, Engines: engines}
 }
 
 func TestPages(t *testing.T) {
@@ -68,45 +68,45 @@ func TestPages(t *testing.T) {
 	for name, c := range map[string]struct {
 		page string
 		want []string
-		got  []decision.Family
+		got  []sample.Family
 	}{
 		"names are exact": {
 			page: head + "vllm:num_requests_waiting{engine=\"0\"} 3.0\n" +
 				"vllm:num_requests_waiting_by_reason{engine=\"0\",reason=\"capacity\"} 900\n" +
 				"vllm:num_requests_waiting_total 800\nvllm:num_requests_waitin 700\n",
 			want: []string{waiting},
-			got:  []decision.Family{gauge(waiting, 3, 1)},
+			got:  []sample.Family{gauge(waiting, 3, 1)},
 		},
 		"several engines are added up": {
 			page: head + "vllm:num_requests_waiting{engine=\"0\",model_name=\"m\"} 3\nvllm:num_requests_waiting{engine=\"1\",model_name=\"m\"} 4\n",
 			want: []string{waiting},
-			got:  []decision.Family{gauge(waiting, 7, 2)},
+			got:  []sample.Family{gauge(waiting, 7, 2)},
 		},
 		"pids are one engine's": {
 			page: head + "vllm:num_requests_waiting{engine=\"0\",pid=\"12\"} 0\nvllm:num_requests_waiting{engine=\"0\",pid=\"13\"} 4\n",
 			want: []string{waiting},
-			got:  []decision.Family{gauge(waiting, 4, 1)},
+			got:  []sample.Family{gauge(waiting, 4, 1)},
 		},
 		"labels with escapes, spaces and braces": {
 			page: head + `vllm:num_requests_waiting{model_name="a \"b\", c}= \\",engine="0"} 3` + "\n" +
 				`vllm:num_requests_waiting { model_name = "a # b" , engine = "1" , } 4 ` + "\n",
 			want: []string{waiting},
-			got:  []decision.Family{gauge(waiting, 7, 2)},
+			got:  []sample.Family{gauge(waiting, 7, 2)},
 		},
 		"timestamps, tabs and CRLF": {
 			page: "# HELP vllm:num_requests_waiting x\r\n# TYPE vllm:num_requests_waiting gauge\r\nvllm:num_requests_waiting\t3 1796100000123\r\n\r\n",
 			want: []string{waiting},
-			got:  []decision.Family{gauge(waiting, 3, 1)},
+			got:  []sample.Family{gauge(waiting, 3, 1)},
 		},
 		"no TYPE line": {
 			page: "vllm:num_requests_waiting 3\n",
 			want: []string{waiting},
-			got:  []decision.Family{{Name: waiting, Sum: 3, Engines: 1}},
+			got:  []sample.Family{{Name: waiting, Sum: 3, Engines: 1}},
 		},
 		"NaN is unknown": {
 			page: head + "vllm:num_requests_waiting{engine=\"0\"} NaN\nvllm:num_requests_waiting{engine=\"1\"} 4\nvllm:kv_cache_usage_perc 0.5\n",
 			want: []string{waiting, "vllm:kv_cache_usage_perc"},
-			got:  []decision.Family{{Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}},
+			got:  []sample.Family{{Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}},
 		},
 		"infinite is unknown": {
 			page: head + "vllm:num_requests_waiting +Inf\n",
@@ -115,17 +115,17 @@ func TestPages(t *testing.T) {
 		"a malformed line costs its family alone": {
 			page: head + "vllm:num_requests_waiting{engine=\"0} 3\nvllm:num_requests_waiting{engine=\"1\"} 3\nvllm:kv_cache_usage_perc{engine=\"0\"} 0.5\n",
 			want: []string{waiting, "vllm:kv_cache_usage_perc"},
-			got:  []decision.Family{{Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}},
+			got:  []sample.Family{{Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}},
 		},
 		"a line without a value": {
 			page: head + "vllm:num_requests_waiting{engine=\"1\"}\nvllm:kv_cache_usage_perc 0.5\n",
 			want: []string{waiting, "vllm:kv_cache_usage_perc"},
-			got:  []decision.Family{{Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}},
+			got:  []sample.Family{{Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}},
 		},
 		"a page that breaks off may end in half a number": {
 			page: head + "vllm:kv_cache_usage_perc 0.5\nvllm:num_requests_waiting 12",
 			want: []string{waiting, "vllm:kv_cache_usage_perc"},
-			got:  []decision.Family{{Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}},
+			got:  []sample.Family{{Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}},
 		},
 		"a misspelled metric is unknown": {
 			page: head + "vllm:num_requests_waiting 12\n",
@@ -135,7 +135,7 @@ func TestPages(t *testing.T) {
 			page: "# TYPE vllm:request_success_total counter\n" +
 				"vllm:request_success_total{engine=\"0\",finished_reason=\"stop\"} 3\nvllm:request_success_total{engine=\"0\",finished_reason=\"length\"} 4\n",
 			want: []string{"vllm:request_success_total"},
-			got:  []decision.Family{{Name: "vllm:request_success_total", Kind: decision.Counter, Sum: 7, Engines: 1}},
+			got:  []sample.Family{{Name: "vllm:request_success_total", Kind: sample.Counter, Sum: 7, Engines: 1}},
 		},
 		"a histogram of two engines": {
 			page: "# TYPE vllm:q histogram\n" +
@@ -143,9 +143,9 @@ func TestPages(t *testing.T) {
 				"vllm:q_bucket{engine=\"1\",le=\"0.5\"} 10\nvllm:q_bucket{engine=\"1\",le=\"1.0\"} 20\nvllm:q_bucket{engine=\"1\",le=\"+Inf\"} 40\nvllm:q_count{engine=\"1\"} 40\nvllm:q_sum{engine=\"1\"} 70\n" +
 				"# TYPE vllm:q_created gauge\nvllm:q_created 1.79e9\n",
 			want: []string{"vllm:q"},
-			got: []decision.Family{{
-				Name: "vllm:q", Kind: decision.Histogram, Engines: 2,
-				Buckets: decision.Buckets{Le: []float64{.5, 1, inf}, Cumulative: []float64{11, 22, 44}, Sum: 77},
+			got: []sample.Family{{
+				Name: "vllm:q", Kind: sample.Histogram, Engines: 2,
+				Buckets: sample.Buckets{Le: []float64{.5, 1, inf}, Cumulative: []float64{11, 22, 44}, Sum: 77},
 			}},
 		},
 		"a histogram that descends": {
@@ -163,13 +163,13 @@ func TestPages(t *testing.T) {
 		"one line of a histogram that isn't wanted whole": {
 			page: "# TYPE vllm:q histogram\n" + strings.Repeat("vllm:q_bucket{le=\"0.5\"} 3\n", 50) + "vllm:q_count 5\nvllm:q_sum 7\n",
 			want: []string{"vllm:q_count"},
-			got:  []decision.Family{{Name: "vllm:q_count", Sum: 5, Engines: 1}},
+			got:  []sample.Family{{Name: "vllm:q_count", Sum: 5, Engines: 1}},
 		},
 		"a family without a TYPE line after an unwanted histogram": {
 			page: "# TYPE vllm:q histogram\n" + strings.Repeat("vllm:q_bucket{le=\"0.5\"} 3\n", 50) + "vllm:q_count 5\nvllm:q_sum 7\n" +
 				"vllm:kv 1\n" + strings.Repeat("vllm:q_q_bucket{le=\"0.5\"} 3\n", 50),
 			want: []string{"vllm:kv"},
-			got:  []decision.Family{{Name: "vllm:kv", Sum: 1, Engines: 1}},
+			got:  []sample.Family{{Name: "vllm:kv", Sum: 1, Engines: 1}},
 		},
 		"a summary adds up to nothing": {
 			page: "# TYPE vllm:s summary\nvllm:s{quantile=\"0.5\"} 3\nvllm:s_sum 7\nvllm:s_count 2\n",
@@ -222,7 +222,7 @@ func TestALineLongerThanAnyBuffer(t *testing.T) {
 	long := `vllm:cache_config_info{config="` + strings.Repeat("x", 3*chunk) + "\"} 1\n"
 	text := "# TYPE vllm:num_requests_waiting gauge\n" + long + "vllm:num_requests_waiting 3\n" + long + "vllm:kv_cache_usage_perc 0.5\n"
 	got := families(t, text, waiting, "vllm:cache_config_info", "vllm:kv_cache_usage_perc")
-	want := []decision.Family{gauge(waiting, 3, 1), {Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}}
+	want := []sample.Family{gauge(waiting, 3, 1), {Name: "vllm:kv_cache_usage_perc", Sum: 0.5, Engines: 1}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -293,13 +293,13 @@ func TestAHistogramIsCutToItsLimit(t *testing.T) {
 		if f := d.readLines(strings.NewReader(text), make([]byte, smallChunk), newChunks(1), 8<<20); f != nil {
 			t.Fatal(f)
 		}
-		var last *decision.Sample
+		var last *sample.Sample
 		for range 2 { // the second one borrows the first one's bounds
 			p, f := d.decode(time.Unix(1000, 0), last)
 			if f != nil {
 				t.Fatal(f)
 			}
-			want := decision.Buckets{Le: tt.le, Cumulative: tt.cumulative, Sum: 77}
+			want := sample.Buckets{Le: tt.le, Cumulative: tt.cumulative, Sum: 77}
 			if diff := cmp.Diff(want, p.sample.Families()[0].Buckets); diff != "" {
 				t.Errorf("limit %v: %s", tt.limit, diff)
 			}
@@ -322,10 +322,10 @@ func TestOpenMetrics(t *testing.T) {
 	if f != nil {
 		t.Fatal(f)
 	}
-	want := []decision.Family{
+	want := []sample.Family{
 		gauge(waiting, 3, 1),
-		{Name: "vllm:prompt_tokens_total", Kind: decision.Counter, Sum: 17, Engines: 1},
-		{Name: "vllm:q", Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{Le: []float64{.5, math.Inf(1)}, Cumulative: []float64{3, 4}, Sum: 7}},
+		{Name: "vllm:prompt_tokens_total", Kind: sample.Counter, Sum: 17, Engines: 1},
+		{Name: "vllm:q", Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{Le: []float64{.5, math.Inf(1)}, Cumulative: []float64{3, 4}, Sum: 7}},
 	}
 	if diff := cmp.Diff(want, p.sample.Families()); diff != "" {
 		t.Error(diff)
@@ -335,7 +335,7 @@ func TestOpenMetrics(t *testing.T) {
 // The bounds of a process's buckets are kept once, however many samples are.
 func TestSamplesShareTheirBounds(t *testing.T) {
 	d, sel := &decoder{}, newSelector([]string{"vllm:time_to_first_token_seconds"}, nil)
-	var last *decision.Sample
+	var last *sample.Sample
 	for i := range 2 {
 		d.reset(sel)
 		if f := d.readLines(strings.NewReader(page.Busy().Text()), make([]byte, smallChunk), newChunks(1), 8<<20); f != nil {
@@ -407,7 +407,7 @@ func FuzzDecode(f *testing.F) {
 			if math.IsNaN(family.Sum) || math.IsInf(family.Sum, 0) || family.Engines < 1 || !slices.Contains(want, family.Name) {
 				t.Errorf("got %+v", family)
 			}
-			if b := family.Buckets; family.Kind == decision.Histogram && (!slices.IsSorted(b.Le) || !slices.IsSorted(b.Cumulative) || !math.IsInf(b.Le[len(b.Le)-1], 1)) {
+			if b := family.Buckets; family.Kind == sample.Histogram && (!slices.IsSorted(b.Le) || !slices.IsSorted(b.Cumulative) || !math.IsInf(b.Le[len(b.Le)-1], 1)) {
 				t.Errorf("got %+v", b)
 			}
 		}

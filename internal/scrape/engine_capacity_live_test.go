@@ -15,6 +15,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
 )
@@ -134,7 +135,7 @@ func newLearner(t *testing.T) *learner {
 	return &learner{trigger: p.Trigger("default", "engine")}
 }
 
-func (l *learner) judge(fleet decision.Fleet, now time.Time) {
+func (l *learner) judge(fleet sample.Fleet, now time.Time) {
 	for i := range l.minds {
 		if i == 1 {
 			fleet.PeakTokensPerMinute = 0
@@ -151,7 +152,7 @@ func (l *learner) judge(fleet decision.Fleet, now time.Time) {
 // watch reads a real engine's page for a time.
 func (l *learner) watch(e *live, length time.Duration) {
 	reading := l.trigger.Reading()
-	var history decision.History
+	var history sample.History
 	began := time.Now()
 	ticks := time.NewTicker(scraped)
 	defer ticks.Stop()
@@ -179,11 +180,11 @@ func (l *learner) watch(e *live, length time.Duration) {
 			continue
 		}
 		physics := engine.SlowGPU()
-		l.judge(decision.Fleet{
+		l.judge(sample.Fleet{
 			Desired: 1, Freshness: 3 * scraped, Interval: scraped, Grace: 10 * time.Minute,
 			PeakTokensPerMinute: physics.PeakTokensPerMinute(),
-			Replicas: []decision.Replica{{
-				Pod: "engine-0", Phase: decision.Serving, Ordered: began, Expected: began, ReadySince: began,
+			Replicas: []sample.Replica{{
+				Pod: "engine-0", Phase: sample.Serving, Ordered: began, Expected: began, ReadySince: began,
 				History: history, Last: history.Newest(),
 			}},
 		}, now)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
 )
@@ -49,7 +50,7 @@ func (c *course) read(t *testing.T, text string, at time.Duration, sent int) {
 	var row []string
 	for _, f := range p.sample.Families() {
 		engines = max(engines, f.Engines)
-		if f.Kind == decision.Histogram {
+		if f.Kind == sample.Histogram {
 			header = append(header, f.Name+"_count", f.Name+"_sum")
 			row = append(row, number(f.Buckets.Count()), number(f.Buckets.Sum))
 			continue

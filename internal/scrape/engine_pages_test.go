@@ -10,6 +10,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // truth is what is so in an engine, as far as somebody knows it: the client that sent
@@ -82,7 +83,7 @@ func readTruth(t *testing.T, text string) truth {
 		case !ok:
 		case name == batches:
 			is[batches], is[work] = f.Buckets.Count(), f.Buckets.Sum
-		case f.Kind == decision.Histogram:
+		case f.Kind == sample.Histogram:
 			is[name] = f.Buckets.Count()
 		case name == kvUsage:
 			is[name], is[engineCount] = f.Sum/float64(f.Engines), float64(f.Engines)

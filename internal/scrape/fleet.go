@@ -10,9 +10,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // fleet is one InferenceSet. Its fields are guarded by the Reader's mu.
@@ -22,7 +22,7 @@ type fleet struct {
 	// raised and lowered are when desired rose and fell before our eyes.
 	raised, lowered time.Time
 	// rises are the newest of the former. A snapshot of them is never written to.
-	rises    []decision.Rise
+	rises    []sample.Rise
 	replicas []kaito.Replica
 	// pages are those that anybody asks for. Nearly always it is one.
 	pages []*pageSet
@@ -73,7 +73,7 @@ func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.R
 	switch {
 	case desired > f.desired:
 		f.raised = now
-		f.rises = append(recent(f.rises, now), decision.Rise{At: now, From: f.desired})
+		f.rises = append(recent(f.rises, now), sample.Rise{At: now, From: f.desired})
 	case desired < f.desired:
 		f.lowered = now
 	}
@@ -108,8 +108,8 @@ func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.R
 }
 
 // recent is a copy of the rises that a Fleet still remembers.
-func recent(rises []decision.Rise, now time.Time) []decision.Rise {
-	return slices.DeleteFunc(slices.Clone(rises), func(r decision.Rise) bool { return now.Sub(r.At) > decision.RisesLast })
+func recent(rises []sample.Rise, now time.Time) []sample.Rise {
+	return slices.DeleteFunc(slices.Clone(rises), func(r sample.Rise) bool { return now.Sub(r.At) > sample.RisesLast })
 }
 
 // setPage brings one page of a fleet up to date. It needs mu, and returns the
@@ -126,7 +126,7 @@ func (r *Reader) setPage(p *pageSet, replicas []kaito.Replica, reading policy.Re
 	r.share(p, reading)
 	for i := range replicas {
 		rep := &replicas[i]
-		if rep.Phase != decision.Serving || rep.UID == "" || !rep.Address.IsValid() {
+		if rep.Phase != sample.Serving || rep.UID == "" || !rep.Address.IsValid() {
 			continue
 		}
 		t := find(old, rep, p.page)
@@ -243,12 +243,12 @@ func dropAll(targets []*target) {
 // Fleet is what is known of the fleet by one page of its pods at this moment, or of
 // its replicas alone by policy.NoPage. It never waits for a pod. ok is false for one
 // that isn't read.
-func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decision.Fleet, ok bool) {
+func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known sample.Fleet, ok bool) {
 	r.mu.Lock()
 	f := r.fleets[key]
 	if f == nil || page != policy.NoPage && f.onPage(page) == nil {
 		r.mu.Unlock()
-		return decision.Fleet{}, false
+		return sample.Fleet{}, false
 	}
 	// Set replaces both slices whole.
 	replicas := f.replicas
@@ -256,7 +256,7 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 	if page != policy.NoPage {
 		targets = f.onPage(page).targets
 	}
-	known = decision.Fleet{
+	known = sample.Fleet{
 		Desired:     f.desired,
 		Freshness:   freshIntervals * r.cfg.Interval,
 		Interval:    r.cfg.Interval,
@@ -270,7 +270,7 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 
 	known.PeakTokensPerMinute = peak(replicas)
 	behindPolicy := isolated(replicas, targets, time.Now())
-	known.Replicas = make([]decision.Replica, len(replicas))
+	known.Replicas = make([]sample.Replica, len(replicas))
 	for i := range replicas {
 		from, to := &replicas[i], &known.Replicas[i]
 		to.Pod, to.Phase, to.Ordered, to.ReadySince = from.Pod, from.Phase, from.Ordered, from.Since
@@ -281,10 +281,10 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known decisi
 		switch {
 		case targets[i] != nil:
 			targets[i].fill(to)
-			if behindPolicy && from.Phase == decision.Serving {
+			if behindPolicy && from.Phase == sample.Serving {
 				to.Failure += isolationWords
 			}
-		case from.Phase == decision.Serving:
+		case from.Phase == sample.Serving:
 			to.Expected = from.Since
 			to.Failure = cmp.Or(from.NoAddress, "the pod has no address")
 		default:
@@ -308,7 +308,7 @@ const isolatedAfter = 2 * time.Minute
 func isolated(replicas []kaito.Replica, targets []*target, now time.Time) bool {
 	serving := 0
 	for i := range replicas {
-		if replicas[i].Phase != decision.Serving {
+		if replicas[i].Phase != sample.Serving {
 			continue
 		}
 		if serving++; !replicas[i].Ready || targets[i] == nil || !targets[i].outOfReach(now) {

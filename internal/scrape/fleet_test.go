@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
 
@@ -76,7 +76,7 @@ func TestAFleetWithoutAPageIsItsReplicas(t *testing.T) {
 	replica.Since = since
 	r.Set(phi, 2, []kaito.Replica{replica}, nil)
 	f, ok := r.Fleet(phi, policy.NoPage)
-	if !ok || f.Desired != 2 || len(f.Replicas) != 1 || !f.Replicas[0].ReadySince.Equal(since) || f.Replicas[0].Phase != decision.Serving {
+	if !ok || f.Desired != 2 || len(f.Replicas) != 1 || !f.Replicas[0].ReadySince.Equal(since) || f.Replicas[0].Phase != sample.Serving {
 		t.Errorf("%t, %+v", ok, f)
 	}
 	if _, ok := r.Fleet(phi, policy.Page{}); ok {
@@ -115,7 +115,7 @@ func TestAPageThatNobodyAsksForAnyMoreIsReadNoMore(t *testing.T) {
 // sampled hands a target a reading, as a scrape does.
 func sampled(r *Reader, at time.Time) {
 	t := r.fleets[phi].pages[0].targets[0]
-	_ = t.took(&reading{sample: &decision.Sample{At: at}}, t.set.keep)
+	_ = t.took(&reading{sample: &sample.Sample{At: at}}, t.set.keep)
 }
 
 func TestAWindowIsWhatTheHistoriesKeep(t *testing.T) {
@@ -189,14 +189,14 @@ func TestAFleetKnowsWhenItWasRaisedAndLowered(t *testing.T) {
 		if f.Interval != 10*time.Second || f.Freshness != 30*time.Second || !f.NoTolerance {
 			t.Errorf("interval %v, freshness %v, no tolerance %t", f.Interval, f.Freshness, f.NoTolerance)
 		}
-		if diff := cmp.Diff([]decision.Rise{{At: up, From: 3}}, f.Rises); diff != "" {
+		if diff := cmp.Diff([]sample.Rise{{At: up, From: 3}}, f.Rises); diff != "" {
 			t.Errorf("rises (-want +got):\n%s", diff)
 		}
-		time.Sleep(decision.RisesLast)
+		time.Sleep(sample.RisesLast)
 		late := time.Now()
 		r.Set(phi, 3, pods(2), wanting(waiting))
 		f, _ = r.Fleet(phi, policy.Page{})
-		if diff := cmp.Diff([]decision.Rise{{At: late, From: 2}}, f.Rises); diff != "" {
+		if diff := cmp.Diff([]sample.Rise{{At: late, From: 2}}, f.Rises); diff != "" {
 			t.Errorf("those of long ago (-want +got):\n%s", diff)
 		}
 	})
@@ -206,13 +206,13 @@ func TestAReplicaKeepsKAITOsWordAndItsOrder(t *testing.T) {
 	ordered := time.Unix(1796100000, 0)
 	r := New(Config{})
 	r.Set(phi, 1, []kaito.Replica{{
-		Workspace: "phi-4-a", Phase: decision.Starting, Ordered: ordered, Why: "NodeClaimNotReady",
+		Workspace: "phi-4-a", Phase: sample.Starting, Ordered: ordered, Why: "NodeClaimNotReady",
 	}}, wanting(waiting))
 	f, _ := r.Fleet(phi, policy.Page{})
-	want := decision.Replica{
-		Pod: "phi-4-a", Phase: decision.Starting, Ordered: ordered, Why: "NodeClaimNotReady", Failure: "NodeClaimNotReady",
+	want := sample.Replica{
+		Pod: "phi-4-a", Phase: sample.Starting, Ordered: ordered, Why: "NodeClaimNotReady", Failure: "NodeClaimNotReady",
 	}
-	if diff := cmp.Diff(want, f.Replicas[0], cmp.AllowUnexported(decision.History{})); diff != "" {
+	if diff := cmp.Diff(want, f.Replicas[0], cmp.AllowUnexported(sample.History{})); diff != "" {
 		t.Errorf("replica (-want +got):\n%s", diff)
 	}
 }
@@ -221,10 +221,10 @@ func TestAReplicaKeepsKAITOsWordAndItsOrder(t *testing.T) {
 func TestAPodThatMustNotBeReadSaysWhy(t *testing.T) {
 	r := New(Config{})
 	const why = "the pod is on its node's network"
-	refused := kaito.Replica{Workspace: "phi-4-a", Pod: "phi-4-a-0", UID: "a", Phase: decision.Serving, NoAddress: why}
+	refused := kaito.Replica{Workspace: "phi-4-a", Pod: "phi-4-a-0", UID: "a", Phase: sample.Serving, NoAddress: why}
 	r.Set(phi, 1, []kaito.Replica{refused}, []policy.Reading{{Page: policy.Page{Port: 22}, Families: []string{waiting}}})
 	f, _ := r.Fleet(phi, policy.Page{Port: 22})
-	if is := f.Replicas[0]; is.Failure != why || is.Phase != decision.Serving || is.Last != nil {
+	if is := f.Replicas[0]; is.Failure != why || is.Phase != sample.Serving || is.Last != nil {
 		t.Errorf("%+v, want a replica that serves and is unreadable for %q", is, why)
 	}
 	if len(r.calendar) > 0 {
@@ -259,11 +259,11 @@ func TestAReplicasAgeIsMeasuredOnOurOwnClock(t *testing.T) {
 	r := New(Config{})
 	ordered := time.Now().Add(-time.Minute).Truncate(time.Second) // as the API server has it
 	ready := ordered.Add(30 * time.Second)
-	known := func(since time.Time, workspaces ...string) decision.Replica {
+	known := func(since time.Time, workspaces ...string) sample.Replica {
 		t.Helper()
 		var replicas []kaito.Replica
 		for _, name := range workspaces {
-			replicas = append(replicas, kaito.Replica{Workspace: name, Phase: decision.Starting, Ordered: ordered, Since: since})
+			replicas = append(replicas, kaito.Replica{Workspace: name, Phase: sample.Starting, Ordered: ordered, Since: since})
 		}
 		r.Set(phi, 1, replicas, wanting(waiting))
 		f, _ := r.Fleet(phi, policy.Page{})

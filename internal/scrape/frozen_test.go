@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // courseOf is what a live engine's page said over time (TestRecordCourses), as
@@ -37,7 +37,7 @@ func courseOf(t *testing.T, name string) (pages []*reading) {
 		at := time.Unix(1796100000, 0).Add(time.Duration(value("seconds") * float64(time.Second)))
 		pages = append(pages, &reading{
 			running: value(policy.FamilyRunning), waiting: value(policy.FamilyWaiting), step: value(familyStep),
-			kvUsage: value(policy.FamilyKV), sample: &decision.Sample{At: at},
+			kvUsage: value(policy.FamilyKV), sample: &sample.Sample{At: at},
 		})
 	}
 	return pages
@@ -68,7 +68,7 @@ func TestALongPromptIsNotFrozen(t *testing.T) {
 			busy := pages[slices.IndexFunc(pages, func(p *reading) bool { return p.running > 0 })]
 			for second := range 130 {
 				hung := *busy
-				hung.sample = &decision.Sample{At: hung.sample.At.Add(time.Duration(second) * time.Second)}
+				hung.sample = &sample.Sample{At: hung.sample.At.Add(time.Duration(second) * time.Second)}
 				if got, want := tg.took(&hung, 0).reason() == Frozen, second > 120; got != want {
 					t.Fatalf("hung for %d s: frozen is %v, want %v", second, got, want)
 				}

@@ -12,9 +12,9 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
 
@@ -176,7 +176,7 @@ func TestAHostilePodTakesLittleMemory(t *testing.T) {
 }
 
 func TestAFamilyThatIsTooLargeCostsNoOther(t *testing.T) {
-	kv := decision.Family{Name: "vllm:kv_cache_usage_perc", Kind: decision.Gauge, Sum: 0.82, Engines: 1}
+	kv := sample.Family{Name: "vllm:kv_cache_usage_perc", Kind: sample.Gauge, Sum: 0.82, Engines: 1}
 	for _, tt := range []struct{ page, family, why string }{
 		{"buckets", firstToken, "too_many_series: " + firstToken + " has 40000 series on its page; 2000 of one metric are read, and 4000 in all"},
 		{"bounds", firstToken, "too_many_series: " + firstToken + " has over 200 buckets"},
@@ -187,7 +187,7 @@ func TestAFamilyThatIsTooLargeCostsNoOther(t *testing.T) {
 		if f != nil {
 			t.Fatal(f)
 		}
-		if diff := cmp.Diff([]decision.Family{kv}, p.sample.Families()); diff != "" {
+		if diff := cmp.Diff([]sample.Family{kv}, p.sample.Families()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.page, diff)
 		}
 		if why, _ := p.sample.Unusable(tt.family); why != tt.why {
@@ -241,20 +241,20 @@ func TestASeriesThatIsThereTwiceCountsOnce(t *testing.T) {
 		`vllm:num_requests_waiting{ model_name = "m", engine="0" } 7`+"\n"+
 		`vllm:num_requests_waiting{engine="1",model_name="m"} 3`+"\n"+
 		`vllm:num_requests_waiting{engine="m",model_name="1"} 3`+"\n", waiting)
-	if diff := cmp.Diff([]decision.Family{gauge(waiting, 9, 3)}, got); diff != "" {
+	if diff := cmp.Diff([]sample.Family{gauge(waiting, 9, 3)}, got); diff != "" {
 		t.Error(diff)
 	}
 	got = families(t, strings.Repeat("vllm:num_requests_waiting 3\n", 3), waiting)
-	if diff := cmp.Diff([]decision.Family{{Name: waiting, Sum: 3, Engines: 1}}, got); diff != "" {
+	if diff := cmp.Diff([]sample.Family{{Name: waiting, Sum: 3, Engines: 1}}, got); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestShortNamesAreRead(t *testing.T) {
 	const text = "# TYPE g gauge\ng 1\ng_longer_than_any 7\ngh 1\n# TYPE hist histogram\nhist_bucket{le=\"+Inf\"} 2\nhist_sum 3\n# TYPE vllm:num_requests_waiting gauge\nvllm:num_requests_waiting 4\n"
-	want := []decision.Family{
+	want := []sample.Family{
 		gauge("g", 1, 1),
-		{Name: "hist", Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{Le: []float64{math.Inf(1)}, Cumulative: []float64{2}, Sum: 3}},
+		{Name: "hist", Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{Le: []float64{math.Inf(1)}, Cumulative: []float64{2}, Sum: 3}},
 		gauge(waiting, 4, 1),
 	}
 	if diff := cmp.Diff(want, families(t, text, "g", "hist", waiting)); diff != "" {

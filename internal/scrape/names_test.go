@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
 
@@ -118,7 +118,7 @@ func TestNamesComeAgainOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tg, sel := &target{}, newSelector([]string{waiting}, nil)
 		lacking := func(names ...string) []string {
-			p := &reading{missing: true, names: names, sample: &decision.Sample{}}
+			p := &reading{missing: true, names: names, sample: &sample.Sample{}}
 			tg.name(p, sel, time.Now())
 			return p.sample.Names
 		}

@@ -13,9 +13,9 @@ import (
 	"go.uber.org/goleak"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
 
@@ -32,7 +32,7 @@ const waiting = "vllm:num_requests_waiting"
 
 // serving is a Ready replica whose pod is at that address.
 func serving(name string, addr netip.AddrPort) kaito.Replica {
-	return kaito.Replica{Workspace: name, Pod: name + "-0", UID: types.UID(name), Address: addr, Phase: decision.Serving, Ready: true}
+	return kaito.Replica{Workspace: name, Pod: name + "-0", UID: types.UID(name), Address: addr, Phase: sample.Serving, Ready: true}
 }
 
 // vllm is a pod on loopback that serves whatever handler does.
@@ -78,7 +78,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func fleetOf(t *testing.T, r *Reader) []decision.Replica {
+func fleetOf(t *testing.T, r *Reader) []sample.Replica {
 	t.Helper()
 	f, ok := r.Fleet(phi, policy.Page{})
 	if !ok {
@@ -90,7 +90,7 @@ func fleetOf(t *testing.T, r *Reader) []decision.Replica {
 func TestAReadyPodIsReadAndAGoneOneIsDropped(t *testing.T) {
 	r := run(t, Config{Interval: time.Second})
 	addr := vllm(t, page200(page.Busy().Text()))
-	starting := kaito.Replica{Workspace: "phi-4-b", Phase: decision.Starting, Why: "waits for a node"}
+	starting := kaito.Replica{Workspace: "phi-4-b", Phase: sample.Starting, Why: "waits for a node"}
 	r.Set(phi, 2, []kaito.Replica{serving("phi-4-a", addr), starting}, wanting(waiting))
 	if r.Swept() {
 		t.Error("swept before anything was read")
@@ -100,7 +100,7 @@ func TestAReadyPodIsReadAndAGoneOneIsDropped(t *testing.T) {
 	if f, ok := replicas[0].Last.Family(waiting); !ok || f.Sum != 7 {
 		t.Errorf("got %+v", replicas[0].Last)
 	}
-	if replicas[1].Last != nil || replicas[1].Phase != decision.Starting || replicas[1].Pod != "phi-4-b" {
+	if replicas[1].Last != nil || replicas[1].Phase != sample.Starting || replicas[1].Pod != "phi-4-b" {
 		t.Errorf("the starting replica is %+v", replicas[1])
 	}
 	// A sample is there a moment before its scrape is counted.

@@ -16,8 +16,8 @@ import (
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
 
@@ -210,7 +210,7 @@ func TestPools(t *testing.T) {
 
 // reading is a page of the engine's at a time.
 func at(second int, running, step float64) *reading {
-	return &reading{running: running, step: step, sample: &decision.Sample{At: time.Unix(1796100000+int64(second), 0)}}
+	return &reading{running: running, step: step, sample: &sample.Sample{At: time.Unix(1796100000+int64(second), 0)}}
 }
 
 func TestAFrozenEngine(t *testing.T) {

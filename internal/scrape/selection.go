@@ -6,7 +6,7 @@ import (
 	"math/bits"
 	"strings"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // kept is one line that belongs to a wanted family.
@@ -26,7 +26,7 @@ type selection struct {
 	lines []kept
 	// kinds, flaws and count have one element for each of sel.names; count is of its
 	// lines on the page, kept or not.
-	kinds []decision.Kind
+	kinds []sample.Kind
 	flaws []flaw
 	count []int32
 	// passed counts the lines of the page, and types those that begin a family.
@@ -52,7 +52,7 @@ func (p *selection) reset(sel *selector) {
 	p.text, p.lines = p.text[:0], p.lines[:0]
 	n := len(sel.names)
 	if cap(p.kinds) < n {
-		p.kinds, p.flaws, p.count = make([]decision.Kind, n), make([]flaw, n), make([]int32, n)
+		p.kinds, p.flaws, p.count = make([]sample.Kind, n), make([]flaw, n), make([]int32, n)
 	}
 	p.kinds, p.flaws, p.count = p.kinds[:n], p.flaws[:n], p.count[:n]
 	clear(p.kinds)
@@ -204,7 +204,7 @@ func (p *selection) keep(line []byte, maybe uint64) {
 func (p *selection) keepAs(n int, which part, line []byte) {
 	s := p.sel
 	switch {
-	case which != plain && p.kinds[n] != decision.Histogram:
+	case which != plain && p.kinds[n] != sample.Histogram:
 		return
 	case n >= s.asked && s.names[n] == familySleepState && !bytes.Contains(line, []byte(`"awake"`)):
 		return // of the three states, one tells all
@@ -323,18 +323,18 @@ func (p *selection) onPage() []string {
 
 // summary is a kind that no decision can be built on: its samples are
 // quantiles, which add up to nothing.
-const summary decision.Kind = 255
+const summary sample.Kind = 255
 
-func kindOf(word string) decision.Kind {
+func kindOf(word string) sample.Kind {
 	switch word {
 	case "gauge":
-		return decision.Gauge
+		return sample.Gauge
 	case "counter":
-		return decision.Counter
+		return sample.Counter
 	case "histogram":
-		return decision.Histogram
+		return sample.Histogram
 	case "summary", "gaugehistogram":
 		return summary
 	}
-	return decision.Untyped
+	return sample.Untyped
 }

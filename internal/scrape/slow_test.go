@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/page"
 )
 
@@ -132,7 +132,7 @@ func TestAFleetThatTakesNoConnectionIsToldToBeBehindANetworkPolicy(t *testing.T)
 	}{
 		{name: "none does", want: words + ", as behind a NetworkPolicy that doesn't let the scaler's namespace in " +
 			"(in KAITO's production stack, list it in networkPolicy.allowedIngressNamespaces)"},
-		{name: "one starts", edit: func(pods []kaito.Replica) { pods[0].Phase = decision.Starting }, want: words + isolationWords},
+		{name: "one starts", edit: func(pods []kaito.Replica) { pods[0].Phase = sample.Starting }, want: words + isolationWords},
 		{name: "one answers", answers: "[fd00::1]:5000", want: words},
 		{name: "one refuses", refuses: "[fd00::1]:5000", want: words},
 		{name: "one isn't Ready", edit: func(pods []kaito.Replica) { pods[0].Ready = false }, want: words},

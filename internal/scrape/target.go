@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // frozenAfter is how long an engine may run requests without a sign that it finished a
@@ -63,7 +63,7 @@ type target struct {
 	proven   bool
 	// expected is when the pod was first seen Serving.
 	expected time.Time
-	history  decision.History
+	history  sample.History
 	failure  *Failure
 	// failedAt is when the newest scrape ended, if it failed.
 	failedAt time.Time
@@ -203,7 +203,7 @@ func (t *target) reason() Reason {
 }
 
 // last is the newest sample, nil if there is none.
-func (t *target) last() *decision.Sample {
+func (t *target) last() *sample.Sample {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.history.Newest()
@@ -222,7 +222,7 @@ func (t *target) outOfReach(now time.Time) bool {
 }
 
 // fill gives a replica its readings.
-func (t *target) fill(r *decision.Replica) {
+func (t *target) fill(r *sample.Replica) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.Expected = t.expected

@@ -20,7 +20,7 @@ func AutomaticNext(name string) Policy {
 		reading := decision.SaturationReading()
 		return Scaler{
 			Families: reading.Families, Window: reading.Window, Up: Free(), Down: Free(),
-			Judge: func(fleet decision.Fleet, now time.Time) Call {
+			Judge: func(fleet sample.Fleet, now time.Time) Call {
 				r := scaler.Recommend(p, fleet, now)
 				return Call{Known: r.Known, Total: float64(r.Replicas), Target: 1, Reason: r.Reason}
 			},

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Conditions are what a world may have beside its load: clients, pods, pages and
@@ -175,7 +175,7 @@ func (r *run) latePage(replica *replica, now time.Time) bool {
 }
 
 // read is a replica's page.
-func (r *run) read(replica *replica, at time.Time) *decision.Sample {
+func (r *run) read(replica *replica, at time.Time) *sample.Sample {
 	sample := replica.engine.read(r.names, at, replica.history.Newest())
 	sample.ProcessStart += float64(replica.starts)
 	sample.Restarts = replica.starts

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // watcher keeps n replicas and notes what it is shown.
@@ -19,7 +19,7 @@ func watcher(n int32, into *[]seen) Policy {
 		}
 		return Scaler{
 			Families: names, Window: 5 * time.Minute, Up: Free(), Down: Free(),
-			Judge: func(fleet decision.Fleet, now time.Time) Call {
+			Judge: func(fleet sample.Fleet, now time.Time) Call {
 				*into = append(*into, seen{at: now, fleet: fleet})
 				return Call{Known: true, Total: float64(n), Target: 1}
 			},
@@ -56,7 +56,7 @@ func watch(t *testing.T, s Setting, load *Load) ([]seen, *Result) {
 }
 
 // of is a family of a replica's newest page.
-func of(t *testing.T, r *decision.Replica, name string) float64 {
+func of(t *testing.T, r *sample.Replica, name string) float64 {
 	t.Helper()
 	if r.Last == nil {
 		t.Fatalf("%s was never read", r.Pod)
@@ -65,7 +65,7 @@ func of(t *testing.T, r *decision.Replica, name string) float64 {
 	if !found {
 		t.Fatalf("%s has no %s", r.Pod, name)
 	}
-	if f.Kind == decision.Histogram {
+	if f.Kind == sample.Histogram {
 		return f.Buckets.Count()
 	}
 	return f.Sum
@@ -192,7 +192,7 @@ func TestAPodFlaps(t *testing.T) {
 	gone, back := 0, time.Time{}
 	for _, p := range pages {
 		pod := &p.fleet.Replicas[0]
-		if pod.Phase != decision.Serving || pod.Expected != start || pod.Ordered != start || pod.Failure != "" {
+		if pod.Phase != sample.Serving || pod.Expected != start || pod.Ordered != start || pod.Failure != "" {
 			t.Fatalf("at %v it is %+v", p.at, pod)
 		}
 		if pod.ReadySince.IsZero() {
@@ -217,7 +217,7 @@ func TestAnEngineCrashes(t *testing.T) {
 			pod := &p.fleet.Replicas[i]
 			if pod.Failure == "connection refused" {
 				refused++
-				if !pod.ReadySince.IsZero() || pod.Phase != decision.Serving {
+				if !pod.ReadySince.IsZero() || pod.Phase != sample.Serving {
 					t.Errorf("it is %+v", pod)
 				}
 			}
@@ -242,17 +242,17 @@ func TestAReplicaLacksQuota(t *testing.T) {
 	s.NoQuota = NoQuota{From: 0, For: 5 * time.Minute}
 	var all []seen
 	play(t, s, evenly(1, 10*time.Minute, Request{In: 10, Out: 5}), watcher(2, &all))
-	phases := map[decision.Phase]int{}
+	phases := map[sample.Phase]int{}
 	for _, p := range all {
 		if len(p.fleet.Replicas) == 2 {
 			r := &p.fleet.Replicas[1]
 			phases[r.Phase]++
-			if r.Phase == decision.Broken && (r.Why != "no quota" || p.at.Sub(start) > 5*time.Minute) {
+			if r.Phase == sample.Broken && (r.Why != "no quota" || p.at.Sub(start) > 5*time.Minute) {
 				t.Errorf("at %v it is %+v", p.at.Sub(start), r)
 			}
 		}
 	}
-	if all[0].fleet.Replicas[0].Phase != decision.Serving || phases[decision.Broken] < 12 || phases[decision.Serving] < 12 {
+	if all[0].fleet.Replicas[0].Phase != sample.Serving || phases[sample.Broken] < 12 || phases[sample.Serving] < 12 {
 		t.Errorf("the second was in the phases %v", phases)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // paces are how fast a model's batch goes, by how many run and whether there is
@@ -67,7 +67,7 @@ type machine interface {
 	occupied() (running, waiting int)
 	// read is what a scrape of its page at that time yields of the families asked
 	// for. like is an earlier one, or nil.
-	read(names []string, at time.Time, like *decision.Sample) *decision.Sample
+	read(names []string, at time.Time, like *sample.Sample) *sample.Sample
 }
 
 // engine is the fluid one. Between arrivals, first tokens and last tokens an
@@ -254,7 +254,7 @@ func (e *engine) silent() []int32 { return e.waiting.all() }
 
 func (e *engine) occupied() (running, waiting int) { return e.admitted, e.waiting.len() }
 
-func (e *engine) read(names []string, at time.Time, like *decision.Sample) *decision.Sample {
+func (e *engine) read(names []string, at time.Time, like *sample.Sample) *sample.Sample {
 	e.page.running, e.page.waiting = float64(e.admitted), float64(e.waiting.len())
 	e.page.usage = min(1, float64(e.kv)/float64(e.model.KVTokens))
 	return e.page.read(names, at, like)

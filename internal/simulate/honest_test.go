@@ -6,13 +6,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // seen is what a policy was given at a time, and its answer.
 type seen struct {
 	at    time.Time
-	fleet decision.Fleet
+	fleet sample.Fleet
 	call  Call
 }
 
@@ -21,7 +21,7 @@ func recorded(p Policy, into *[]seen) Policy {
 	return Policy{Name: p.Name, New: func(s Setting) (Scaler, error) {
 		scaler, err := p.New(s)
 		judge := scaler.Judge
-		scaler.Judge = func(fleet decision.Fleet, now time.Time) Call {
+		scaler.Judge = func(fleet sample.Fleet, now time.Time) Call {
 			call := judge(fleet, now)
 			*into = append(*into, seen{now, fleet, call})
 			return call
@@ -50,7 +50,7 @@ func TestPoliciesSeeReadingsAlone(t *testing.T) {
 			}
 			moved = moved || one.fleet.Desired != s.Initial
 			for _, r := range one.fleet.Replicas {
-				if r.Phase == decision.Starting && (r.Last != nil || !r.Expected.IsZero() || !r.ReadySince.IsZero()) {
+				if r.Phase == sample.Starting && (r.Last != nil || !r.Expected.IsZero() || !r.ReadySince.IsZero()) {
 					t.Fatalf("%s is told of a replica that hasn't served: %+v", p.Name, r)
 				}
 				if r.Last != nil && r.Last.At.After(one.at) {

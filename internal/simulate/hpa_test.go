@@ -6,8 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // follow lets an HPA run every 15 s on totals, against a target of 10, and
@@ -101,7 +101,7 @@ func TestTheHPAIsToldWhatTheScalerKnewBefore(t *testing.T) {
 		// Two replicas are right from 22 s on: the turn 10 s before the HPA's second
 		// doesn't know.
 		knows := Policy{Name: "knows", New: func(Setting) (Scaler, error) {
-			return Scaler{Up: Free(), Down: Free(), Judge: func(_ decision.Fleet, now time.Time) Call {
+			return Scaler{Up: Free(), Down: Free(), Judge: func(_ sample.Fleet, now time.Time) Call {
 				total := 1.0
 				if now.Sub(start) >= 22*time.Second {
 					total = 2

@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // page is an engine's metrics page.
@@ -12,7 +12,7 @@ type page struct {
 	running, waiting, usage float64
 	counters                counters
 	// families is what a scrape found, from scrape to scrape.
-	families []decision.Family
+	families []sample.Family
 }
 
 // counters are those of vLLM's page, since the process began.
@@ -53,7 +53,7 @@ func bucket(bounds []float64, x float64) int {
 }
 
 // families are what a simulated page says, by the names of vLLM and KAITO.
-var families = map[string]func(*page) decision.Family{
+var families = map[string]func(*page) sample.Family{
 	"vllm:num_requests_running":       gauge(func(p *page) float64 { return p.running }),
 	"vllm:num_requests_waiting":       gauge(func(p *page) float64 { return p.waiting }),
 	"vllm:kv_cache_usage_perc":        gauge(func(p *page) float64 { return p.usage }),
@@ -89,20 +89,20 @@ var (
 	secondLe = append(secondBounds[:len(secondBounds):len(secondBounds)], math.Inf(1))
 )
 
-func gauge(value func(*page) float64) func(*page) decision.Family {
-	return func(p *page) decision.Family {
-		return decision.Family{Kind: decision.Gauge, Sum: value(p), Engines: 1}
+func gauge(value func(*page) float64) func(*page) sample.Family {
+	return func(p *page) sample.Family {
+		return sample.Family{Kind: sample.Gauge, Sum: value(p), Engines: 1}
 	}
 }
 
-func counter(value func(*counters) float64) func(*page) decision.Family {
-	return func(p *page) decision.Family {
-		return decision.Family{Kind: decision.Counter, Sum: value(&p.counters), Engines: 1}
+func counter(value func(*counters) float64) func(*page) sample.Family {
+	return func(p *page) sample.Family {
+		return sample.Family{Kind: sample.Counter, Sum: value(&p.counters), Engines: 1}
 	}
 }
 
-func histogram(le []float64, value func(*counters) ([]float64, float64)) func(*page) decision.Family {
-	return func(p *page) decision.Family {
+func histogram(le []float64, value func(*counters) ([]float64, float64)) func(*page) sample.Family {
+	return func(p *page) sample.Family {
 		counts, sum := value(&p.counters)
 		cumulative := make([]float64, len(counts))
 		total := 0.0
@@ -110,14 +110,14 @@ func histogram(le []float64, value func(*counters) ([]float64, float64)) func(*p
 			total += n
 			cumulative[i] = total
 		}
-		return decision.Family{
-			Kind: decision.Histogram, Engines: 1,
-			Buckets: decision.Buckets{Le: le, Cumulative: cumulative, Sum: sum},
+		return sample.Family{
+			Kind: sample.Histogram, Engines: 1,
+			Buckets: sample.Buckets{Le: le, Cumulative: cumulative, Sum: sum},
 		}
 	}
 }
 
-func (p *page) read(names []string, at time.Time, like *decision.Sample) *decision.Sample {
+func (p *page) read(names []string, at time.Time, like *sample.Sample) *sample.Sample {
 	p.families = p.families[:0]
 	for _, name := range names {
 		value, found := families[name]
@@ -128,7 +128,7 @@ func (p *page) read(names []string, at time.Time, like *decision.Sample) *decisi
 		family.Name = name
 		p.families = append(p.families, family)
 	}
-	sample := decision.NewSample(at, p.families, like)
+	sample := sample.NewSample(at, p.families, like)
 	sample.ProcessStart = 1
 	return sample
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // pod is a replica of several engines behind one page: vLLM's data parallelism. Its
@@ -82,8 +82,8 @@ func (p *pod) occupied() (running, waiting int) {
 	return running, waiting
 }
 
-func (p *pod) read(names []string, at time.Time, like *decision.Sample) *decision.Sample {
-	var sum []decision.Family
+func (p *pod) read(names []string, at time.Time, like *sample.Sample) *sample.Sample {
+	var sum []sample.Family
 	start := 0.0
 	for _, e := range p.engines {
 		page := e.read(names, at, nil)
@@ -103,7 +103,7 @@ func (p *pod) read(names []string, at time.Time, like *decision.Sample) *decisio
 			}
 		}
 	}
-	sample := decision.NewSample(at, sum, like)
+	sample := sample.NewSample(at, sum, like)
 	sample.ProcessStart = start
 	return sample
 }

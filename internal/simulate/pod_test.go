@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Two engines behind one page serve as two pods of one do, and their page says of both
@@ -181,7 +181,7 @@ func TestAPodsPageIsItsOwn(t *testing.T) {
 		}
 		last = n
 	}
-	if f, _ := pages[0].fleet.Replicas[0].Last.Family(policy.FamilyTTFT); f.Kind != decision.Histogram || f.Buckets.Count() >= last {
+	if f, _ := pages[0].fleet.Replicas[0].Last.Family(policy.FamilyTTFT); f.Kind != sample.Histogram || f.Buckets.Count() >= last {
 		t.Errorf("the first page says %v of %v", f.Buckets.Count(), last)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Static keeps n replicas.
@@ -32,7 +33,7 @@ func Annotated(name string, annotations map[string]string) Policy {
 		return Scaler{
 			Families: reading.Families, Window: reading.Window, Up: Paced(p.Up), Down: Paced(p.Down),
 			WhenAsked: trigger.Learned() == nil,
-			Judge: func(fleet decision.Fleet, now time.Time) Call {
+			Judge: func(fleet sample.Fleet, now time.Time) Call {
 				v := mind.Evaluate(trigger, fleet, now)
 				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: target, Reason: v.Reason}
 			},
@@ -113,19 +114,19 @@ type knative struct {
 	most     float64
 }
 
-func (k *knative) judge(fleet decision.Fleet, now time.Time) Call {
+func (k *knative) judge(fleet sample.Fleet, now time.Time) Call {
 	serving := 0
 	var stable, short float64
 	for _, r := range fleet.Replicas {
-		if r.Phase != decision.Serving || r.Last == nil {
+		if r.Phase != sample.Serving || r.Last == nil {
 			continue
 		}
 		serving++
 		for _, metric := range []string{metricRunning, metricWaiting} {
-			if l, ok := r.History.Level(metric, decision.Window{Now: now, Length: time.Minute, Interval: scrapeInterval}); ok {
+			if l, ok := r.History.Level(metric, sample.Window{Now: now, Length: time.Minute, Interval: scrapeInterval}); ok {
 				stable += l.Value
 			}
-			if l, ok := r.History.Level(metric, decision.Window{Now: now, Length: 6 * time.Second, Interval: scrapeInterval}); ok {
+			if l, ok := r.History.Level(metric, sample.Window{Now: now, Length: 6 * time.Second, Interval: scrapeInterval}); ok {
 				short += l.Value
 			}
 		}
@@ -156,12 +157,12 @@ func Spare(name string, kv, queue float64) Policy {
 			Families: []string{metricKV, metricWaiting}, Window: time.Minute,
 			Up:    Behaviour{Pods: 1, Period: time.Minute},
 			Down:  Behaviour{Window: 5 * time.Minute, Pods: 1, Period: 2 * time.Minute},
-			Judge: func(fleet decision.Fleet, now time.Time) Call { return spare(fleet, now, kv, queue) },
+			Judge: func(fleet sample.Fleet, now time.Time) Call { return spare(fleet, now, kv, queue) },
 		}, nil
 	}}
 }
 
-func spare(fleet decision.Fleet, now time.Time, kv, queue float64) Call {
+func spare(fleet sample.Fleet, now time.Time, kv, queue float64) Call {
 	serving, open, usedKV, waits := unsaturated(fleet, now, kv, queue)
 	if serving == 0 {
 		return Call{}
@@ -181,10 +182,10 @@ func spare(fleet decision.Fleet, now time.Time, kv, queue float64) Call {
 }
 
 // unsaturated adds up the replicas that are open to more.
-func unsaturated(fleet decision.Fleet, now time.Time, kv, queue float64) (serving int32, open, usedKV, waits float64) {
-	w := decision.Window{Now: now, Length: time.Minute, Interval: scrapeInterval}
+func unsaturated(fleet sample.Fleet, now time.Time, kv, queue float64) (serving int32, open, usedKV, waits float64) {
+	w := sample.Window{Now: now, Length: time.Minute, Interval: scrapeInterval}
 	for _, r := range fleet.Replicas {
-		if r.Phase != decision.Serving {
+		if r.Phase != sample.Serving {
 			continue
 		}
 		k, ok1 := r.History.Level(metricKV, w)
@@ -279,7 +280,7 @@ func Saturated(name string, tuning decision.Tuning) Policy {
 		reading := decision.SaturationReading()
 		return Scaler{
 			Families: reading.Families, Window: reading.Window, Up: Free(), Down: Free(),
-			Judge: func(fleet decision.Fleet, now time.Time) Call {
+			Judge: func(fleet sample.Fleet, now time.Time) Call {
 				var v decision.Verdict
 				v, learned = saturation.Judge(learned, fleet, now)
 				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: 1, Reason: v.Reason}

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 const (
@@ -34,13 +34,13 @@ type replica struct {
 	number  uint64
 	// engine is nil while it is down.
 	engine  machine
-	history decision.History
+	history sample.History
 	failure string
 	// readySince is when it became Ready last; zero while it isn't, until back.
 	readySince, back time.Time
 	// timedOut is when its page last took too long; pending is one that comes late.
 	timedOut time.Time
-	pending  *decision.Sample
+	pending  *sample.Sample
 	// starts is how often its engine was started again.
 	starts int32
 	asleep bool
@@ -149,7 +149,7 @@ func newRun(s Setting, load *Load, scaler Scaler) *run {
 			continue
 		}
 		r.names = append(r.names, name)
-		if f, found := families[name]; found && f(new(page)).Kind == decision.Histogram {
+		if f, found := families[name]; found && f(new(page)).Kind == sample.Histogram {
 			r.histogram = true
 		}
 	}
@@ -369,22 +369,22 @@ func (r *run) sync(now time.Time) {
 }
 
 // fleet is what the scaler knows.
-func (r *run) fleet(now time.Time) decision.Fleet {
-	fleet := decision.Fleet{
+func (r *run) fleet(now time.Time) sample.Fleet {
+	fleet := sample.Fleet{
 		Desired: r.desired, Freshness: 3 * scrapeInterval, Interval: scrapeInterval,
 		Grace: 10 * time.Minute, Raised: r.raised, Lowered: r.lowered,
 		PeakTokensPerMinute: r.benchmark(now), NoTolerance: r.NoTolerance,
-		Replicas: make([]decision.Replica, 0, len(r.replicas)),
+		Replicas: make([]sample.Replica, 0, len(r.replicas)),
 	}
 	for _, replica := range r.replicas {
-		known := decision.Replica{Pod: replica.name, Ordered: replica.ordered, Phase: decision.Starting}
+		known := sample.Replica{Pod: replica.name, Ordered: replica.ordered, Phase: sample.Starting}
 		switch {
 		case replica.serving:
-			known.Phase, known.Expected, known.ReadySince = decision.Serving, replica.ready, replica.readySince
+			known.Phase, known.Expected, known.ReadySince = sample.Serving, replica.ready, replica.readySince
 			known.History, known.Last, known.Failure = replica.history, replica.history.Newest(), replica.failure
 			known.TimedOut, known.Asleep = replica.timedOut, replica.asleep
 		case r.broken(replica, now) && now.Sub(replica.ordered) >= time.Minute:
-			known.Phase, known.Why = decision.Broken, "no quota"
+			known.Phase, known.Why = sample.Broken, "no quota"
 		}
 		fleet.Replicas = append(fleet.Replicas, known)
 	}

@@ -3,8 +3,8 @@ package simulate
 import (
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // Setting is the world that a load and a policy meet in.
@@ -79,7 +79,7 @@ type Scaler struct {
 	Window   time.Duration
 	Up, Down Behaviour
 	// Judge is nil for a policy that never moves.
-	Judge func(decision.Fleet, time.Time) Call
+	Judge func(sample.Fleet, time.Time) Call
 	// WhenAsked is set if it evaluates at the HPA's request and not before.
 	WhenAsked bool
 	// Plan, if there is one, is how many replicas serve at a time, ordered as

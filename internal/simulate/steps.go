@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // steps is one replica's engine, step by step as vLLM's scheduler goes: who
@@ -433,6 +433,6 @@ func (s *steps) occupied() (running, waiting int) {
 	return len(s.running), s.waiting.len() + s.arrived.len()
 }
 
-func (s *steps) read(names []string, at time.Time, like *decision.Sample) *decision.Sample {
+func (s *steps) read(names []string, at time.Time, like *sample.Sample) *sample.Sample {
 	return s.page.read(names, at, like)
 }

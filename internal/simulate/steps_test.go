@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // slowEngine has steps so long that one sees what happens within them: 30 ms, 0.3
@@ -50,11 +50,11 @@ func (s *server) says(want ...float64) {
 		"vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:request_success_total", "vllm:time_to_first_token_seconds",
 		"vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:iteration_tokens_total",
 	}
-	sample := s.read(names, start, nil)
+	page := s.read(names, start, nil)
 	got := make([]float64, 0, len(names))
 	for _, name := range names {
-		f, _ := sample.Family(name)
-		if f.Kind == decision.Histogram {
+		f, _ := page.Family(name)
+		if f.Kind == sample.Histogram {
 			got = append(got, f.Buckets.Count())
 		} else {
 			got = append(got, f.Sum)
@@ -71,7 +71,7 @@ func (s *server) family(name string) (sum, count float64) {
 	if !found {
 		s.t.Fatalf("there is no %s", name)
 	}
-	if f.Kind == decision.Histogram {
+	if f.Kind == sample.Histogram {
 		return f.Buckets.Sum, f.Buckets.Count()
 	}
 	return f.Sum, 0

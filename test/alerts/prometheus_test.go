@@ -49,19 +49,19 @@ type series struct {
 	samples []chunks.Sample
 }
 
-// sample implements chunks.Sample.
-type sample struct {
+// point implements chunks.Sample.
+type point struct {
 	at    int64
 	value float64
 }
 
-func (s sample) T() int64                    { return s.at }
-func (sample) ST() int64                     { return 0 }
-func (s sample) F() float64                  { return s.value }
-func (sample) H() *histogram.Histogram       { return nil }
-func (sample) FH() *histogram.FloatHistogram { return nil }
-func (sample) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
-func (s sample) Copy() chunks.Sample         { return s }
+func (s point) T() int64                    { return s.at }
+func (point) ST() int64                     { return 0 }
+func (s point) F() float64                  { return s.value }
+func (point) H() *histogram.Histogram       { return nil }
+func (point) FH() *histogram.FloatHistogram { return nil }
+func (point) Type() chunkenc.ValueType      { return chunkenc.ValFloat }
+func (s point) Copy() chunks.Sample         { return s }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
@@ -131,7 +131,7 @@ func (p *server) add(all map[string]string, at time.Time, x float64) string {
 }
 
 func (s *series) add(at time.Time, x float64) {
-	s.samples = append(s.samples, sample{at.UnixMilli(), x})
+	s.samples = append(s.samples, point{at.UnixMilli(), x})
 }
 
 // selected is what a selector finds.

@@ -29,8 +29,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scaler"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scrape"
 )
@@ -318,18 +318,18 @@ func (w *world) HPA(_ context.Context, key types.NamespacedName) (*autoscalingv2
 }
 
 // Fleet implements scaler.Fleets.
-func (w *world) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, bool) {
+func (w *world) Fleet(key types.NamespacedName, _ policy.Page) (sample.Fleet, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	set, found := w.sets[key]
 	if !found || set.deleted {
-		return decision.Fleet{}, false
+		return sample.Fleet{}, false
 	}
 	now := time.Now()
-	fleet := decision.Fleet{Desired: set.desired, Freshness: 15 * time.Second, Interval: 5 * time.Second, Grace: 10 * time.Minute}
+	fleet := sample.Fleet{Desired: set.desired, Freshness: 15 * time.Second, Interval: 5 * time.Second, Grace: 10 * time.Minute}
 	for i, waiting := range set.waiting {
-		r := decision.Replica{
-			Pod: fmt.Sprintf("%s-%d-0", key.Name, i), Phase: decision.Serving,
+		r := sample.Replica{
+			Pod: fmt.Sprintf("%s-%d-0", key.Name, i), Phase: sample.Serving,
 			Ordered: w.began.Add(-time.Hour), Expected: w.began.Add(-time.Hour), ReadySince: w.began.Add(-time.Hour),
 		}
 		if set.hung {
@@ -341,11 +341,11 @@ func (w *world) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, 
 		fleet.Replicas = append(fleet.Replicas, r)
 	}
 	if !set.starting.IsZero() {
-		fleet.Replicas = append(fleet.Replicas, decision.Replica{Pod: key.Name + "-starting", Phase: decision.Starting, Ordered: set.starting})
+		fleet.Replicas = append(fleet.Replicas, sample.Replica{Pod: key.Name + "-starting", Phase: sample.Starting, Ordered: set.starting})
 	}
 	if set.broken {
-		fleet.Replicas = append(fleet.Replicas, decision.Replica{
-			Pod: key.Name + "-broken", Phase: decision.Broken, Ordered: w.began.Add(-time.Hour), Why: "no quota",
+		fleet.Replicas = append(fleet.Replicas, sample.Replica{
+			Pod: key.Name + "-broken", Phase: sample.Broken, Ordered: w.began.Add(-time.Hour), Why: "no quota",
 		})
 	}
 	return fleet, true
@@ -353,7 +353,7 @@ func (w *world) Fleet(key types.NamespacedName, _ policy.Page) (decision.Fleet, 
 
 // pod is one's pages, and what it has done so far.
 type pod struct {
-	history decision.History
+	history sample.History
 	done    float64
 }
 
@@ -376,23 +376,23 @@ func (s *inferenceSet) reads(i int, now time.Time, waiting float64) {
 }
 
 // sample is a page once so many requests are done.
-func (s *inferenceSet) sample(at time.Time, done, waiting float64) *decision.Sample {
+func (s *inferenceSet) sample(at time.Time, done, waiting float64) *sample.Sample {
 	if s.renamed {
-		return decision.NewSample(at, []decision.Family{{Name: "other:requests", Kind: decision.Gauge, Sum: 1, Engines: 1}}, nil)
+		return sample.NewSample(at, []sample.Family{{Name: "other:requests", Kind: sample.Gauge, Sum: 1, Engines: 1}}, nil)
 	}
-	var families []decision.Family
+	var families []sample.Family
 	for name, value := range map[string]float64{
 		policy.FamilyRunning: 5, policy.FamilyWaiting: waiting, policy.FamilyKV: .2,
 		policy.FamilyFinished: done, policy.FamilyPrompt: 1000 * done, policy.FamilyGenerated: 100 * done,
 	} {
-		families = append(families, decision.Family{Name: name, Sum: value, Engines: 1})
+		families = append(families, sample.Family{Name: name, Sum: value, Engines: 1})
 	}
 	for _, name := range []string{policy.FamilySteps, policy.FamilyTTFT, policy.FamilyITL} {
-		families = append(families, decision.Family{Name: name, Kind: decision.Histogram, Engines: 1, Buckets: decision.Buckets{
+		families = append(families, sample.Family{Name: name, Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{
 			Le: []float64{.01, math.Inf(1)}, Cumulative: []float64{100 * done, 100 * done}, Sum: done,
 		}})
 	}
-	sample := decision.NewSample(at, families, nil)
-	sample.ProcessStart = 1
-	return sample
+	page := sample.NewSample(at, families, nil)
+	page.ProcessStart = 1
+	return page
 }

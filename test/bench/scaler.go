@@ -22,6 +22,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scaler"
 	"github.com/kaito-project/keda-kaito-scaler/internal/scrape"
 )
@@ -175,7 +176,7 @@ func (b *bench) members(set int) []kaito.Replica {
 		name := "model-" + strconv.Itoa(set) + "-" + strconv.Itoa(i)
 		members[i] = kaito.Replica{
 			Workspace: name, Pod: name + "-0", UID: types.UID("uid-" + strconv.Itoa(pod)),
-			Address: address(pod, b.port), Phase: decision.Serving, Ready: true,
+			Address: address(pod, b.port), Phase: sample.Serving, Ready: true,
 		}
 	}
 	return members

@@ -9,6 +9,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 )
 
@@ -84,7 +85,7 @@ type fleet struct {
 	desired  int32
 	hpa      simulate.HPA
 	lowered  time.Time
-	replicas []decision.Replica
+	replicas []sample.Replica
 }
 
 // sync is one of the HPA.
@@ -100,25 +101,25 @@ func (f *fleet) sync(value, target float64, now time.Time) {
 func (f *fleet) reads(p page, waits float64, now time.Time) {
 	for i := range f.replicas {
 		r := &f.replicas[i]
-		r.Last = decision.NewSample(now, []decision.Family{
-			{Name: waiting, Kind: decision.Gauge, Sum: waits, Engines: 1},
-			{Name: policy.FamilyRunning, Kind: decision.Gauge, Engines: 1},
-			{Name: policy.FamilyFinished, Kind: decision.Counter, Engines: 1},
-			{Name: queueTime, Kind: decision.Histogram, Buckets: p.buckets(), Engines: 1},
+		r.Last = sample.NewSample(now, []sample.Family{
+			{Name: waiting, Kind: sample.Gauge, Sum: waits, Engines: 1},
+			{Name: policy.FamilyRunning, Kind: sample.Gauge, Engines: 1},
+			{Name: policy.FamilyFinished, Kind: sample.Counter, Engines: 1},
+			{Name: queueTime, Kind: sample.Histogram, Buckets: p.buckets(), Engines: 1},
 		}, r.Last)
 		r.History.Add(r.Last, time.Hour)
 	}
 }
 
-func (p page) buckets() decision.Buckets {
-	return decision.Buckets{Le: []float64{1e9, math.Inf(1)}, Cumulative: []float64{p.counts, p.counts}, Sum: p.sum}
+func (p page) buckets() sample.Buckets {
+	return sample.Buckets{Le: []float64{1e9, math.Inf(1)}, Cumulative: []float64{p.counts, p.counts}, Sum: p.sum}
 }
 
 func upgraded(desired int32, bounds policy.Bounds, p policy.Policy) *fleet {
 	f := &fleet{desired: desired, hpa: simulate.HPA{Up: simulate.Paced(p.Up), Down: simulate.Paced(p.Down), Bounds: bounds}}
 	for i := range most {
-		f.replicas = append(f.replicas, decision.Replica{
-			Pod: fmt.Sprintf("phi-4-%d-0", i), Phase: decision.Serving, Ordered: noon.Add(-2 * time.Hour),
+		f.replicas = append(f.replicas, sample.Replica{
+			Pod: fmt.Sprintf("phi-4-%d-0", i), Phase: sample.Serving, Ordered: noon.Add(-2 * time.Hour),
 			ReadySince: noon.Add(-2 * time.Hour), Expected: noon.Add(-time.Hour),
 		})
 	}
@@ -126,8 +127,8 @@ func upgraded(desired int32, bounds policy.Bounds, p policy.Policy) *fleet {
 }
 
 // snapshot is the fleet as it is judged.
-func (f *fleet) snapshot() decision.Fleet {
-	return decision.Fleet{
+func (f *fleet) snapshot() sample.Fleet {
+	return sample.Fleet{
 		Desired: f.desired, Replicas: f.replicas[:f.desired], Freshness: 3 * scrapeEvery, Interval: scrapeEvery,
 		Lowered: f.lowered, Grace: 10 * time.Minute,
 	}

@@ -6,7 +6,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
 )
@@ -37,12 +37,12 @@ func Simulated(ctx context.Context, physics simulate.Engine, requests []load.Req
 // time that the HPA asks, with pages read as often as the scaler does by default.
 func Watched(
 	ctx context.Context, physics simulate.Engine, requests []load.Request,
-	families []string, window time.Duration, judge func(decision.Fleet, time.Time),
+	families []string, window time.Duration, judge func(sample.Fleet, time.Time),
 ) error {
 	policy := simulate.Policy{Name: "watched", New: func(simulate.Setting) (simulate.Scaler, error) {
 		return simulate.Scaler{
 			Families: families, Window: window,
-			Judge: func(fleet decision.Fleet, now time.Time) simulate.Call {
+			Judge: func(fleet sample.Fleet, now time.Time) simulate.Call {
 				judge(fleet, now)
 				return simulate.Call{}
 			},

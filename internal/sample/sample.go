@@ -1,7 +1,11 @@
-package decision
+// Package sample is what was read of pods over time: samples, their histories, and
+// what was measured over a window or between two readings; and what is known of a
+// fleet at one time. It is pure.
+package sample
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -214,4 +218,23 @@ func (c *column) family(values []float64) Family {
 	from, to := c.at+1, c.at+1+len(c.le)
 	f.Buckets = Buckets{Le: c.le, Cumulative: values[from:to:to], Sum: values[c.at]}
 	return f
+}
+
+// IsRatio tells by its name that a metric is a share of a whole.
+func IsRatio(metric string) bool {
+	for _, suffix := range []string{"_perc", "_percent", "_ratio"} {
+		if strings.HasSuffix(metric, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// Value is what a page says of its pod: the sum over its engines, or their mean
+// for a ratio. Two engines that are 45 % full make a pod that is 45 % full.
+func (f *Family) Value() float64 {
+	if IsRatio(f.Name) && f.Engines > 1 {
+		return f.Sum / float64(f.Engines)
+	}
+	return f.Sum
 }

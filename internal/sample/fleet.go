@@ -1,4 +1,4 @@
-package decision
+package sample
 
 import "time"
 
@@ -105,3 +105,16 @@ type Replica struct {
 	// until somebody wakes it.
 	Asleep bool
 }
+
+// Rise is a rise of the desired replicas: when it was seen, and from how many.
+type Rise struct {
+	At   time.Time
+	From int32
+}
+
+// RisesLast is how long a Fleet remembers its rises.
+const RisesLast = 2 * time.Minute
+
+// StartBudget is how long KAITO gives a replica to start: node, image, model
+// and benchmark. One that takes longer is no longer counted on.
+const StartBudget = 30 * time.Minute

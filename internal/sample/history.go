@@ -1,7 +1,8 @@
-package decision
+package sample
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 )
@@ -151,14 +152,39 @@ func (h *History) Newest() *Sample {
 	return h.samples[len(h.samples)-1]
 }
 
-// since is when the oldest sample that has the family was taken.
-func (h *History) since(family string) (time.Time, bool) {
+// Since is when the oldest sample that has the family was taken.
+func (h *History) Since(family string) (time.Time, bool) {
 	for _, s := range h.samples {
 		if _, found := s.Family(family); found {
 			return s.At, true
 		}
 	}
 	return time.Time{}, false
+}
+
+// Backward are the samples from the newest to the oldest.
+func (h *History) Backward() iter.Seq[*Sample] {
+	return func(yield func(*Sample) bool) {
+		for _, s := range slices.Backward(h.samples) {
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// Ends are the newest sample at or before start, or the oldest of the newest
+// sample's process, and the newest.
+func (h *History) Ends(start time.Time) (first, last *Sample) {
+	last = h.Newest()
+	first = last
+	for i := len(h.samples) - 2; i >= 0 && first.At.After(start); i-- {
+		if !h.samples[i].sameProcess(last) {
+			break
+		}
+		first = h.samples[i]
+	}
+	return first, last
 }
 
 // Len is the number of samples kept.

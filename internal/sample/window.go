@@ -1,4 +1,4 @@
-package decision
+package sample
 
 import (
 	"errors"
@@ -70,7 +70,7 @@ func (h *History) Level(family string, w Window) (level Level, ok bool) {
 			continue
 		}
 		before := value
-		value = f.value()
+		value = f.Value()
 		level.Samples++
 		level.Max = max(level.Max, value)
 		if last == nil {
@@ -141,7 +141,7 @@ func (h *History) Delta(family string, w Window) (d Delta, ok bool) {
 			first = s.At
 		} else {
 			d.Widest = max(d.Widest, s.At.Sub(prev.At))
-			if prev.sameProcess(s) && continues(&before, &f) {
+			if prev.sameProcess(s) && Continues(&before, &f) {
 				d.gain(&before, &f)
 			} else {
 				d.Resets++
@@ -174,9 +174,9 @@ func (h *History) reach(family string, start time.Time) int {
 	return 0
 }
 
-// continues reports whether b can be a later reading of the same counting as
+// Continues reports whether b can be a later reading of the same counting as
 // a: nothing fell, and a histogram kept its bounds.
-func continues(a, b *Family) bool {
+func Continues(a, b *Family) bool {
 	if a.Kind != b.Kind {
 		return false
 	}

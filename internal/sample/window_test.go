@@ -1,4 +1,4 @@
-package decision
+package sample
 
 import (
 	"fmt"
@@ -10,58 +10,6 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"pgregory.net/rapid"
 )
-
-const (
-	step5    = 5 * time.Second
-	ttft     = "vllm:time_to_first_token_seconds"
-	promptsT = "vllm:prompt_tokens_total"
-	kvUsage  = "vllm:kv_cache_usage_perc"
-)
-
-// diary is a pod's history in the making, a sample every 5 s.
-type diary struct {
-	h    History
-	now  time.Time
-	keep time.Duration
-	// start and restarts are the process's.
-	start    float64
-	restarts int32
-}
-
-func newDiary(keep time.Duration) *diary {
-	return &diary{now: time.Unix(1796100000, 0), keep: keep, start: 1000}
-}
-
-func (d *diary) add(families ...Family) *diary {
-	s := NewSample(d.now, families, d.h.Newest())
-	s.ProcessStart, s.Restarts = d.start, d.restarts
-	d.h.Add(s, d.keep)
-	d.now = d.now.Add(step5)
-	return d
-}
-
-// miss is a scrape that failed: a gap.
-func (d *diary) miss(n int) *diary {
-	d.now = d.now.Add(time.Duration(n) * step5)
-	return d
-}
-
-// window ends at the newest sample.
-func (d *diary) window(length time.Duration) Window {
-	return Window{Now: d.h.Newest().At, Length: length, Interval: step5}
-}
-
-func tokens(n float64) Family { return Family{Name: promptsT, Kind: Counter, Sum: n, Engines: 1} }
-func kv(sum float64, engines int) Family {
-	return Family{Name: kvUsage, Kind: Gauge, Sum: sum, Engines: engines}
-}
-
-// latencies has that many observations up to 0.1 s, 1 s, 10 s and beyond.
-func latencies(a, b, c, d, sum float64) Family {
-	return Family{Name: ttft, Kind: Histogram, Engines: 1, Buckets: Buckets{
-		Le: []float64{.1, 1, 10, math.Inf(1)}, Cumulative: []float64{a, a + b, a + b + c, a + b + c + d}, Sum: sum,
-	}}
-}
 
 func TestACounterOverAMinute(t *testing.T) {
 	d := newDiary(time.Hour)
@@ -269,5 +217,60 @@ func TestWindowsOutOfRange(t *testing.T) {
 	}
 	if err := CheckWindow(time.Hour); err != nil {
 		t.Error(err)
+	}
+}
+
+// KAITO's benchmark leaves a new process with more than the old one ever counted:
+// nothing falls, and nothing was gained.
+func TestARestartIsSeenThoughNothingFell(t *testing.T) {
+	d := newDiary(time.Hour).add(tokens(10), latencies(1, 0, 0, 0, .05)).add(tokens(20), latencies(2, 0, 0, 0, .1))
+	d.start++
+	d.add(tokens(9000), latencies(50, 40, 0, 0, 25)).add(tokens(9003), latencies(51, 40, 0, 0, 25.05))
+	delta, _ := d.h.Delta(promptsT, d.window(time.Minute))
+	if delta.Value != 13 || delta.Resets != 1 {
+		t.Errorf("gained %g over %d restarts, want 10 before it and 3 after", delta.Value, delta.Resets)
+	}
+	delta, _ = d.h.Delta(ttft, d.window(time.Minute))
+	if n := delta.Buckets.Count(); n != 2 {
+		t.Errorf("%g observations, want one before the restart and one after", n)
+	}
+}
+
+// A gauge over an hour is its time average, though of the hour's first fifty minutes
+// a third of the samples is kept.
+func TestAThinnedHistoryKeepsTheTimeAverage(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		turns := rapid.SliceOfN(rapid.IntRange(0, 1439), 1, 6).Draw(t, "turns")
+		var h, thin History
+		at := make([]float64, 1440) // two hours, every 5 s
+		level := 0.0
+		for i := range at {
+			for _, turn := range turns {
+				if turn == i {
+					level = rapid.Float64Range(0, 30).Draw(t, "level")
+				}
+			}
+			at[i] = level
+			s := NewSample(t0.Add(time.Duration(i)*step5), []Family{kv(level, 1)}, h.Newest())
+			h.samples = append(h.samples, s)
+			thin.Add(s, time.Hour+step5)
+		}
+		w := Window{Now: h.Newest().At, Length: time.Hour, Interval: step5}
+		dense, _ := h.Level(kvUsage, w)
+		got, _ := thin.Level(kvUsage, w)
+		if got.Samples >= dense.Samples {
+			t.Fatal("nothing was thinned")
+		}
+		// A turn may be told at the next sample that was kept.
+		if most := 30 * 20 * float64(len(turns)+1) / 3600; math.Abs(got.Value-dense.Value) > most {
+			t.Fatalf("%v of %d samples, %v of %d", got.Value, got.Samples, dense.Value, dense.Samples)
+		}
+	})
+	var h History
+	for i := range 720 {
+		h.Add(NewSample(t0.Add(time.Duration(i)*step5), []Family{kv(map[bool]float64{true: 30}[i >= 600], 1)}, h.Newest()), time.Hour)
+	}
+	if level, _ := h.Level(kvUsage, Window{Now: h.Newest().At, Length: time.Hour, Interval: step5}); math.Abs(level.Value-5) > .1 {
+		t.Errorf("30 in the last ten minutes of an hour: %v of 5", level.Value)
 	}
 }

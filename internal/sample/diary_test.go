@@ -1,0 +1,60 @@
+package sample
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	step5    = 5 * time.Second
+	ttft     = "vllm:time_to_first_token_seconds"
+	promptsT = "vllm:prompt_tokens_total"
+	kvUsage  = "vllm:kv_cache_usage_perc"
+)
+
+// diary is a pod's history in the making, a sample every 5 s.
+type diary struct {
+	h    History
+	now  time.Time
+	keep time.Duration
+	// start and restarts are the process's.
+	start    float64
+	restarts int32
+}
+
+func newDiary(keep time.Duration) *diary {
+	return &diary{now: time.Unix(1796100000, 0), keep: keep, start: 1000}
+}
+
+func (d *diary) add(families ...Family) *diary {
+	s := NewSample(d.now, families, d.h.Newest())
+	s.ProcessStart, s.Restarts = d.start, d.restarts
+	d.h.Add(s, d.keep)
+	d.now = d.now.Add(step5)
+	return d
+}
+
+// miss is a scrape that failed: a gap.
+func (d *diary) miss(n int) *diary {
+	d.now = d.now.Add(time.Duration(n) * step5)
+	return d
+}
+
+// window ends at the newest sample.
+func (d *diary) window(length time.Duration) Window {
+	return Window{Now: d.h.Newest().At, Length: length, Interval: step5}
+}
+
+func tokens(n float64) Family { return Family{Name: promptsT, Kind: Counter, Sum: n, Engines: 1} }
+func kv(sum float64, engines int) Family {
+	return Family{Name: kvUsage, Kind: Gauge, Sum: sum, Engines: engines}
+}
+
+// latencies has that many observations up to 0.1 s, 1 s, 10 s and beyond.
+func latencies(a, b, c, d, sum float64) Family {
+	return Family{Name: ttft, Kind: Histogram, Engines: 1, Buckets: Buckets{
+		Le: []float64{.1, 1, 10, math.Inf(1)}, Cumulative: []float64{a, a + b, a + b + c, a + b + c + d}, Sum: sum,
+	}}
+}
+
+var t0 = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
