@@ -125,9 +125,18 @@ func measure(b *testing.B, f func() error) {
 }
 
 func scrapeOnce(r *Reader, addr netip.AddrPort, want []string) func() error {
+	return scrapeFor(r, addr, wanting(want...)[0])
+}
+
+func scrapeFor(r *Reader, addr netip.AddrPort, want policy.Reading) func() error {
 	rep := serving("phi-4-a", addr)
-	r.Set(phi, 1, []kaito.Replica{rep}, wanting(want...))
+	r.Set(phi, 1, []kaito.Replica{rep}, []policy.Reading{want})
 	return scraping(r)
+}
+
+// automatic is what automatic mode reads.
+func automatic() policy.Reading {
+	return policy.Trigger{Saturation: &policy.Saturation{TTFT: policy.DefaultTTFT, ITL: policy.DefaultITL}}.Reading()
 }
 
 // scraping scrapes the first pod of the fleet.
@@ -181,17 +190,22 @@ func BenchmarkGET(b *testing.B) {
 	b.Run("scrape_histogram", func(b *testing.B) {
 		measure(b, scrapeOnce(New(Config{}), addr, []string{waiting, "vllm:time_to_first_token_seconds"}))
 	})
+	b.Run("scrape_automatic", func(b *testing.B) {
+		measure(b, scrapeFor(New(Config{}), addr, automatic()))
+	})
 }
 
 // BenchmarkDecode is the same page in memory, and by expfmt for comparison.
 func BenchmarkDecode(b *testing.B) {
 	text := page.Busy().Text()
-	for name, want := range map[string][]string{
-		"gauge":          {waiting},
-		"gauge_and_ttft": {waiting, "vllm:time_to_first_token_seconds"},
+	for name, want := range map[string]policy.Reading{
+		"gauge":          wanting(waiting)[0],
+		"gauge_and_ttft": wanting(waiting, "vllm:time_to_first_token_seconds")[0],
+		"automatic":      automatic(),
 	} {
 		b.Run(name, func(b *testing.B) {
-			d, sel, large, body := &scratch{small: make([]byte, smallChunk)}, newSelector(want, nil), newChunks(1), strings.NewReader("")
+			sel := newSelector(want.Families, want.Limits)
+			d, large, body := &scratch{small: make([]byte, smallChunk)}, newChunks(1), strings.NewReader("")
 			b.ReportAllocs()
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
@@ -235,9 +249,8 @@ func TestFigures(t *testing.T) {
 	bareSeldom, scrapeSeldom := seldom(t, bare), seldom(t, scrapeOnce(New(Config{}), addr, []string{waiting}))
 	fmt.Printf("%v CPU per bare GET, %v per scrape, when the process sleeps for 50 ms before each: what a small fleet is like\n",
 		bareSeldom, scrapeSeldom)
-	learned := policy.Trigger{Saturation: &policy.Saturation{}}.Reading().Families
-	all, _ := compared(t, "scrape for saturation", bare, scrapeOnce(New(Config{}), addr, learned))
-	fmt.Printf("figure scrape_cpu_ratio %.3f\nfigure scrape_allocs_extra %.1f\nfigure scrape_saturation_cpu_ratio %.3f\n", ratio, extra, all)
+	all, _ := compared(t, "scrape for automatic mode", bare, scrapeFor(New(Config{}), addr, automatic()))
+	fmt.Printf("figure scrape_cpu_ratio %.3f\nfigure scrape_allocs_extra %.1f\nfigure scrape_automatic_cpu_ratio %.3f\n", ratio, extra, all)
 }
 
 // compared is the median of the ratios of two costs, and of the differences of

@@ -3,6 +3,7 @@ package scrape
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -282,10 +283,12 @@ func TestOtherEnginesAreRead(t *testing.T) {
 
 // What is taken here is what Prometheus takes.
 func FuzzSeries(f *testing.F) {
-	for _, line := range []string{
-		`{engine="0",model_name="phi-4"} 3.0`, ` 3`, "\t3 1796100000123", `{a="b\"c\\",le="+Inf"} 1e9`, ` { a = "b" , c = "d" , } NaN `,
+	seeds := []string{
+		`{engine="0",model_name="phi-4"} 3.0`, `{engine="0",le="0.005",model_name="phi-4"} 123456789012345.0`, `{engine="01",le="1",n="",m="",o=""} .5`,
+		`{engine="0",model_name="phi-4"`, `{engine="0",model_name="phi-4""} 1`, ` 1234567890123456`, ` 0.30000000000000`, ` 5.`, ` .`, ` 3`, "\t3 1796100000123", `{a="b\"c\\",le="+Inf"} 1e9`, ` { a = "b" , c = "d" , } NaN `,
 		`{} 1`, `{a="b"}3`, `{a="b"} 0x1p-2`, `{a="b"} 1_0`, `{"a"="b"} 1`, `{a="b} 1`, `{,} 1`, `{a="\xff"} -Inf -5`, ` 3 #`,
-	} {
+	}
+	for _, line := range seeds {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, rest string) {
@@ -296,6 +299,15 @@ func FuzzSeries(f *testing.F) {
 		entry, err := p.Next()
 		var s series
 		_, ok := s.parse([]byte(rest), false)
+		// Lines before it have no say.
+		for _, before := range append(seeds, rest) {
+			after := series{}
+			after.parse([]byte(before), false)
+			_, again := after.parse([]byte(rest), false)
+			if s.known, after.known = [4]label{}, [4]label{}; ok != again || ok && !reflect.DeepEqual(numberless(s), numberless(after)) {
+				t.Errorf("%q is %v %+v, after %q it is %v %+v", rest, ok, s, before, again, after)
+			}
+		}
 		if err != nil || entry != textparse.EntrySeries {
 			if ok {
 				t.Errorf("%q is taken, Prometheus says %v", rest, err)
@@ -318,6 +330,13 @@ func FuzzSeries(f *testing.F) {
 			t.Errorf("%q: le %q, Prometheus reads %q", rest, s.le, le)
 		}
 	})
+}
+
+// numberless is a series whose value is in its id: no NaN is like itself.
+func numberless(s series) series {
+	s.id ^= math.Float64bits(s.value)
+	s.value = 0
+	return s
 }
 
 // As many large buffers are made as are lent at once, and no more.
