@@ -2,6 +2,7 @@ package docs
 
 import (
 	"fmt"
+	"go/ast"
 	"io/fs"
 	"maps"
 	"os"
@@ -215,5 +216,90 @@ func TestTheCheckerOfWords(t *testing.T) {
 	}
 	if got := checkWords(files, map[string]int{"README.md": 3, "docs/b/c.md": 2, all: 5}); got != nil {
 		t.Errorf("all is well, but: %q", got)
+	}
+}
+
+// others are what pages name of other programs: Helm's and vLLM's flags, values of
+// KAITO's chart and of earlier ones.
+var others = []string{
+	"--dry-run=client", "--reuse-values", "--force", "--max-num-seqs", "--max-num-batched-tokens",
+	"ports.healthProbe", "networkPolicy.allowedIngressNamespaces",
+}
+
+// Readers copy flags and values of the chart from pages: those that were renamed
+// do nothing, or are refused.
+func TestFlagsAndValuesOfThePagesExist(t *testing.T) {
+	flags := map[string]bool{}
+	err := eachFile(repository(), []string{"cmd"}, 0, func(name string, file *ast.File) {
+		if strings.HasSuffix(name, "_test.go") {
+			return
+		}
+		ast.Inspect(file, func(node ast.Node) bool {
+			if expr, ok := node.(ast.Expr); ok {
+				if text, ok := literal(expr); ok {
+					flags["--"+text] = true
+				}
+			}
+			return true
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal([]byte(read(t, "charts/keda-kaito-scaler/values.yaml")), &values); err != nil {
+		t.Fatal(err)
+	}
+	users, err := fs.Glob(repository(), "docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(users, "README.md", "charts/keda-kaito-scaler/README.md") {
+		report(t, checkSettings(name, read(t, name), flags, values))
+	}
+}
+
+// checkSettings looks at the flags and dotted values among the words of code.
+func checkSettings(name, markdown string, flags map[string]bool, values map[string]any) []string {
+	var wrong []string
+	for _, word := range codeIn(fence.ReplaceAllString(markdown, "")) {
+		setting, _, _ := strings.Cut(strings.TrimRight(word, "."), " ")
+		setting = strings.TrimSuffix(setting, ":")
+		if slices.Contains(others, setting) {
+			continue
+		}
+		switch flag, _, _ := strings.Cut(setting, "="); {
+		case strings.HasPrefix(setting, "--"):
+			if !flags[flag] {
+				wrong = append(wrong, fmt.Sprintf("%s names the flag %s, which isn't there", name, flag))
+			}
+		case strings.Contains(setting, "."):
+			if first, rest, _ := strings.Cut(setting, "."); values[first] != nil && !strings.ContainsAny(setting, "/()") && !within(values[first], rest) {
+				wrong = append(wrong, fmt.Sprintf("%s names the value %s, which the chart doesn't have", name, setting))
+			}
+		}
+	}
+	return wrong
+}
+
+// within tells whether a value of the chart has such a one in it. What is in an
+// empty one, or in a list, is its user's.
+func within(value any, rest string) bool {
+	fields, ok := value.(map[string]any)
+	if !ok || len(fields) == 0 {
+		return true
+	}
+	first, rest, more := strings.Cut(rest, ".")
+	inner, found := fields[first]
+	return found && (!more || within(inner, rest))
+}
+
+func TestTheCheckerOfSettings(t *testing.T) {
+	values := map[string]any{"scrape": map[string]any{"interval": "5s", "ca": map[string]any{}}, "image": "x"}
+	want := []string{"a.md names the flag --gone, which isn't there", "a.md names the value scrape.gone, which the chart doesn't have"}
+	text := "`--here` `--here=1` `--here VALUE` `--gone=1` `scrape.interval: 5s` `scrape.ca.key` `scrape.gone` `other.thing`"
+	got := checkSettings("a.md", text, map[string]bool{"--here": true}, values)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
