@@ -149,7 +149,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		NoTolerance: found.noTolerance, Roots: roots, SkipVerify: o.scrapeSkipVerify,
 		Log: log.WithName("scrape"), Registerer: metrics.Registry,
 	})
-	started := func() bool { return p.watcher.Primed() && reader.Swept() }
+	started := func() bool { return p.watcher.Synced() && reader.Swept() }
 	p.judges = scaler.NewJudges(reader, started, log.WithName("judges"))
 	measured := scaler.NewMetrics(metrics.Registry, reader)
 	p.judges.Metrics = measured

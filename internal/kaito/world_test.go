@@ -73,7 +73,7 @@ type story struct {
 	*testing.T
 	cache   client.WithWatch
 	fleets  *fleets
-	watcher view
+	watcher fleetReconciler
 	// broken is the kind that the cache can't be asked for, "" for none.
 	broken string
 	// meanwhile happens once, after InferenceSets were next listed; nil for nothing.
@@ -115,7 +115,7 @@ func tell(t *testing.T, objects ...client.Object) *story {
 		t.Fatal(err)
 	}
 	s.cache = b.Build()
-	s.watcher = view{NewWatcher(s.fleets, s.fleets), s.cache, "v1beta1"}
+	s.watcher = fleetReconciler{NewWatcher(s.fleets, s.fleets), s.cache, "v1beta1"}
 	return s
 }
 

@@ -258,27 +258,27 @@ func TestAProcessIsPrimedOnceItHasLookedAtEveryInferenceSet(t *testing.T) {
 	llama := inferenceSet(asking(running))
 	llama.SetName("llama")
 	s := tell(t, inferenceSet(asking("")), llama, workspace("a"), pod("a", 0, ready))
-	if s.watcher.Primed() {
-		t.Error("primed before the first look")
+	if s.watcher.Synced() {
+		t.Error("synced before the first look")
 	}
-	first := primer{s.watcher}
+	first := initialSync{s.watcher}
 	if first.NeedLeaderElection() {
 		t.Error("a standby would never know whom to read")
 	}
 	s.broken = "Pod"
-	if err := first.Start(t.Context()); !errors.Is(err, errBroken) || s.watcher.Primed() {
-		t.Errorf("error %v, primed %t with a cache that failed", err, s.watcher.Primed())
+	if err := first.Start(t.Context()); !errors.Is(err, errBroken) || s.watcher.Synced() {
+		t.Errorf("error %v, synced %t with a cache that failed", err, s.watcher.Synced())
 	}
 	s.broken = KindInferenceSet
-	if err := first.Start(t.Context()); !errors.Is(err, errBroken) || s.watcher.Primed() {
-		t.Errorf("error %v, primed %t with a cache that failed", err, s.watcher.Primed())
+	if err := first.Start(t.Context()); !errors.Is(err, errBroken) || s.watcher.Synced() {
+		t.Errorf("error %v, synced %t with a cache that failed", err, s.watcher.Synced())
 	}
 	s.broken = ""
 	if err := first.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !s.watcher.Primed() || len(s.fleets.now) != 2 {
-		t.Errorf("primed %t with %d fleets, want 2", s.watcher.Primed(), len(s.fleets.now))
+	if !s.watcher.Synced() || len(s.fleets.now) != 2 {
+		t.Errorf("synced %t with %d fleets, want 2", s.watcher.Synced(), len(s.fleets.now))
 	}
 }
 
@@ -286,7 +286,7 @@ func TestAProcessIsPrimedOnceItHasLookedAtEveryInferenceSet(t *testing.T) {
 func TestAnInferenceSetThatComesDuringTheFirstLookIsRead(t *testing.T) {
 	s := tell(t)
 	s.meanwhile = func() { s.becomes(inferenceSet(asking("")), workspace("a"), pod("a", 0, ready)) }
-	if err := (primer{s.watcher}).Start(t.Context()); err != nil {
+	if err := (initialSync{s.watcher}).Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.wantReplicas("a-0 serving")
@@ -300,16 +300,16 @@ func TestAWatcherOutlivesItsManagers(t *testing.T) {
 	llama := inferenceSet(asking(running))
 	llama.SetName("llama")
 	s := tell(t, inferenceSet(asking("")), llama, workspace("a"), pod("a", 0, ready))
-	if err := (primer{s.watcher}).Start(t.Context()); err != nil {
+	if err := (initialSync{s.watcher}).Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// Meanwhile llama goes, and the pod is too busy for its probe.
 	next := tell(t, inferenceSet(asking("")), workspace("a"), pod("a", 0, notReady))
-	next.fleets, next.watcher = s.fleets, view{s.watcher.Watcher, next.cache, "v1beta1"}
-	if !next.watcher.Primed() {
+	next.fleets, next.watcher = s.fleets, fleetReconciler{s.watcher.Watcher, next.cache, "v1beta1"}
+	if !next.watcher.Synced() {
 		t.Error("answers stop while the next manager starts")
 	}
-	if err := (primer{next.watcher}).Start(t.Context()); err != nil {
+	if err := (initialSync{next.watcher}).Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	next.wantReplicas("a-0 serving")
