@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,21 +44,29 @@ func TestTheSimulatorsEnginesStartToo(t *testing.T) {
 	}
 }
 
+// An engine that is bound to one core waits for that core: what another one does makes it
+// neither slower nor idle.
 func TestABusyMachineIsNoticed(t *testing.T) {
-	read := func(line string) cpu {
-		c, err := parseCPU([]byte(line + "\ncpu0 1 2 3 4 5 6 7 8 9 10\n"))
-		if err != nil {
+	const (
+		before = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 200 300 1000 10 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0 0 0\ncpu10 5 5 5 5 5 5 5 5 5 5\nintr 1\n"
+		// user has the guests' 10 in it.
+		after = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 150 220 310 1015 15 0 0 0 10 0\ncpu1 10 0 0 90 0 0 0 0 0 0\ncpu10 5 5 5 5 5 5 5 5 5 5\nintr 1\n"
+	)
+	for allowed, want := range map[string]float64{"0": 0.2, "1": 0.9, "0-1": 0.55, "0,10": 0.2} {
+		status := []byte("Name:\ttest\nCpus_allowed:\t3\nCpus_allowed_list:\t" + allowed + "\nMems_allowed:\t1\n")
+		from, err1 := parseCPU([]byte(before), status)
+		to, err2 := parseCPU([]byte(after), status)
+		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}
-		return c
+		if got := to.idleSince(from); got != want {
+			t.Errorf("CPUs %s were idle %v of the time, want %v", allowed, got, want)
+		}
 	}
-	before := read("cpu  100 200 300 1000 10 0 0 0 0 0")
-	// user has the guests' 10 in it.
-	if got := read("cpu  150 220 310 1015 15 0 0 0 10 0").idleSince(before); got != 0.2 {
-		t.Errorf("idle %v of the time, want 0.2", got)
-	}
-	if _, err := parseCPU([]byte("intr 1 2 3\n")); err == nil {
-		t.Error("another line is taken")
+	for _, status := range []string{"Name:\ttest\n", "\nCpus_allowed_list:\t2\n", "\nCpus_allowed_list:\tall\n"} {
+		if _, err := parseCPU([]byte(before), []byte(status)); err == nil {
+			t.Errorf("%q is taken", status)
+		}
 	}
 }
 

@@ -1,10 +1,11 @@
 package engine
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -92,37 +93,68 @@ func Measured(tb testing.TB, phase func()) {
 	}
 }
 
-// cpu is what all CPUs did since the machine started, in ticks.
+// cpu is what the CPUs that the process may run on did since the machine started, in ticks.
 type cpu struct{ idle, all int }
 
 func cpuTimes(tb testing.TB) cpu {
 	tb.Helper()
-	stat, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		tb.Fatal(err)
+	var files [2][]byte
+	for i, name := range []string{"/proc/stat", "/proc/self/status"} {
+		var err error
+		if files[i], err = os.ReadFile(name); err != nil {
+			tb.Fatal(err)
+		}
 	}
-	c, err := parseCPU(stat)
+	c, err := parseCPU(files[0], files[1])
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return c
 }
 
-// parseCPU reads the first line of /proc/stat: user nice system idle iowait irq
-// softirq steal, and guest times that user has in it.
-func parseCPU(stat []byte) (cpu, error) {
-	line, _, _ := bytes.Cut(stat, []byte("\n"))
-	var t [8]int
-	_, err := fmt.Sscanf(strings.TrimPrefix(string(line), "cpu"), "%d %d %d %d %d %d %d %d",
-		&t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7])
-	if err != nil {
-		return cpu{}, fmt.Errorf("reading /proc/stat: %q: %w", line, err)
+// parseCPU adds up the lines of /proc/stat of the CPUs that /proc/self/status says the
+// process may run on: engines that are bound to one core don't wait for the others.
+// A line is the CPU's name, user nice system idle iowait irq softirq steal, and guest
+// times that user has in it.
+func parseCPU(stat, status []byte) (c cpu, err error) {
+	_, allowed, found := strings.Cut(string(status), "\nCpus_allowed_list:\t")
+	allowed, _, _ = strings.Cut(allowed, "\n")
+	if !found {
+		return cpu{}, errors.New("/proc/self/status doesn't say on which CPUs the process may run")
 	}
-	c := cpu{idle: t[3] + t[4]} // waiting for a disk is idle too
+	for part := range strings.SplitSeq(allowed, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		from, err1 := strconv.Atoi(first)
+		to, err2 := strconv.Atoi(last)
+		if err := errors.Join(err1, err2); err != nil {
+			return cpu{}, fmt.Errorf("the CPUs that the process may run on, %q: %w", allowed, err)
+		}
+		for n := from; n <= to; n++ {
+			if err := c.add(string(stat), n); err != nil {
+				return cpu{}, err
+			}
+		}
+	}
+	return c, nil
+}
+
+// add adds the n-th CPU.
+func (c *cpu) add(stat string, n int) error {
+	_, line, _ := strings.Cut(stat, fmt.Sprintf("\ncpu%d ", n))
+	line, _, _ = strings.Cut(line, "\n")
+	var t [8]int
+	_, err := fmt.Sscanf(line, "%d %d %d %d %d %d %d %d", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7])
+	if err != nil {
+		return fmt.Errorf("reading /proc/stat of CPU %d: %q: %w", n, line, err)
+	}
+	c.idle += t[3] + t[4] // waiting for a disk is idle too
 	for _, ticks := range t {
 		c.all += ticks
 	}
-	return c, nil
+	return nil
 }
 
 func (c cpu) idleSince(before cpu) float64 {
