@@ -132,7 +132,7 @@ const commit = "de0fac2e4500dabe0009e67214ff5f5447ce83dd"
 // small is a repository in which all is well.
 func small() map[string]string {
 	return map[string]string{
-		".ci/run": "stages=(build test)\n",
+		".ci/run": "stages=(build)\nalone=(test)\n",
 		".github/workflows/ci.yaml": `on: [pull_request]
 permissions: {}
 jobs:
@@ -204,7 +204,8 @@ func TestTheChecksOfWorkflows(t *testing.T) {
 		{"a right too many", ci, "{ contents: read }", "{ contents: write }", "ci.yaml, stage: may write contents"},
 		{"no end", ci, "    timeout-minutes: 10\n", "", "ci.yaml, stage: no timeout-minutes"},
 		{"a stage is left out", ci, "build test", "build", "ci.yaml has the stages [build], .ci/run has [build test]"},
-		{"a stage more", ".ci/run", "build test", "build test fuzz", "ci.yaml has the stages [build test], .ci/run has [build fuzz test]"},
+		{"a stage more", ".ci/run", "(build)", "(build fuzz)", "ci.yaml has the stages [build test], .ci/run has [build fuzz test]"},
+		{"a stage more on a machine of its own", ".ci/run", "(test)", "(test engines)", "ci.yaml has the stages [build test], .ci/run has [build engines test]"},
 		{"published untested", release, "needs: [make, try]", "needs: make", "release.yaml, publish: may write packages, and doesn't wait for try; release.yaml, tell: may write contents, and doesn't wait for try"},
 		{"told at once", release, "    needs: publish\n", "", "release.yaml, tell: may write contents, and doesn't wait for make; release.yaml, tell: may write contents, and doesn't wait for try"},
 		{"never tested", release, "uses: ./.github/workflows/ci.yaml", "timeout-minutes: 1", "release.yaml: no job has hack/release.sh build, or none has ci.yaml"},
