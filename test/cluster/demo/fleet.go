@@ -80,6 +80,13 @@ func onVLLM(ctx context.Context, out io.Writer, p pace) (machines, error) {
 		return machines{}, err
 	}
 	gpu, ends := engine.SlowGPU(), &engines.Ends{}
+	// The first replica's engine starts with its pod, as all do in real life. Later ones
+	// would take the CPU from those that serve.
+	_, _ = fmt.Fprintln(out, "starting two engines, for the replicas to come: 40 s of CPU each")
+	standby, err := engines.NewStandby(ctx, installed, gpu, p.Enough-1, logs)
+	if err != nil {
+		return machines{}, err
+	}
 	return machines{
 		about: []string{
 			"Real: Kubernetes' API server and HPA, etcd, KEDA, keda-kaito-scaler, and vLLM " + installed.Version + ",",
@@ -90,7 +97,7 @@ func onVLLM(ctx context.Context, out io.Writer, p pace) (machines, error) {
 		seats: gpu.MaxSeqs, capacity: engines.Capacity(&gpu, enginePrompt, engineOutput),
 		options: kaito.Options{
 			Startup: p.Startup, Termination: 5 * time.Second,
-			Engines: ends.Watch(kaito.VLLM(installed, gpu, logs)),
+			Engines: ends.Watch(standby.AfterFirst()),
 		},
 		load: func(k *kaito.KAITO, set types.NamespacedName) generator { //nolint:contextcheck // it ends with Stop
 			picker := engines.NewPicker(func() []string { return engines.Alive(k, set.Namespace, set.Name) })
@@ -100,7 +107,10 @@ func onVLLM(ctx context.Context, out io.Writer, p pace) (machines, error) {
 		occupied: func(ctx context.Context, r kaito.Replica) (running, waiting int) {
 			return engines.Occupied(ctx, "http://"+r.VLLM.Addr())
 		},
-		close: func() { _ = os.RemoveAll(logs) },
+		close: func() {
+			standby.Close()
+			_ = os.RemoveAll(logs)
+		},
 	}, nil
 }
 

@@ -49,8 +49,8 @@ func (r *record) checks(p pace) []check {
 			"After the load: back to %d replica %.0f s after its end.", r.last.Set.Wanted, quietFor.Seconds())},
 		{
 			single(steps) && ups+slack >= p.UpCooldown && downs+slack >= p.DownCooldown,
-			fmt.Sprintf("One replica at a time: %d up, %d down; ups %s apart or more, downs %s (cooldown %.0f s).",
-				count(steps, 1), count(steps, -1), seconds(ups), seconds(downs), p.UpCooldown.Seconds()),
+			fmt.Sprintf("One replica at a time: %d up, %d down; ups %s apart or more, downs %s (cooldowns %.0f and %.0f s).",
+				count(steps, 1), count(steps, -1), seconds(ups), seconds(downs), p.UpCooldown.Seconds(), p.DownCooldown.Seconds()),
 		},
 		{r.load.Unserved+r.load.Lost == 0 && r.load.Sent > 0, requests(r.load)},
 	}

@@ -54,11 +54,11 @@ func leisurely() pace {
 	}
 }
 
-// onEngines is the same pace for real engines. One takes 40 s of CPU to start, so it
-// serves before the next may be ordered: two full replicas ask for a fourth.
+// onEngines is the same pace for real engines. One serves before the next may be ordered:
+// two full replicas ask for a fourth.
 func (p pace) onEngines() pace {
-	p.Startup.Engine = 0 // it takes what it takes
-	p.UpCooldown, p.DownCooldown = time.Minute, 15*time.Second
+	p.Startup.Engine = 0 // it takes what it takes: the first one's 40 s of CPU
+	p.UpCooldown, p.DownCooldown = 30*time.Second, 15*time.Second
 	p.More, p.Rush, p.Enough, p.Rest = 1.4, 2.4, 3, .25
 	p.Patience = 4 * time.Minute
 	return p

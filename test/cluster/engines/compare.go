@@ -1,6 +1,7 @@
 package engines
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -47,11 +48,15 @@ type World struct {
 	Engine    simulate.Engine
 	SLO       simulate.SLO
 	ColdStart time.Duration
-	// Max is the annotation max-replicas.
-	Max int
+	// Max is the annotation max-replicas, Initial how many replicas there are before the
+	// load.
+	Max, Initial int
 	// Requests are sent in Length, which leaves time for the last answers.
 	Requests []load.Request
 	Length   time.Duration
+	// Prelude is how long the fleet has been watched before the load; usualPrelude if 0.
+	// Automatic mode releases nothing before it has watched for a whole window.
+	Prelude time.Duration
 }
 
 // Annotations of an InferenceSet in automatic mode, without their prefix.
@@ -63,9 +68,9 @@ func (w *World) Annotations() map[string]string {
 // simulator is asked for several places.
 const syncPeriod = 15 * time.Second
 
-// prelude is how long a simulated fleet idles before the load, so that the scaler has
-// the readings that it wants before it judges.
-const prelude = 45 * time.Second
+// usualPrelude is how long a fleet idles before the load, so that the scaler has the
+// readings that it wants before it judges.
+const usualPrelude = 45 * time.Second
 
 // Simulate plays the world n times: with other lots, and begun elsewhere in the turns of
 // the HPA and of the scaler.
@@ -76,10 +81,10 @@ func (w *World) Simulate(ctx context.Context, n int) ([]Run, error) {
 	}
 	var runs []Run
 	for seed := range n {
-		later := prelude + syncPeriod*time.Duration(seed)/time.Duration(n)
+		later := cmp.Or(w.Prelude, usualPrelude) + syncPeriod*time.Duration(seed)/time.Duration(n)
 		played := simulated(w.Requests, w.Length, later)
 		result, err := simulate.Run(ctx, simulate.Setting{
-			Engine: w.Engine, SLO: w.SLO, ColdStart: w.ColdStart, Initial: 1, Seed: uint64(seed),
+			Engine: w.Engine, SLO: w.SLO, ColdStart: w.ColdStart, Initial: int32(w.Initial), Seed: uint64(seed),
 			Bounds: policy.Bounds{Min: 1, Max: int32(w.Max)}, Steps: true, PerRequest: true,
 			EvaluatedBefore: simulate.EvaluatedBefore(uint64(seed)),
 		}, played, simulate.Annotated("automatic", annotations))
@@ -95,7 +100,7 @@ func (w *World) Simulate(ctx context.Context, n int) ([]Run, error) {
 func (w *World) run(result *simulate.Result, later time.Duration) Run {
 	r := Run{Ordered: make(Course, int(w.Length/time.Second))}
 	for i := range r.Ordered {
-		r.Ordered[i] = 1
+		r.Ordered[i] = w.Initial
 	}
 	for _, m := range result.Moves {
 		at := m.At - later

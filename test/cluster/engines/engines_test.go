@@ -182,11 +182,48 @@ func TestWhatIsMeasuredIsComparedWithManySimulations(t *testing.T) {
 	}
 }
 
+// An engine that has ended isn't used again, so a fleet that goes down and up again may
+// need more than stood by.
+func TestAReplicaWithoutAnEngineOnStandbyStartsOne(t *testing.T) {
+	started := &stub{}
+	s := Standby{more: func(string) (kaito.Engine, error) { return started, nil }}
+	if e, err := s.Start("127.0.0.1"); e != started || err != nil {
+		t.Errorf("got %v, %v", e, err)
+	}
+}
+
+// At twice the speed a request comes in half the time and has half the tokens, so that it
+// takes half of an engine's.
+func TestASpeededLoadIsAsMuchForAnEngine(t *testing.T) {
+	of := &simulate.Load{Requests: []simulate.Request{{At: 10, In: 100, Out: 50}, {At: 20, In: 30_000, Out: 1}}}
+	want := []load.Request{{At: 5 * time.Second, Prompt: 50, Output: 25}, {At: 10 * time.Second, Prompt: longestPrompt, Output: 1}}
+	if got := Speeded(of, 2, 1, 1); !cmp.Equal(got, want) {
+		t.Errorf("got %+v", got)
+	}
+	if n := len(Speeded(Hour(1), 2, .25, 1)); n < 2500 || n > 5000 {
+		t.Errorf("a quarter of the hour are %d requests", n)
+	}
+}
+
+func TestATraceIsTurnedToItsPeak(t *testing.T) {
+	trace := &simulate.Load{Length: time.Hour}
+	for _, at := range []float64{0, 1000, 2000, 2010, 2020, 3000} {
+		trace.Requests = append(trace.Requests, simulate.Request{At: at, In: int32(at), Out: 1})
+	}
+	var got []float64
+	for _, r := range FromPeak(trace).Requests {
+		got = append(got, r.At)
+	}
+	if want := []float64{0, 10, 20, 1000, 1600, 2600}; !cmp.Equal(got, want) {
+		t.Errorf("the requests are at %v, want %v", got, want)
+	}
+}
+
 // world is one in which the simulator orders replicas.
 func world() *World {
 	stretches := []Stretch{{time.Minute, 1, 1}, {2 * time.Minute, 5, 5}}
 	return &World{
-		Engine: engine.SlowGPU(), SLO: simulate.DefaultSLO, ColdStart: 30 * time.Second, Max: 4,
+		Engine: engine.SlowGPU(), SLO: simulate.DefaultSLO, ColdStart: 30 * time.Second, Max: 4, Initial: 1,
 		Requests: Requests(stretches, 100, 150, 1), Length: Length(stretches) + 30*time.Second,
 	}
 }

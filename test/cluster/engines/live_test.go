@@ -3,12 +3,14 @@
 package engines
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +40,7 @@ type fleet struct {
 	key   types.NamespacedName
 }
 
-// startFleet brings one replica up, and has engines on standby for the others.
+// startFleet brings the first replicas up, and has engines on standby for the others.
 func startFleet(t *testing.T, world *World) *fleet {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -47,7 +49,6 @@ func startFleet(t *testing.T, world *World) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A few more than run at once: an engine that has ended isn't used again.
 	standby, err := NewStandby(ctx, installed, world.Engine, world.Max, logs(t))
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +57,7 @@ func startFleet(t *testing.T, world *World) *fleet {
 	f := &fleet{T: t, world: world, ends: &Ends{}, key: types.NamespacedName{Namespace: "default", Name: "phi-4"}}
 	f.stack, err = stack.Start(ctx, stack.Options{
 		KAITO: kaito.Options{
-			Startup:     kaito.Stages{Benchmark: time.Second}, // the first replica's: nobody waits for it
+			Startup:     kaito.Stages{Benchmark: time.Second}, // the first replicas': nobody waits for them
 			Termination: 10 * time.Second,
 			Engines:     f.ends.Watch(standby.Start),
 		},
@@ -112,7 +113,7 @@ func (f *fleet) create(ctx context.Context) {
 	}
 	u.SetAnnotations(annotations)
 	u.Object["spec"] = map[string]any{
-		"replicas":      int64(1),
+		"replicas":      int64(f.world.Initial),
 		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
 		"template": map[string]any{
 			"inference": map[string]any{"preset": map[string]any{"accessMode": "public", "name": "phi-4-mini-instruct"}},
@@ -122,9 +123,10 @@ func (f *fleet) create(ctx context.Context) {
 	if err := f.stack.Client.Create(ctx, u); err != nil {
 		f.Fatal(err)
 	}
-	if err := f.stack.KAITO.AwaitReady(ctx, f.key.Namespace, f.key.Name, 1); err != nil {
+	if err := f.stack.KAITO.AwaitReady(ctx, f.key.Namespace, f.key.Name, f.world.Initial); err != nil {
 		f.Fatal(err)
 	}
+	ready := time.Now()
 	last := errors.New("not looked at")
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		last = f.judged(ctx)
@@ -136,6 +138,7 @@ func (f *fleet) create(ctx context.Context) {
 	f.stack.KAITO.Adapt(f.key.Namespace, f.key.Name, func(o *kaito.Options) {
 		o.Startup = kaito.Stages{Node: f.world.ColdStart / 2, Download: f.world.ColdStart / 2, Benchmark: time.Second}
 	})
+	f.world.Prelude = max(usualPrelude, time.Since(ready))
 }
 
 // judged says whether the scaler has all readings that it wants before it judges.
@@ -154,7 +157,7 @@ func (f *fleet) judged(ctx context.Context) error {
 func (f *fleet) known(ctx context.Context) error {
 	raw, err := f.stack.Get(ctx, fmt.Sprintf("/apis/external.metrics.k8s.io/v1beta1/namespaces/%s/s0-desired-replicas?labelSelector=scaledobject.keda.sh%%2Fname%%3D%s",
 		f.key.Namespace, f.key.Name), "")
-	if err == nil && !strings.Contains(string(raw), `"value":"1"`) {
+	if err == nil && !strings.Contains(string(raw), fmt.Sprintf(`"value":"%d"`, f.world.Initial)) {
 		err = fmt.Errorf("it is %s", raw)
 	}
 	return err
@@ -221,25 +224,25 @@ func (f *fleet) told(ctx context.Context) (told []string) {
 // of the same engine, requests and cold start: as many replica-minutes to within 10 %,
 // as many requests within the SLO to within 2 points, or as its middle 90 % of 20 runs.
 func TestAutomaticModeOnRealEnginesIsAsSimulated(t *testing.T) {
-	stretches := []Stretch{{time.Minute, 1, 1}, {90 * time.Second, 1, 3}, {2 * time.Minute, 7, 7}}
+	stretches := []Stretch{{15 * time.Second, 1, 1}, {90 * time.Second, 1, 3}, {2 * time.Minute, 7, 7}}
 	compared(t, &World{
-		Engine: engine.SlowGPU(), SLO: simulate.DefaultSLO, ColdStart: 40 * time.Second, Max: 5,
+		Engine: engine.SlowGPU(), SLO: simulate.DefaultSLO, ColdStart: 40 * time.Second, Max: 5, Initial: 1,
 		Requests: Requests(stretches, 100, 150, 1), Length: Length(stretches) + 30*time.Second,
 	}, "automatic mode on a ramp and a step", "automatic-on-engines.svg")
 }
 
-func compared(t *testing.T, w *World, title, file string) {
+func compared(t *testing.T, w *World, title, file string) (ordered Course) {
 	t.Helper()
-	simulated, err := w.Simulate(t.Context(), 20)
-	if err != nil {
-		t.Fatal(err)
-	}
 	f := startFleet(t, w)
-	var ordered, serving Course
+	var serving Course
 	var results []load.Result
 	engine.Measured(t, func() { ordered, serving, results = f.play() })
 	cut, lost := f.ends.Lost(results)
 	measured := w.Measured(ordered, results, len(cut))
+	simulated, err := w.Simulate(t.Context(), 20)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, told := range f.told(t.Context()) {
 		t.Log(told)
 	}
@@ -274,6 +277,54 @@ func compared(t *testing.T, w *World, title, file string) {
 	if late := latest(results); late > 200*time.Millisecond {
 		t.Errorf("machine too busy: a request was sent %s late", late)
 	}
+	return ordered
+}
+
+// traceVar is by how much an hour of a trace is speeded up; the test is played by hand.
+const traceVar = "TRACE_SPEED"
+
+// Automatic mode through an hour of a trace that begins at its peak, which it releases
+// replicas in, is as simulated too. It keeps to its own time, so at four times the speed
+// its window of ten minutes is two thirds of the hour. The trace is Azure's of
+// conversations in the folder $TRACES, else a generated one.
+func TestAutomaticModeByHandThroughAnHourOnRealEngines(t *testing.T) {
+	speed, err := strconv.ParseFloat(os.Getenv(traceVar), 64)
+	if err != nil || speed < 1 {
+		t.Skip("played by hand: " + traceVar + " isn't set")
+	}
+	hour := Hour(1)
+	if folder := os.Getenv("TRACES"); folder != "" {
+		hour = FromPeak(conversations(t, folder))
+	}
+	// Three replicas have room for the peak, and one for what is left of it.
+	const peak = 3.0
+	ordered := compared(t, &World{
+		Engine: engine.SlowGPU(), SLO: simulate.DefaultSLO, ColdStart: 40 * time.Second, Max: 4, Initial: 3,
+		Requests: Speeded(hour, speed, peak/speed/hour.Peak(), 1), Length: span(hour.Length.Seconds()/speed) + 30*time.Second,
+	}, fmt.Sprintf("automatic mode on an hour of a trace at %g times its speed", speed), "automatic-on-engines-hour.svg")
+	if last := ordered[len(ordered)-1]; last >= 3 {
+		t.Errorf("%d replicas at the end: none was released", last)
+	}
+}
+
+// conversations reads Azure's trace, by its own name or by the plainer one.
+func conversations(t *testing.T, folder string) *simulate.Load {
+	t.Helper()
+	var text []byte
+	var err error
+	for _, name := range []string{"AzureLLMInferenceTrace_conv.csv", "azure-2023-conv.csv"} {
+		if text, err = os.ReadFile(filepath.Join(folder, name)); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace, err := simulate.ReadTrace("the trace", bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trace
 }
 
 func every(c Course, n int) (some []int) {

@@ -17,9 +17,12 @@ import (
 
 // Standby are engines that have started before a replica needs one. vLLM takes 40 s of
 // CPU to start, which the engines that serve meanwhile would miss: on a GPU they don't.
-// How long a replica takes to start is the stand-in's kaito.Stages then.
+// How long a replica takes to start is the stand-in's kaito.Stages then. An engine that has
+// ended isn't used again.
 type Standby struct {
 	gpu simulate.Engine
+	// more starts an engine once none is left.
+	more func(ip string) (kaito.Engine, error)
 
 	mu   sync.Mutex
 	free []*engine.Engine // guarded by mu
@@ -31,7 +34,7 @@ const atOnce = 2
 // NewStandby starts n engines on GPUs of that kind and waits until each has answered.
 // dir gets their logs. Close ends those that no replica took.
 func NewStandby(ctx context.Context, installed engine.Installation, gpu simulate.Engine, n int, dir string) (*Standby, error) {
-	s := &Standby{gpu: gpu}
+	s := &Standby{gpu: gpu, more: kaito.VLLM(installed, gpu, dir)}
 	var starting sync.WaitGroup
 	errs := make([]error, n)
 	slots := make(chan struct{}, atOnce)
@@ -77,12 +80,13 @@ func (s *Standby) add(ctx context.Context, installed engine.Installation, dir st
 	return nil
 }
 
-// Start is for kaito.Options.Engines: it gives a replica an engine.
+// Start is for kaito.Options.Engines: it gives a replica an engine, or starts one for it if
+// none is left.
 func (s *Standby) Start(ip string) (kaito.Engine, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.free) == 0 {
-		return nil, errors.New("no engine is left on standby")
+		return s.more(ip)
 	}
 	e := s.free[0]
 	f, err := forward(ip, e.IP(), engine.Port)
@@ -91,6 +95,17 @@ func (s *Standby) Start(ip string) (kaito.Engine, error) {
 	}
 	s.free = s.free[1:]
 	return &taken{Engine: e, forwarder: f, peak: s.gpu.PeakTokensPerMinute()}, nil
+}
+
+// AfterFirst is Start for all replicas but the first, which nobody waits for: its engine
+// starts with its pod.
+func (s *Standby) AfterFirst() func(ip string) (kaito.Engine, error) {
+	var first sync.Once
+	return func(ip string) (e kaito.Engine, err error) {
+		start := s.Start
+		first.Do(func() { start = s.more })
+		return start(ip)
+	}
 }
 
 // Close ends the engines that no replica took.
