@@ -152,7 +152,8 @@ test-engines-simulator: engines
 
 .PHONY: test-engines-contract
 test-engines-contract: engines
-	go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run LiveEngine ./internal/scrape
+	@# Three engines beside each other, on two cores too: none needs much of one.
+	go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -parallel 3 -run LiveEngine ./internal/scrape
 
 .PHONY: test-engines-quick-start
 test-engines-quick-start: engines control-plane
@@ -164,8 +165,14 @@ test-engines-loop: engines control-plane
 	cd test/cluster && PICTURES=$(CURDIR)/$(BUILD) go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./engines
 
 .PHONY: engines-capacity
-engines-capacity: engines ## Sweep the load of live engines, and see what automatic mode learns of one (24 min; CAPACITY_MINUTES=20 for each rate)
-	CAPACITY_MINUTES=$(or $(CAPACITY_MINUTES),20) VLLM=$(VLLM) go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -v -run CapacityByHand ./internal/scrape
+engines-capacity: engines ## Sweep the load of live engines, and record the pages of one with an ordinary load into build/pages (24 min, one core; CAPACITY_MINUTES=20 for each rate)
+	mkdir -p $(BUILD)/pages
+	CAPACITY_MINUTES=$(or $(CAPACITY_MINUTES),20) VLLM=$(VLLM) RECORD_PAGES=$(CURDIR)/$(BUILD)/pages go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -v -run CapacityByHand ./internal/scrape
+
+.PHONY: engines-trace
+engines-trace: engines control-plane ## See automatic mode on live engines through an hour of a trace, speeded up, with a machine of its own (17 min; TRACES=folder of Azure's TRACE_SPEED=4)
+	mkdir -p $(BUILD)
+	cd test/cluster && TRACE_SPEED=$(or $(TRACE_SPEED),4) PICTURES=$(CURDIR)/$(BUILD) go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -v -run ByHandThroughAnHour ./engines
 
 .PHONY: engines-pages
 engines-pages: engines ## Record pages of a live vLLM in known states, into build/pages, and see that they say what was so (10 min; VLLM=0.25.1)

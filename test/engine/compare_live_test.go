@@ -22,7 +22,7 @@ const (
 	// comparedVar is for how many seconds each engine gets requests, comparedSeconds
 	// without it.
 	comparedVar     = "COMPARE_SECONDS"
-	comparedSeconds = 150
+	comparedSeconds = 100
 	// recordVar is a folder into which the test writes what clients saw.
 	recordVar = "RECORD_RESULTS"
 )

@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
+	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
+)
+
+// judgedTTFT and judgedITL are the bounds of vLLM's histograms that the default SLO of
+// 2 s and 60 ms is judged at: no page tells what is between two.
+const judgedTTFT, judgedITL = 2500 * time.Millisecond, 75 * time.Millisecond
+
+// Misses is the share of requests that miss the default SLO.
+func Misses(results []load.Result) float64 {
+	return load.Missed(results, policy.DefaultTTFT, policy.DefaultITL)
+}
+
+// JudgedMisses is the share that misses it as far as pages tell.
+func JudgedMisses(results []load.Result) float64 {
+	return load.Missed(results, judgedTTFT, judgedITL)
+}
+
+// tolerated is how much greater than at little load the share of misses may be at a
+// capacity.
+const tolerated = 0.01
+
+// Capacity is the rate at which one point more of the requests miss the SLO than at the
+// first rate, between those that were played; NaN if it is beyond.
+func Capacity(rates, missed []float64) float64 {
+	limit := missed[0] + tolerated
+	for i := 1; i < len(rates); i++ {
+		if missed[i] >= limit {
+			below, above := missed[i-1], missed[i]
+			return rates[i-1] + (rates[i]-rates[i-1])*(limit-below)/(above-below)
+		}
+	}
+	return math.NaN()
+}
+
+// SweptRates are in requests a second: little load, and those between which one point more
+// of the slow GPU's requests misses the SLO as it is judged.
+var SweptRates = []float64{0.25, 2, 2.5}
+
+// SimulatedCapacity is that of a simulated engine, with so many requests at each rate.
+func SimulatedCapacity(
+	ctx context.Context, physics simulate.Engine, rates []float64, requests float64, misses func([]load.Result) float64,
+) (float64, error) {
+	shares := make([]float64, len(rates))
+	for i, rate := range rates {
+		results, err := Simulated(ctx, physics, load.Poisson(rate, duration(requests/rate), 200, 60, 11))
+		if err != nil {
+			return 0, err
+		}
+		shares[i] = misses(results)
+	}
+	return Capacity(rates, shares), nil
+}
+
+// ScrapeInterval is how often the scaler reads a page by default, EvaluationInterval how
+// often the HPA asks.
+const ScrapeInterval, EvaluationInterval = 5 * time.Second, 15 * time.Second
+
+// OrdinaryRate is a load that a replica meets, in requests a second.
+const OrdinaryRate = 0.8
+
+// OrdinaryLoad are requests at that rate, the same ones each time.
+func OrdinaryLoad(length time.Duration) []load.Request {
+	return load.Poisson(OrdinaryRate, length, 200, 60, 7)
+}
