@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -100,9 +101,15 @@ type silent struct{}
 
 func (silent) Heard(context.Context, string, policy.Trigger, decision.Verdict) {}
 
+// gcPercent is the product's own, of cmd/keda-kaito-scaler.
+const gcPercent = 25
+
 // beScaler is the scaler's process: what the product has, with fleets that no
 // API server told of.
 func (b *bench) beScaler() error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	address, err := freeAddress(ctx)
