@@ -26,16 +26,14 @@ PLATFORMS ?= linux/amd64,linux/arm64
 VERSION  ?= $(shell awk '/^version:/ { print $$2 }' charts/keda-kaito-scaler/Chart.yaml)
 PREVIOUS ?=
 export PREVIOUS
-# make sim-report: the folder with Azure's traces, how many seeds, on how many of
-# them knobs are swept, which loads (all without) and cold starts; RESUME=1 goes on
-# from where the last one was interrupted.
-TRACES      ?=
-SEEDS       ?= 5
-SWEEP_SEEDS ?= 1
-SCENARIOS   ?=
-COLD_STARTS ?= 2m,5m,10m
-RESUME      ?=
-export TRACES SEEDS SWEEP_SEEDS SCENARIOS COLD_STARTS RESUME
+# make sim-report: the folder with Azure's traces, how many seeds, which parts and loads
+# (all without); ABLATION=no doesn't play what mechanisms are worth.
+TRACES    ?=
+SEEDS     ?= 5
+PARTS     ?=
+SCENARIOS ?=
+ABLATION  ?=
+export TRACES SEEDS PARTS SCENARIOS ABLATION
 # make attack: -only a part of it, -profiles into a folder.
 ATTACKFLAGS ?=
 # make soak: how long, and further flags, such as -seed=2.
@@ -246,7 +244,7 @@ bench: ## Run the benchmarks (BENCH=regexp COUNT=6 BASE=older.txt to compare)
 	hack/bench.sh '$(BENCH)' $(COUNT) $(BASE)
 
 .PHONY: sim-report
-sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5 RESUME=1; 20 min on two cores)
+sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5; 90 min on two cores, goes on where it was)
 	hack/sim-report.sh $(BUILD)
 
 .PHONY: fuzz

@@ -71,7 +71,7 @@ func (s *survivor) run(ctx context.Context, names []string, stdout, stderr io.Wr
 	if ended != nil && (result == nil || result.Finished == 0) {
 		return ended
 	}
-	missed, err := study.Musts(result, stdout)
+	missed, err := result.Demands(stdout)
 	if err := errors.Join(ended, err, written(result, s.json, s.html)); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,18 +25,21 @@ import (
 type studier struct {
 	traces     string
 	into       string
+	ablations  string
 	seeds      int
 	first      int
-	sweepSeeds int
 	workers    int
+	parts      []string
 	scenarios  []string
 	coldStarts []time.Duration
-	resume     bool
 	steps      bool
 	ttft, itl  time.Duration
 	// notes are said of the report, began is when this run did.
 	notes []string
 	began time.Time
+	// finished are the parts that were played.
+	finished []*report.Report
+	ablated  []report.Ablation
 }
 
 // studyCommand is the comparison of all policies that the goals are judged by.
@@ -43,20 +47,20 @@ func studyCommand() *cobra.Command {
 	s := &studier{}
 	cmd := &cobra.Command{
 		Use:   "report",
-		Short: "Play all policies against the standard loads and judge the goals",
-		Long: `report plays all policies against the standard loads at cold starts of 2, 5 and 10
-minutes, sweeps the knobs of each, and judges the goals of the saturation policy.
-It writes simulation.html and simulation.json anew after each load of a seed that
-is finished, and ends with lines "figure NAME VALUE". Ctrl-C ends it with those of
-what was finished, and --resume goes on from there: simulation.journal has a line
-of each.
+		Short: "Play policies against standard loads, adverse scenarios and other engines, and judge the goals",
+		Long: `report plays policies in parts: the standard loads, the adverse scenarios, and days on
+other engines. It judges the goals at a cold start of 5 minutes, and tells what comes
+of 2 and 10. It writes simulation.html and simulation.json anew after each load of a
+seed that is finished, and ends with lines "figure NAME VALUE". Ctrl-C ends it with
+those of what was finished. The next time it goes on from there, unless the program or
+the flags are others: simulation-PART.journal has a line of each load of a seed.
 
 Two of the loads are Azure's public traces of 2023, published on GitHub in
 Azure/AzurePublicDataset as AzureLLMInferenceTrace_conv.csv and
 AzureLLMInferenceTrace_code.csv. Without them it plays the generated loads alone
 and says so.`,
 		Example: `  keda-kaito-scaler simulate report --traces ~/AzurePublicDataset/data
-  keda-kaito-scaler simulate report --seeds 1 --scenarios days-code --cold-starts 5m`,
+  keda-kaito-scaler simulate report --parts standard --seeds 1 --scenarios days-code --cold-starts 5m`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -68,99 +72,177 @@ and says so.`,
 	f.SortFlags = false
 	f.StringVar(&s.traces, "traces", "", "`folder` with Azure's traces")
 	f.StringVar(&s.into, "into", "build", "`folder` that the report is written into")
-	f.IntVar(&s.seeds, "seeds", 5, "how many seeds")
-	f.IntVar(&s.first, "first-seed", 1, "the first of them")
-	f.IntVar(&s.sweepSeeds, "sweep-seeds", 1, "how many of them the knobs are swept on; 0 for no sweeps")
+	f.StringSliceVar(&s.parts, "parts", nil, "`names` of the parts: standard, scenarios, engines, ablation (default all but the last)")
 	f.StringSliceVar(&s.scenarios, "scenarios", nil, "`names` of the loads to play (default all)")
-	f.DurationSliceVar(&s.coldStarts, "cold-starts", []time.Duration{2 * time.Minute, 5 * time.Minute, 10 * time.Minute}, "mean times to start a replica")
+	f.IntVar(&s.seeds, "seeds", 5, "how many seeds")
+	f.IntVar(&s.first, "first-seed", report.FirstSeed, "the first of them: constants are chosen on seeds below the default")
+	f.DurationSliceVar(&s.coldStarts, "cold-starts", []time.Duration{2 * time.Minute, report.JudgedAt, 10 * time.Minute}, "mean times to start a replica; goals are judged at 5m")
 	f.DurationVar(&s.ttft, "ttft", 2*time.Second, "promised time to the first token, up to 4096 tokens; a second more for each 4096 more")
 	f.DurationVar(&s.itl, "itl", 60*time.Millisecond, "promised mean time between tokens")
 	f.IntVar(&s.workers, "workers", runtime.GOMAXPROCS(0), "loads played at a time; each takes up to 150 MB")
-	f.BoolVar(&s.steps, "steps", false, "play engines step by step, as vLLM's scheduler goes, instead of as a fluid, which is five times as fast")
-	f.BoolVar(&s.resume, "resume", false, "go on from what this very program played into that folder with the same flags; --seeds and --scenarios may be others")
+	f.BoolVar(&s.steps, "steps", false, "play the standard loads step by step too, and not as a fluid, which is five times as fast")
+	f.StringVar(&s.ablations, "ablations", "", "`folder` with what the policy comes to without one mechanism each, from test/ablation")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	cmd.SetUsageFunc(usage)
 	return cmd
 }
 
 func (s *studier) run(ctx context.Context, stdout, stderr io.Writer) error {
-	if s.seeds < 1 || s.first < 1 || s.workers < 1 || s.sweepSeeds < 0 || len(s.coldStarts) == 0 {
-		return errors.New("--seeds, --first-seed, --workers and --cold-starts: must be at least 1 each, --sweep-seeds 0")
+	if s.seeds < 1 || s.first < 1 || s.workers < 1 || len(s.coldStarts) == 0 {
+		return errors.New("--seeds, --first-seed, --workers and --cold-starts: must be at least 1 each")
 	}
 	if s.ttft <= 0 || s.itl <= 0 {
 		return errors.New("--ttft and --itl: must be above 0")
 	}
-	study, err := s.study()
+	studies, err := s.studies()
+	if err == nil && s.ablations != "" {
+		s.ablated, err = readAblations(s.ablations)
+	}
 	if err != nil {
 		return err
 	}
-	return s.play(ctx, study, stdout, stderr)
+	return s.play(ctx, studies, stdout, stderr)
 }
 
-// play runs the study and writes what came of it, of one that is interrupted
+// play runs the studies and writes what came of them, of one that is interrupted
 // what had come until then.
-func (s *studier) play(ctx context.Context, study *report.Study, stdout, stderr io.Writer) error {
+func (s *studier) play(ctx context.Context, studies []*report.Study, stdout, stderr io.Writer) error {
 	// What is written after an hour must not fail then.
 	if err := os.MkdirAll(s.into, 0o755); err != nil { //nolint:gosec // a report for everybody
 		return err
 	}
-	journal, err := s.journal(study, stderr)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = journal.Close() }() // each line was written whole
-	study.Journal = journal
-	study.Finished = s.write
 	s.began = time.Now()
-	result, err := played(ctx, study, stderr)
-	if err != nil && (result == nil || result.Finished == 0 || !errors.Is(err, errInterrupted)) {
-		return err
+	var ended error
+	for _, study := range studies {
+		result, err := s.part(ctx, study, stderr)
+		if result != nil {
+			s.finished = append(s.finished, result)
+		}
+		if ended = err; err != nil {
+			break
+		}
 	}
+	if ended != nil && !errors.Is(ended, errInterrupted) || len(s.finished) == 0 || s.merged(nil).Finished == 0 {
+		return ended
+	}
+	result, units := s.merged(nil), 0
+	for _, study := range studies {
+		units += len(study.Scenarios) * len(study.Seeds)
+	}
+	result.Units = units
 	if err := s.write(result); err != nil {
 		return err
 	}
 	if err := result.Table(stdout); err != nil {
 		return err
 	}
+	if _, err := result.Demands(stdout); err != nil {
+		return err
+	}
+	if err := result.AblationTable(stdout); err != nil {
+		return err
+	}
 	_, _ = fmt.Fprintf(stdout, "\nwritten: %s, %s\n\n", s.file("html"), s.file("json"))
 	if err := result.Figures(stdout); err != nil {
 		return err
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %d of %d loads of a seed were played, and the report is of those; --resume goes on from there", err, result.Finished, result.Units)
+	if ended != nil {
+		return fmt.Errorf("%w: %d of %d loads of a seed were played, and the report is of those; the next run goes on from there", ended, result.Finished, units)
 	}
 	return nil
 }
 
-// study is what the flags ask for.
-func (s *studier) study() (*report.Study, error) {
-	scenarios, notes, err := s.loads()
+// part runs one study. After each load of a seed the report is of all that is finished.
+func (s *studier) part(ctx context.Context, study *report.Study, stderr io.Writer) (*report.Report, error) {
+	journal, err := s.journal(study, stderr)
 	if err != nil {
 		return nil, err
 	}
-	s.notes = notes
+	defer func() { _ = journal.Close() }() // each line was written whole
+	study.Journal = journal
+	study.Finished = func(r *report.Report) error { return s.write(s.merged(r)) }
+	return played(ctx, study, stderr)
+}
+
+// merged is one report of the parts that are finished, and of one under way, if any is.
+func (s *studier) merged(under *report.Report) *report.Report {
+	parts := slices.Clone(s.finished)
+	if under != nil {
+		parts = append(parts, under)
+	}
+	return report.Merged("Scaling policies compared", parts, s.ablated)
+}
+
+// studies are what the flags ask for.
+func (s *studier) studies() ([]*report.Study, error) {
+	traced, err := s.traced()
+	if err != nil {
+		return nil, err
+	}
 	program, err := fingerprint()
 	if err != nil {
 		return nil, err
 	}
-	study := &report.Study{
-		Title: "Scaling policies compared", Engine: simulate.Engines[0], SLO: simulate.SLO{TTFT: s.ttft.Seconds(), ITL: s.itl.Seconds()},
-		Scenarios: scenarios, ColdStarts: s.coldStarts, Contenders: report.Contenders(),
-		Sweeps: report.Sweeps(), SweepSeeds: min(s.sweepSeeds, s.seeds), SweepAt: s.coldStarts[len(s.coldStarts)/2:][:1],
-		Workers: s.workers, Clock: time.Now, Version: program,
-		World: func(world *simulate.Setting) { world.Steps = s.steps },
+	parts, err := s.chosen(report.Parts(traced))
+	if err != nil {
+		return nil, err
 	}
-	if s.sweepSeeds == 0 {
-		study.SweepAt = nil
-		s.notes = append(s.notes, "Knobs were not swept, so frontiers are not judged.")
-	} else {
-		s.notes = append(s.notes, fmt.Sprintf("Knobs were swept on %d of %d seeds, at a cold start of %v.",
-			study.SweepSeeds, s.seeds, report.Minutes(study.SweepAt[0])))
+	var studies []*report.Study
+	for _, part := range parts {
+		contenders, err := report.ContendersNamed(append([]string{report.NameJudged}, part.Policies...))
+		if err != nil {
+			return nil, err
+		}
+		study := &report.Study{
+			Title: part.Words, Part: part.Name, Engine: simulate.Engines[0], SLO: simulate.SLO{TTFT: s.ttft.Seconds(), ITL: s.itl.Seconds()},
+			Scenarios: part.Scenarios, ColdStarts: s.coldStarts, JudgedAt: report.JudgedAt, Contenders: contenders,
+			Workers: s.workers, Clock: time.Now, Version: program,
+			World: func(world *simulate.Setting) { world.Steps = world.Steps || s.steps },
+		}
+		if part.JudgedAlone {
+			study.ColdStarts = []time.Duration{report.JudgedAt}
+		}
+		for seed := range s.seeds {
+			study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed)) //nolint:gosec // neither is below 0
+		}
+		studies = append(studies, study)
 	}
-	for seed := range s.seeds {
-		study.Seeds = append(study.Seeds, uint64(s.first)+uint64(seed)) //nolint:gosec // neither is below 0
+	return studies, nil
+}
+
+// chosen are the parts and of them the loads that are named, all of them by default.
+func (s *studier) chosen(parts []report.Part) ([]report.Part, error) {
+	var chosen []report.Part
+	var known, names []string
+	for _, part := range parts {
+		names = append(names, part.Name)
+		if len(s.parts) == 0 && part.Named || len(s.parts) > 0 && !slices.Contains(s.parts, part.Name) {
+			continue
+		}
+		for i := range part.Scenarios {
+			known = append(known, part.Scenarios[i].Name)
+		}
+		part.Scenarios = slices.DeleteFunc(slices.Clone(part.Scenarios), func(sc simulate.Scenario) bool {
+			return len(s.scenarios) > 0 && !slices.Contains(s.scenarios, sc.Name)
+		})
+		if len(part.Scenarios) > 0 {
+			chosen = append(chosen, part)
+		}
 	}
-	return study, nil
+	for _, name := range s.parts {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("--parts: %q is not one of %q", name, names)
+		}
+	}
+	for _, name := range s.scenarios {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("--scenarios: %q is not one of %q", name, known)
+		}
+	}
+	if len(s.parts) > 0 || len(s.scenarios) > 0 {
+		s.notes = append(s.notes, "Not all of it was played: "+strings.Join(append(slices.Clone(s.parts), s.scenarios...), ", ")+" alone.")
+	}
+	return chosen, nil
 }
 
 // fingerprint is of this program: one that was built of other code plays other
@@ -188,26 +270,27 @@ func (s *studier) file(kind string) string { return filepath.Join(s.into, "simul
 // journal is begun anew, with what the study recalls of the last one. A run that
 // is killed leaves one or the other.
 func (s *studier) journal(study *report.Study, stderr io.Writer) (*os.File, error) {
-	if s.resume {
-		last, err := os.Open(s.file("journal"))
-		if err != nil {
-			return nil, fmt.Errorf("--resume: %w", err)
-		}
+	name := filepath.Join(s.into, "simulation-"+study.Part+".journal")
+	last, err := os.Open(name) //nolint:gosec // in the user's own folder
+	switch {
+	case err == nil:
 		known, foreign, err := study.Recall(last)
 		if err := errors.Join(err, last.Close()); err != nil {
-			return nil, fmt.Errorf("--resume: %s: %w", last.Name(), err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		_, _ = fmt.Fprintf(stderr, "%d loads of a seed were played before", known)
+		_, _ = fmt.Fprintf(stderr, "%s: %d loads of a seed were played before", study.Part, known)
 		if foreign > 0 {
 			_, _ = fmt.Fprintf(stderr, ", and %d by another program, with other flags or of other loads, which don't count", foreign)
 		}
 		_, _ = fmt.Fprintln(stderr)
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, err
 	}
 	f, err := os.CreateTemp(s.into, ".simulation.journal-*")
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(study.Recalled(f), os.Rename(f.Name(), s.file("journal"))); err != nil {
+	if err := errors.Join(study.Recalled(f), os.Rename(f.Name(), name)); err != nil {
 		_, _ = f.Close(), os.Remove(f.Name()) // the error before is what is told
 		return nil, err
 	}
@@ -221,7 +304,6 @@ func (s *studier) write(r *report.Report) error {
 		r.Notes = append([]string{fmt.Sprintf("Not complete: %d of %d loads of a seed were played. Means are over the seeds that were, "+
 			"and loads without any are left out.", r.Finished, r.Units)}, r.Notes...)
 	}
-	r.Judge()
 	return errors.Join(replaced(s.file("json"), r.JSON), replaced(s.file("html"), r.HTML))
 }
 
@@ -249,37 +331,62 @@ var traceNames = [2][]string{
 	{"AzureLLMInferenceTrace_code.csv", "azure-2023-code.csv"},
 }
 
-// loads are the scenarios to play, and what has to be said about them.
-func (s *studier) loads() (scenarios []simulate.Scenario, notes []string, err error) {
-	all := simulate.Generated()
+// traced are the loads on traces, if there are any.
+func (s *studier) traced() ([]simulate.Scenario, error) {
 	if s.traces == "" {
-		notes = append(notes, "Without --traces: the loads on Azure's traces were not played, and goals on them are not judged.")
-	} else {
-		var traces [2]*simulate.Load
-		for i, names := range traceNames {
-			if traces[i], err = findTrace(s.traces, names); err != nil {
-				return nil, nil, err
-			}
-		}
-		all = append(all, simulate.Traced(traces[0], traces[1])...)
+		s.notes = append(s.notes, "Without --traces: the loads on Azure's traces were not played, and goals on them are not judged.")
+		return nil, nil
 	}
-	if len(s.scenarios) == 0 {
-		return all, notes, nil
-	}
-	for _, name := range s.scenarios {
-		var known []string
-		found := false
-		for i := range all {
-			known = append(known, all[i].Name)
-			if all[i].Name == name {
-				scenarios, found = append(scenarios, all[i]), true
-			}
-		}
-		if !found {
-			return nil, nil, fmt.Errorf("--scenarios: %q is not one of %q", name, known)
+	var traces [2]*simulate.Load
+	for i, names := range traceNames {
+		var err error
+		if traces[i], err = findTrace(s.traces, names); err != nil {
+			return nil, err
 		}
 	}
-	return scenarios, append(notes, "Not all loads were played: "+strings.Join(s.scenarios, ", ")+" alone."), nil
+	return simulate.Traced(traces[0], traces[1]), nil
+}
+
+// readAblations compares the reports below a folder with that of the whole policy.
+func readAblations(folder string) ([]report.Ablation, error) {
+	whole, err := readReport(filepath.Join(folder, wholePolicy))
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	var all []report.Ablation
+	for _, entry := range entries {
+		if !entry.IsDir() || entry.Name() == wholePolicy {
+			continue
+		}
+		part, err := readReport(filepath.Join(folder, entry.Name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // interrupted before its first load
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, report.Ablate(entry.Name(), whole, part))
+	}
+	return all, nil
+}
+
+// wholePolicy is the folder of the policy with all its mechanisms.
+const wholePolicy = "nothing"
+
+func readReport(folder string) (*report.Report, error) {
+	data, err := os.ReadFile(filepath.Join(folder, "simulation.json")) //nolint:gosec // in the user's own folder
+	if err != nil {
+		return nil, err
+	}
+	r := new(report.Report)
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", folder, err)
+	}
+	return r, nil
 }
 
 func findTrace(folder string, names []string) (*simulate.Load, error) {

@@ -26,7 +26,7 @@ func miniature(t *testing.T, version string) *report.Study {
 	short := load
 	load.Name, short.Name, short.Length = "long", "short", 15*time.Minute
 	return &report.Study{
-		Title: "miniature", Engine: simulate.Engines[0], SLO: simulate.DefaultSLO, Scenarios: []simulate.Scenario{short, load},
+		Title: "miniature", Part: "small", Engine: simulate.Engines[0], SLO: simulate.DefaultSLO, Scenarios: []simulate.Scenario{short, load},
 		ColdStarts: []time.Duration{time.Minute}, Seeds: []uint64{1, 2}, Contenders: contenders, Workers: 1, Clock: time.Now,
 		World: func(s *simulate.Setting) { s.WarmUp = 5 * time.Minute }, Version: version,
 	}
@@ -67,7 +67,7 @@ func TestAnInterruptedReportGoesOn(t *testing.T) {
 	defer cancel()
 	var stdout bytes.Buffer
 	stderr := &stopping{at: "seed 2", stop: cancel}
-	err := (&studier{into: folder, workers: 1}).play(ctx, miniature(t, "one"), &stdout, stderr)
+	err := (&studier{into: folder, workers: 1}).play(ctx, []*report.Study{miniature(t, "one")}, &stdout, stderr)
 	if !errors.Is(err, errInterrupted) || !strings.Contains(err.Error(), "2 of 4 loads of a seed were played") {
 		t.Fatalf("got %v", err)
 	}
@@ -88,11 +88,11 @@ func TestAnInterruptedReportGoesOn(t *testing.T) {
 		version, said string
 		plays         bool
 	}{
-		{"one", "2 loads of a seed were played before\n", false},
-		{"another", "0 loads of a seed were played before, and 4 by another program", true},
+		{"one", "small: 2 loads of a seed were played before\n", false},
+		{"another", "small: 0 loads of a seed were played before, and 4 by another program", true},
 	} {
 		var stdout, stderr bytes.Buffer
-		if err := (&studier{into: folder, workers: 1, resume: true}).play(t.Context(), miniature(t, tt.version), &stdout, &stderr); err != nil {
+		if err := (&studier{into: folder, workers: 1}).play(t.Context(), []*report.Study{miniature(t, tt.version)}, &stdout, &stderr); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(stderr.String(), tt.said) {
@@ -116,24 +116,80 @@ func TestAReportThatCantGoOn(t *testing.T) {
 	cancel()
 	var stdout bytes.Buffer
 	s := &studier{into: folder, workers: 1}
-	if err := s.play(ctx, miniature(t, ""), &stdout, &stdout); err == nil || err.Error() != "interrupted" {
+	if err := s.play(ctx, []*report.Study{miniature(t, "")}, &stdout, &stdout); err == nil || err.Error() != "interrupted" {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Stat(s.file("json")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a report of nothing was written: %v", err)
 	}
-	s.resume = true
-	if err := os.WriteFile(s.file("journal"), []byte("hello\n"), 0o600); err != nil {
+	journal := filepath.Join(folder, "simulation-small.journal")
+	if err := os.WriteFile(journal, []byte("hello\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.play(t.Context(), miniature(t, ""), &stdout, &stdout); err == nil || !strings.Contains(err.Error(), "read the journal: unit 1") {
+	if err := s.play(t.Context(), []*report.Study{miniature(t, "")}, &stdout, &stdout); err == nil || !strings.Contains(err.Error(), "read the journal: unit 1") {
 		t.Errorf("got %v", err)
 	}
-	if data, err := os.ReadFile(s.file("journal")); err != nil || string(data) != "hello\n" {
+	if data, err := os.ReadFile(journal); err != nil || string(data) != "hello\n" {
 		t.Errorf("it was made %q, %v", data, err)
 	}
-	s.into = filepath.Join(folder, "elsewhere")
-	if err := s.play(t.Context(), miniature(t, ""), &stdout, &stdout); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it goes on from nothing: %v", err)
+}
+
+// A report of several parts is one report, and goes on in the part that was interrupted.
+func TestAReportOfSeveralParts(t *testing.T) {
+	folder := t.TempDir()
+	parts := func() []*report.Study {
+		one, other := miniature(t, "one"), miniature(t, "one")
+		one.Scenarios, other.Scenarios, other.Part = one.Scenarios[:1], other.Scenarios[1:], "other"
+		return []*report.Study{one, other}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var stdout bytes.Buffer
+	err := (&studier{into: folder, workers: 1}).play(ctx, parts(), &stdout, &stopping{at: "long, cold start 1m, kaito-queue, seed 1", stop: cancel})
+	if !errors.Is(err, errInterrupted) || !strings.Contains(err.Error(), " of 4 loads of a seed were played") {
+		t.Fatalf("got %v", err)
+	}
+	var stderr bytes.Buffer
+	if err := (&studier{into: folder, workers: 1}).play(t.Context(), parts(), &stdout, &stderr); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(stderr.String(), "small: 2 loads of a seed were played before\n") || !strings.Contains(stderr.String(), "other: 1 loads of a seed") {
+		t.Errorf("it says %s", stderr.String())
+	}
+	r := reportIn(t, folder)
+	if r.Finished != 4 || r.Units != 4 || len(r.Loads) != 2 || r.Loads[0].Part != "small" || r.Loads[1].Part != "other" {
+		t.Errorf("%d of %d, loads %+v", r.Finished, r.Units, r.Loads)
+	}
+}
+
+// Each part that is played by default has loads, and names choose among them.
+func TestPartsOfTheReport(t *testing.T) {
+	names := func(s *studier) string {
+		s.seeds, s.first, s.workers = 1, 1, 1
+		studies, err := s.studies()
+		if err != nil {
+			return err.Error()
+		}
+		var b strings.Builder
+		for _, study := range studies {
+			b.WriteString(study.Part + " ")
+			for i := range study.Scenarios {
+				if len(s.scenarios) > 0 {
+					b.WriteString(study.Scenarios[i].Name + " ")
+				}
+			}
+		}
+		return b.String()
+	}
+	for want, s := range map[string]*studier{
+		"standard scenarios engines ":         {},
+		"ablation ":                           {parts: []string{"ablation"}},
+		"standard steady scenarios knee ":     {scenarios: []string{"knee", "steady"}},
+		`--parts: "all" is not one of`:        {parts: []string{"all"}},
+		`--scenarios: "knee" is not one of [`: {parts: []string{"standard"}, scenarios: []string{"knee"}},
+	} {
+		if got := names(s); !strings.HasPrefix(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }

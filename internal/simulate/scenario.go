@@ -57,10 +57,12 @@ type Must struct {
 	// OfStatic is the most GPU-hours as a share of those of the smallest fixed fleet
 	// that attains 99 %, PeakOfStatic the most replicas at a time as a share of it.
 	OfStatic, PeakOfStatic float64
+	// OfBaseline is the most GPU-hours as a share of those of the policy before.
+	OfBaseline float64
 	// Turns are the most changes of direction a day.
 	Turns float64
 	// Also, if there is one, says what else is wrong, "" if nothing is.
-	Also func(*Result, Setting) string
+	Also func(*Result, Setting) string `json:"-"`
 	// Words say what Also demands.
 	Words string
 }
@@ -81,9 +83,46 @@ func Generated() []Scenario {
 		{Name: "on-off", Kind: &Conversation, Shape: Spikes(.05, 20*time.Minute, 10*time.Minute), Length: 5 * time.Hour, OutOfReach: true},
 	}
 	for i := range scenarios {
-		scenarios[i].Replicas = peakReplicas
+		s := &scenarios[i]
+		s.Replicas, s.Must = peakReplicas, asBefore
+		switch {
+		case s.Name == "steady":
+			// One turn of five seeds is more than half a one a day.
+			s.Must.OfStatic, s.Must.Turns = 1.05, .5
+		case s.OutOfReach:
+			s.Must = Must{Turns: asBefore.Turns}
+		}
 	}
 	return scenarios
+}
+
+// asBefore is demanded on the standard loads.
+var asBefore = Must{Attained: .99, OfBaseline: 1.03, Turns: 10}
+
+// OtherEngines are days in front of engines that a policy wasn't chosen on, each with an
+// SLO of its own.
+func OtherEngines() []Scenario {
+	var all []Scenario
+	for _, e := range []struct {
+		engine *Engine
+		name   string
+		slo    SLO
+		nodes  int
+	}{
+		{preset("phi-4-mini-h100", nil), "h100", SLO{TTFT: 1, ITL: .025}, 1},
+		{preset("llama-3.1-8b-a100", nil), "8b", SLO{TTFT: 2.5, ITL: .075}, 1},
+		{preset("llama-3.3-70b-2x2-h100", nil), "70b", SLO{TTFT: 5, ITL: .1}, 2},
+		{preset("phi-4-mini-a100", func(e *Engine) { e.Name, e.Alpha, e.Gamma = "steps of 50 ms", .05, .0002 }), "50ms", SLO{TTFT: 2.5, ITL: .1}, 1},
+	} {
+		for _, day := range Generated()[:2] {
+			day.Name += "-" + e.name
+			day.Engine, day.SLO, day.Replicas = e.engine, e.slo, peakReplicas/2
+			day.Must = Must{Attained: .99, OfStatic: 1.15, Turns: 10}
+			day.World = func(w *Setting) { w.Nodes = e.nodes }
+			all = append(all, day)
+		}
+	}
+	return all
 }
 
 // Traced are the scenarios on Azure's public traces of 2023: conversation, whose
@@ -91,8 +130,8 @@ func Generated() []Scenario {
 // whose bursts are one user's each and are spread by a minute.
 func Traced(conversation, code *Load) []Scenario {
 	return []Scenario{
-		{Name: "azure-conversation", Trace: conversation, Jitter: 10 * time.Second, Replicas: peakReplicas, Length: 7 * time.Hour},
-		{Name: "azure-code", Trace: code, Jitter: time.Minute, Replicas: peakReplicas, Length: 7 * time.Hour},
+		{Name: "azure-conversation", Trace: conversation, Jitter: 10 * time.Second, Replicas: peakReplicas, Length: 7 * time.Hour, Must: asBefore},
+		{Name: "azure-code", Trace: code, Jitter: time.Minute, Replicas: peakReplicas, Length: 7 * time.Hour, Must: asBefore},
 	}
 }
 

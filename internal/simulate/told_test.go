@@ -21,30 +21,3 @@ func TestWhatAnOwnerMustBeTold(t *testing.T) {
 		}
 	}
 }
-
-// A fleet that shrinks for good hasn't collapsed, nor has one that is small.
-func TestAFleetThatCollapses(t *testing.T) {
-	course := func(desired ...int32) *Result {
-		r := &Result{}
-		for _, n := range desired {
-			for range 15 {
-				r.Minutes = append(r.Minutes, Minute{Desired: n})
-			}
-		}
-		return r
-	}
-	for name, tt := range map[string]struct {
-		course    *Result
-		collapses bool
-	}{
-		"24 → 3 → 24":      {course(24, 3, 24), true},
-		"24 → 3":           {course(24, 3, 4, 3), false},
-		"24 → 20 → 24":     {course(24, 20, 24), false},
-		"3 → 1 → 3":        {course(3, 1, 3), false},
-		"slowly, and back": {course(24, 18, 12, 8, 6, 12, 24), false},
-	} {
-		if got := collapsed(tt.course, Setting{}); (got != "") != tt.collapses {
-			t.Errorf("%s: %q", name, got)
-		}
-	}
-}

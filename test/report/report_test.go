@@ -54,7 +54,7 @@ func look(t *testing.T, page string, args ...string) (stdout, stderr string) {
 // written is the page of a study of four policies on two loads.
 func written(t *testing.T) string {
 	t.Helper()
-	contenders, err := report.ContendersNamed([]string{"saturation", "kaito-queue", "static", "oracle"})
+	contenders, err := report.ContendersNamed([]string{report.NameJudged, "kaito-queue", "static", "oracle"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,6 @@ func written(t *testing.T) string {
 			},
 		},
 		ColdStarts: []time.Duration{2 * time.Minute, 5 * time.Minute}, Seeds: []uint64{1, 2}, Contenders: contenders,
-		Sweeps: report.Sweeps()[:2], SweepSeeds: 1, SweepAt: []time.Duration{5 * time.Minute},
 		World:   func(s *simulate.Setting) { s.WarmUp = 10 * time.Minute },
 		Workers: 2, Clock: time.Now,
 	}
@@ -76,7 +75,10 @@ func written(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Judge()
+	for i := range r.Loads {
+		r.Loads[i].Must = simulate.Must{Attained: .99}
+	}
+	r = report.Merged(r.Title, []*report.Report{r}, []report.Ablation{report.Ablate("a mechanism", r, r)})
 	page := filepath.Join(t.TempDir(), "page.html")
 	f, err := os.Create(page)
 	if err != nil {
@@ -115,13 +117,13 @@ func TestThePageInABrowser(t *testing.T) {
 func complete(t *testing.T, dom string) {
 	t.Helper()
 	for pattern, want := range map[string]int{
-		// Two loads at two cold starts: the overview, the load, three for each of
-		// four policies, and a frontier at the swept one.
-		`<svg `:                    1 + 2*2*(1+3*4) + 2,
+		// Two loads at two cold starts: the overview, the load, and three for each of
+		// four policies.
+		`<svg `:                    1 + 2*2*(1+3*4),
 		`<details open=`:           2,
-		`<h2>`:                     4,
-		`<tbody>\s*<tr>`:           1 + 2*2,
-		`class="line-[a-z]+" d="M`: 2*2*4*2 + 2*2,
+		`<h2>`:                     5,
+		`<tbody>\s*<tr>`:           2 + 2*2,
+		`class="line-[a-z]+" d="M`: 2*2*4*2,
 		`<title>Policies &amp; &lt;loads&gt;</title>`: 1,
 		`out of reach of any policy that reacts`:      1,
 	} {
@@ -135,7 +137,7 @@ func complete(t *testing.T, dom string) {
 		}
 	}
 	for _, word := range []string{
-		"saturation", "kaito-queue", "static99", "oracle", "replicas", "waiting requests", "slowest TTFT, s", "GPU-hours", "hours", "missed",
+		report.NameJudged, "kaito-queue", "static99", "oracle", "replicas", "waiting requests", "slowest TTFT, s", "GPU-hours", "hours", "missed",
 	} {
 		if !strings.Contains(dom, word) {
 			t.Errorf("the page doesn't say %q", word)
@@ -174,7 +176,7 @@ func seen(t *testing.T, name, file string) {
 			}
 		}
 	}
-	// Paper, panel, saturation, the oracle and what missed, as in the page's
+	// Paper, panel, the judged policy, the oracle and what missed, as in the page's
 	// style sheet.
 	want := map[string][]color.NRGBA{
 		"light": {{255, 255, 255, 255}, {246, 247, 249, 255}, {11, 98, 214, 255}, {26, 127, 55, 255}, {207, 34, 46, 255}},

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 )
@@ -89,8 +88,10 @@ func Annotated(name string, annotations map[string]string, bounds policy.Bounds)
 	return c
 }
 
-// The names of the policies that goals are about.
+// The names of the policies that goals are about: NameJudged is the one that they
+// judge.
 const (
+	NameJudged     = "automatic-next"
 	NameSaturation = "saturation"
 	NameStatic     = "static99"
 	NameOracle     = "oracle"
@@ -99,6 +100,7 @@ const (
 // Contenders are all policies to compare with, in the order of tables.
 func Contenders() []Contender {
 	return []Contender{
+		Plain("automatic mode as it is going to be", simulate.AutomaticNext(NameJudged)),
 		Plain("this project's policy without thresholds, as it is by default", simulate.Saturation(NameSaturation)),
 		Plain("KAITO's annotation for one metric, as KAITO documents it: 10 waiting requests for each replica, with downguard off",
 			simulate.QueueTarget("kaito-queue", 10)),
@@ -126,12 +128,6 @@ func Contenders() []Contender {
 	}
 }
 
-// Upcoming are policies that don't stand in tables yet, and are played if they are
-// named.
-func Upcoming() []Contender {
-	return []Contender{Plain("automatic mode as it is going to be", simulate.AutomaticNext("automatic-next"))}
-}
-
 // fixed is a fleet of so many replicas, if the name says so: fixed-3.
 func fixed(name string) (Contender, bool) {
 	digits, found := strings.CutPrefix(name, "fixed-")
@@ -149,7 +145,7 @@ func fixed(name string) (Contender, bool) {
 // ContendersNamed are those of that name, in the order given. "static" is short
 // for the smallest fixed fleet, fixed-N is one of N replicas.
 func ContendersNamed(names []string) ([]Contender, error) {
-	all := append(Contenders(), Upcoming()...)
+	all := Contenders()
 	var chosen []Contender
 	for _, name := range names {
 		if name == "static" {
@@ -191,85 +187,4 @@ func meanNeed(s simulate.Setting, load *simulate.Load) float64 {
 func peakNeed(s simulate.Setting, load *simulate.Load) float64 {
 	in, out := load.Mean()
 	return load.Peak() / s.Capacity(in, out)
-}
-
-// Sweep is a policy over its knob.
-type Sweep struct {
-	Policy string
-	// Contends is set if a knob as it is by default is the contender of that
-	// name, which has been played.
-	Contends bool
-	Knobs    []Knob
-}
-
-// Knob is one setting of it.
-type Knob struct {
-	Words   string
-	Default bool
-	// Policy is at that setting; nil of a fixed fleet, which has a Fleet.
-	Policy simulate.Policy
-	Fleet  func(*simulate.Load, simulate.Setting) int32
-}
-
-func (k *Knob) play(ctx context.Context, s simulate.Setting, load *simulate.Load, known *Known) (*simulate.Result, error) {
-	if k.Fleet != nil {
-		return known.fleet(ctx, s, load, k.Fleet(load, s))
-	}
-	return simulate.Run(ctx, s, load, k.Policy)
-}
-
-// Sweeps are the policies over their knobs: enough of each that a frontier
-// shows, from too few replicas to too many.
-func Sweeps() []Sweep {
-	return []Sweep{
-		sweep(NameSaturation, "misses %g", decision.DefaultTuning.Misses, []float64{.0005, .002, decision.DefaultTuning.Misses, .012, .03, .06}, func(x float64) simulate.Policy {
-			tuning := decision.DefaultTuning
-			tuning.Misses = x
-			return simulate.Saturated(NameSaturation, tuning)
-		}),
-		sweep("kaito-queue", "threshold %g", 10, []float64{1, 3, 10, 30}, func(x float64) simulate.Policy {
-			return simulate.QueueTarget("kaito-queue", int(x))
-		}),
-		sweep("kaito-queue-guarded", "threshold %g", 10, []float64{1, 10}, func(x float64) simulate.Policy {
-			return simulate.GuardedQueue("kaito-queue-guarded", int(x))
-		}),
-		sweep("kaito-list", "waiting %g", 10, []float64{1, 10}, func(x float64) simulate.Policy {
-			return simulate.MetricList("kaito-list", x, 3*x)
-		}),
-		sweep("knative", "target %g", 100, []float64{12, 25, 50, 75, 100, 150}, func(x float64) simulate.Policy {
-			return simulate.Concurrency("knative", x)
-		}),
-		sweep("llm-d", "KV %g", .8, []float64{.15, .2, .3, .5, .8}, func(x float64) simulate.Policy {
-			return simulate.Spare("llm-d", x, 5)
-		}),
-		{Policy: "static", Knobs: staticKnobs()},
-	}
-}
-
-func sweep(policy, words string, usual float64, values []float64, with func(float64) simulate.Policy) Sweep {
-	// Of saturation the knobs are the tuning's, and the annotations' way to it is
-	// the contender's alone.
-	s := Sweep{Policy: policy, Contends: policy != NameSaturation}
-	for _, x := range values {
-		s.Knobs = append(s.Knobs, Knob{
-			Words: fmt.Sprintf(words, x), Default: x == usual,
-			Policy: with(x),
-		})
-	}
-	return s
-}
-
-// staticKnobs are fixed fleets by the share of the busiest minutes that they
-// serve.
-func staticKnobs() []Knob {
-	var knobs []Knob
-	for _, share := range []float64{.6, .8, .9, 1, 1.15} {
-		knobs = append(knobs, Knob{
-			Words: fmt.Sprintf("%g of the peak", share),
-			Fleet: func(load *simulate.Load, s simulate.Setting) int32 {
-				return max(1, int32(math.Round(share*peakNeed(s, load))))
-			},
-		})
-	}
-	return knobs
 }

@@ -22,6 +22,9 @@ func (r *Report) Figures(to io.Writer) error {
 	for _, s := range r.Speeds {
 		fmt.Fprintf(&b, "figure speed/%s/times-real-time %.0f\n", s.Policy, s.Times)
 	}
+	for i := range r.Ablations {
+		r.Ablations[i].figures(&b)
+	}
 	missed := 0
 	for _, g := range r.Goals {
 		word := "met"
@@ -54,6 +57,10 @@ func (w *World) figures(b *strings.Builder, l *Load) {
 				figure("gpu-hours-vs-"+to, "%.3f", s.ratio(other).mean)
 			}
 		}
+		if of := recorded.ratio(l, w, s); of.n > 0 && s.Policy == l.Judged {
+			figure("gpu-hours-vs-baseline", "%.3f", of.mean)
+		}
+		figure("turns-per-day", "%.1f", s.turns(l.ScoredHours).mean)
 		figure("reversals-per-day", "%.1f", s.over(func(r *Run) float64 { return float64(r.Reversals) }).mean*24/l.ScoredHours)
 		figure("ttft-p99", "%.2f", s.over(func(r *Run) float64 { return r.TTFT99 }).mean)
 	}

@@ -34,18 +34,17 @@ type loadView struct {
 type worldView struct {
 	Name string
 	// Open is set for the one of each load that is seen at first.
-	Open     bool
-	Rows     []row
-	Load     *plot
-	Frontier *plot
-	Lanes    []lane
+	Open  bool
+	Rows  []row
+	Load  *plot
+	Lanes []lane
 }
 
 // row is a policy's of the table of scores.
 type row struct {
 	Policy, Class, Words, Knob                                string
 	Attained, TTFT50, TTFT99, GPUHours, Wasted, Ratio, Oracle string
-	Reversals, Refused, Broken, Peak                          string
+	Turns, Refused, Broken, Peak                              string
 	// Enough is set if it attains the target.
 	Enough bool
 }
@@ -71,10 +70,13 @@ func (r *Report) HTML(to io.Writer) error {
 	for i := range r.Loads {
 		v.Loads = append(v.Loads, r.loadView(&r.Loads[i]))
 	}
-	if len(r.Loads) > 0 && len(r.Loads[0].Worlds) > 0 {
-		scores := r.Loads[0].Worlds[0].Scores
-		for i := range scores {
-			v.Legend = append(v.Legend, lane{Policy: scores[i].Policy, Class: colour(scores[i].Policy), Words: scores[i].Words})
+	for i := range r.Loads {
+		scores := r.Loads[i].Worlds[0].Scores
+		for j := range scores {
+			name := scores[j].Policy
+			if !slices.ContainsFunc(v.Legend, func(l lane) bool { return l.Policy == name }) {
+				v.Legend = append(v.Legend, lane{Policy: name, Class: colour(name), Words: scores[j].Words})
+			}
 		}
 	}
 	if err := page.Execute(to, v); err != nil {
@@ -83,23 +85,26 @@ func (r *Report) HTML(to io.Writer) error {
 	return nil
 }
 
+// fewLoads are so many that each is shown at once.
+const fewLoads = 12
+
 func (r *Report) loadView(l *Load) loadView {
 	v := loadView{Load: *l}
 	for i := range l.Worlds {
 		w := &l.Worlds[i]
 		one := worldView{
-			Name: w.ColdStart.String(), Open: i == len(l.Worlds)/2,
-			Load: w.loadPlot(l), Frontier: w.frontierPlot(l), Lanes: w.lanes(l, r.TTFT),
+			Name: w.ColdStart.String(), Open: i == len(l.Worlds)/2 && len(r.Loads) < fewLoads,
+			Load: w.loadPlot(l), Lanes: w.lanes(l, r.TTFT),
 		}
 		for j := range w.Scores {
-			one.Rows = append(one.Rows, w.row(&w.Scores[j]))
+			one.Rows = append(one.Rows, w.row(&w.Scores[j], l.ScoredHours))
 		}
 		v.Worlds = append(v.Worlds, one)
 	}
 	return v
 }
 
-func (w *World) row(s *Score) row {
+func (w *World) row(s *Score, hours float64) row {
 	mean := func(of func(*Run) float64) float64 { return s.over(of).mean }
 	return row{
 		Policy: s.Policy, Class: colour(s.Policy), Words: s.Words, Knob: knobs(s),
@@ -109,9 +114,9 @@ func (w *World) row(s *Score) row {
 		GPUHours: s.gpuHours().words(1, 1),
 		Wasted:   fmt.Sprintf("%.1f", mean(func(r *Run) float64 { return r.WastedHours })),
 		Ratio:    s.ratio(w.score(NameStatic)).words(1, 2), Oracle: s.ratio(w.score(NameOracle)).words(1, 2),
-		Reversals: fmt.Sprintf("%.1f", mean(func(r *Run) float64 { return float64(r.Reversals) })),
-		Refused:   fmt.Sprintf("%.0f", mean(func(r *Run) float64 { return float64(r.Refused) })),
-		Broken:    fmt.Sprintf("%.0f", mean(func(r *Run) float64 { return float64(r.Broken) })),
-		Peak:      fmt.Sprintf("%.0f", mean(func(r *Run) float64 { return float64(r.PeakReplicas) })),
+		Turns:   fmt.Sprintf("%.1f", s.turns(hours).mean),
+		Refused: fmt.Sprintf("%.0f", mean(func(r *Run) float64 { return float64(r.Refused) })),
+		Broken:  fmt.Sprintf("%.0f", mean(func(r *Run) float64 { return float64(r.Broken) })),
+		Peak:    fmt.Sprintf("%.0f", mean(func(r *Run) float64 { return float64(r.PeakReplicas) })),
 	}
 }

@@ -31,9 +31,6 @@ type Unit struct {
 	// Runs, and Courses of the first seed, are by cold start and contender.
 	Runs    [][]Run     `json:"runs"`
 	Courses [][]*Course `json:"courses,omitempty"`
-	// Points are those of the sweeps at one cold start after the other; none of a
-	// seed without.
-	Points []Point `json:"points,omitempty"`
 	// Speeds are by contender, of each of its runs.
 	Speeds map[string][]float64 `json:"speeds"`
 	// Oracle is what the first seed found, if it found one that attains the target.
@@ -43,10 +40,10 @@ type Unit struct {
 func (p *playing) blank(u unit) *Unit {
 	played := &Unit{
 		Of: p.Scenarios[u.scenario].Name, Seed: p.Seeds[u.seed], Study: p.fingerprint(u),
-		Runs: make([][]Run, len(p.ColdStarts)), Speeds: map[string][]float64{},
+		Runs: make([][]Run, len(p.coldStarts(u.scenario))), Speeds: map[string][]float64{},
 	}
 	if u.seed == 0 {
-		played.Courses = make([][]*Course, len(p.ColdStarts))
+		played.Courses = make([][]*Course, len(played.Runs))
 	}
 	return played
 }
@@ -72,42 +69,32 @@ func (s *Study) fingerprint(u unit) string {
 	}
 	sc := &s.Scenarios[u.scenario]
 	all := struct {
-		Version, Load       string
-		Engine              simulate.Engine
-		SLO                 simulate.SLO
-		Seed, First         uint64
-		ColdStarts, SweepAt []time.Duration
-		Swept               bool
-		Worlds              []simulate.Setting
-		Contenders          []contender
-		Knobs               []string
-		Jitter              time.Duration
-		Copies              float64
-		Trace               []simulate.Request
-		Cancels             []float64
-		AsIs                bool
-		Long                simulate.LongPrompts
-		Goes                simulate.Cancels
-		Growth              simulate.Growth
-		Rate                float64
+		Version, Load string
+		Engine        simulate.Engine
+		SLO           simulate.SLO
+		Seed, First   uint64
+		ColdStarts    []time.Duration
+		Worlds        []simulate.Setting
+		Contenders    []contender
+		Jitter        time.Duration
+		Copies        float64
+		Trace         []simulate.Request
+		Cancels       []float64
+		AsIs          bool
+		Long          simulate.LongPrompts
+		Goes          simulate.Cancels
+		Growth        simulate.Growth
+		Rate          float64
 	}{
 		Version: s.Version, Load: sc.String(), Engine: s.Engine, SLO: s.SLO, Seed: s.Seeds[u.seed], First: s.Seeds[0],
-		ColdStarts: s.ColdStarts, Swept: u.seed < s.SweepSeeds, Jitter: sc.Jitter, Copies: sc.Copies,
+		ColdStarts: s.coldStarts(u.scenario), Jitter: sc.Jitter, Copies: sc.Copies,
 		Long: sc.Long, Goes: sc.Cancels, Growth: sc.Growth, Rate: sc.Rate,
 	}
-	for _, coldStart := range s.ColdStarts {
+	for _, coldStart := range all.ColdStarts {
 		all.Worlds = append(all.Worlds, s.setting(u.scenario, coldStart, s.Seeds[u.seed]))
 	}
-	for i := range s.Contenders {
-		all.Contenders = append(all.Contenders, contender{s.Contenders[i].Name, s.Contenders[i].Words})
-	}
-	if all.Swept {
-		all.SweepAt = s.SweepAt
-		for _, sweep := range s.Sweeps {
-			for _, knob := range sweep.Knobs {
-				all.Knobs = append(all.Knobs, sweep.Policy+" "+knob.Words)
-			}
-		}
+	for _, c := range s.contenders(u.scenario) {
+		all.Contenders = append(all.Contenders, contender{c.Name, c.Words})
 	}
 	if sc.Trace != nil {
 		all.Trace, all.Cancels, all.AsIs = sc.Trace.Requests, sc.Trace.Cancels, sc.AsIs

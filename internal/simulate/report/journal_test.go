@@ -13,15 +13,14 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 )
 
-// withSweeps is a small study with a sweep of all kinds of knobs.
-func withSweeps(t *testing.T) *Study {
+// quick is a small study with all kinds of contenders.
+func quick(t *testing.T) *Study {
 	t.Helper()
 	s := small(t, "kaito-list", "static-mean", "oracle")
 	for i := range s.Scenarios {
 		s.Scenarios[i].Length = 15 * time.Minute
 	}
 	s.World = func(s *simulate.Setting) { s.WarmUp = 5 * time.Minute }
-	s.Sweeps, s.SweepSeeds, s.SweepAt = []Sweep{Sweeps()[3], Sweeps()[6]}, 1, s.ColdStarts[1:]
 	s.Version = "one"
 	return s
 }
@@ -29,14 +28,14 @@ func withSweeps(t *testing.T) *Study {
 // A study that was interrupted after any unit comes to what one comes to that
 // wasn't, to the last digit.
 func TestAnInterruptedStudyGoesOn(t *testing.T) {
-	want := run(t, withSweeps(t))
+	want := run(t, quick(t))
 	if want.Finished != 4 || want.Units != 4 {
 		t.Fatalf("%d of %d units were finished", want.Finished, want.Units)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var journal bytes.Buffer
-	s := withSweeps(t)
+	s := quick(t)
 	s.Workers, s.Journal = 1, &journal
 	s.Finished = func(r *Report) error {
 		if r.Finished == 3 {
@@ -56,7 +55,7 @@ func TestAnInterruptedStudyGoesOn(t *testing.T) {
 	}
 	for units := 0; units <= 3; units += 3 {
 		lines := strings.SplitAfter(journal.String(), "\n")
-		s := withSweeps(t)
+		s := quick(t)
 		// With more workers than loads those of the second seed wait for the first.
 		s.Workers = 4
 		// The next one was cut off.
@@ -107,7 +106,6 @@ func TestForeignUnitsDontCount(t *testing.T) {
 		"another cold start":   {func(s *Study) { s.ColdStarts[1] *= 2 }, 0, 4},
 		"another first seed":   {func(s *Study) { s.Seeds = []uint64{2, 1} }, 0, 4},
 		"other policies":       {func(s *Study) { s.Contenders = Contenders()[:1] }, 0, 4},
-		"a sweep on one seed":  {func(s *Study) { s.Sweeps, s.SweepSeeds, s.SweepAt = Sweeps()[:1], 1, s.ColdStarts[:1] }, 2, 2},
 		"a load of that name":  {func(s *Study) { s.Scenarios[0].Replicas = .9 }, 2, 2},
 		"a trace of that name": {func(s *Study) { s.Scenarios[0].Trace = trace }, 2, 2},
 	} {
@@ -120,37 +118,11 @@ func TestForeignUnitsDontCount(t *testing.T) {
 	}
 }
 
-// A knob that stands as the contender has it, and a fixed fleet that was played,
-// are not played again; they come to the same if they are.
+// A fixed fleet that was played is not played again.
 func TestWhatIsKnownIsNotPlayedAgain(t *testing.T) {
-	s := withSweeps(t)
-	sc := &s.Scenarios[0]
-	load := sc.Load(&s.Engine, s.SLO, 1)
-	r := run(t, s)
-	w := &r.Loads[0].Worlds[1]
+	s := quick(t)
+	load := s.Scenarios[0].Load(&s.Engine, s.SLO, 1)
 	setting := s.setting(0, s.ColdStarts[1], 1)
-	again := 0
-	for _, sweep := range s.Sweeps {
-		for _, knob := range sweep.Knobs {
-			if !knob.Default && knob.Fleet == nil {
-				continue
-			}
-			again++
-			// With nothing known it is played.
-			result, err := knob.play(t.Context(), setting, load, &Known{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, p := range w.Frontier {
-				if p.Policy == sweep.Policy && p.Knob == knob.Words && (p.Attainment != result.Attainment() || p.GPUHours != result.GPUHours) {
-					t.Errorf("%s with %s attains %v with %v GPU-hours, and %+v without a run", p.Policy, p.Knob, result.Attainment(), result.GPUHours, p)
-				}
-			}
-		}
-	}
-	if again != 6 || len(w.Frontier) != 7 {
-		t.Errorf("%d of %d points were compared", again, len(w.Frontier))
-	}
 	// At another cold start a fixed fleet comes to the same.
 	known := &Known{}
 	one, err1 := known.fleet(t.Context(), s.setting(0, s.ColdStarts[0], 1), load, 2)

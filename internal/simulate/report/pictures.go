@@ -9,7 +9,7 @@ import (
 
 // colours are the classes of policies, each with its colour in the page.
 var colours = map[string]string{
-	NameSaturation: "saturation", "kaito-queue": "queue", "kaito-queue-guarded": "guarded", "kaito-list": "list", "knative": "knative", "llm-d": "llmd",
+	NameJudged: "judged", NameSaturation: "saturation", "kaito-queue": "queue", "kaito-queue-guarded": "guarded", "kaito-list": "list", "knative": "knative", "llm-d": "llmd",
 	NameStatic: "static", "static-mean": "static", "static-peak": "static", "static": "static", NameOracle: "oracle",
 }
 
@@ -33,7 +33,7 @@ func (w *World) lanes(l *Load, ttft float64) []lane {
 		}
 		most := float64(max(slices.Max(c.Desired), slices.Max(c.Ready)))
 		replicas, waiting = max(replicas, most), max(waiting, float64(slices.Max(c.Waiting)))
-		if name := w.Scores[i].Policy; name == NameSaturation || name == NameStatic || name == NameOracle {
+		if name := w.Scores[i].Policy; name == l.Judged || name == NameStatic || name == NameOracle {
 			useful = max(useful, most)
 		}
 	}
@@ -149,99 +149,6 @@ func (p *plot) top(most float64) float64 {
 	return all[len(all)-1]
 }
 
-// frontierPlot is attainment against GPU-hours over each policy's knob, with the
-// searched ones as single marks.
-func (w *World) frontierPlot(l *Load) *plot {
-	if len(w.Frontier) == 0 {
-		return nil
-	}
-	most := 0.0
-	for _, p := range w.Frontier {
-		most = max(most, p.GPUHours)
-	}
-	xs, ys := round(most, 8), []float64{0, .5, .8, .9, .95, .98, .99, .995, .998, .999, .9999}
-	p := plot{
-		Width: 860, Height: 460, Left: 60, Right: 740, Top: 30, Bottom: 410,
-		Label: "attainment against GPU-hours on " + l.Name, XLabel: "GPU-hours", YLabel: "attained, %",
-	}
-	x := scale{0, xs[len(xs)-1], p.Left, p.Right, linear}
-	y := scale{0, .9999, p.Bottom, p.Top, misses}
-	for _, v := range xs {
-		p.X = append(p.X, tick{At: x.at(v), Text: number(v)})
-	}
-	p.X[0].Text = "0"
-	for _, v := range ys {
-		p.Y = append(p.Y, tick{At: y.at(v), Text: fmt.Sprintf("%g", math.Round(v*1e4)/100), Strong: v == Target})
-	}
-	for _, policy := range swept(w.Frontier) {
-		p.curve(points(w.Frontier, policy), policy, x, y)
-	}
-	for name, shape := range map[string]string{NameStatic: "square", NameOracle: "diamond"} {
-		if s := w.score(name); s != nil {
-			p.Marks = append(p.Marks, mark{
-				X: x.at(s.gpuHours().mean), Y: y.at(s.attainment().mean), Shape: shape, Class: "mark-" + colour(name),
-				Title: fmt.Sprintf("%s: %s %%, %s GPU-hours, %s", name, s.attainment().percent(), s.gpuHours().words(1, 1), knobs(s)),
-			})
-		}
-	}
-	slices.SortFunc(p.Marks, func(a, b mark) int { return cmp.Compare(a.Title, b.Title) })
-	p.spread()
-	return &p
-}
-
-// swept are the policies of points, each once, in their order.
-func swept(all []Point) []string {
-	var policies []string
-	for _, p := range all {
-		if !slices.Contains(policies, p.Policy) {
-			policies = append(policies, p.Policy)
-		}
-	}
-	return policies
-}
-
-// curve draws one policy's frontier and all its points.
-func (p *plot) curve(some []Point, policy string, x, y scale) {
-	line := path{Class: "line-" + colour(policy)}
-	front := pareto(some)
-	for i, point := range front {
-		letter := "L"
-		if i == 0 {
-			letter = "M"
-		}
-		line.D += fmt.Sprintf("%s%.1f %.1f", letter, x.at(point.GPUHours), y.at(point.Attainment))
-	}
-	p.Lines = append(p.Lines, line)
-	for _, point := range some {
-		shape, by := "dot", ""
-		if point.Default {
-			shape, by = "ring", ", its default"
-		}
-		p.Marks = append(p.Marks, mark{
-			X: x.at(point.GPUHours), Y: y.at(point.Attainment), Shape: shape, Class: "mark-" + colour(policy),
-			Title: fmt.Sprintf("%s, %s%s: %.2f %% with %.1f GPU-hours", policy, point.Knob, by, 100*point.Attainment, point.GPUHours),
-		})
-	}
-	last := front[len(front)-1]
-	p.Texts = append(p.Texts, text{
-		X: x.at(last.GPUHours) + 10, Y: y.at(last.Attainment) + 4, Words: policy, Class: "name-" + colour(policy),
-	})
-}
-
-// spread moves names apart that would lie on each other.
-func (p *plot) spread() {
-	slices.SortFunc(p.Texts, func(a, b text) int { return cmp.Compare(a.Y, b.Y) })
-	const apart = 15
-	for i := range p.Texts {
-		for j := range i {
-			near := math.Abs(p.Texts[i].X-p.Texts[j].X) < 90
-			if d := p.Texts[i].Y - p.Texts[j].Y; near && d < apart {
-				p.Texts[i].Y = p.Texts[j].Y + apart
-			}
-		}
-	}
-}
-
 // glance is the overview: for each load and cold start a row, for each policy
 // its GPU-hours as a share of the smallest fixed fleet's.
 func (r *Report) glance() *plot {
@@ -265,7 +172,7 @@ func (r *Report) glance() *plot {
 			p.Texts = append(p.Texts, text{X: p.Left - 10, Y: y + 4, Words: w.ColdStart.String(), Class: "faint", End: true})
 			p.Y = append(p.Y, tick{At: y})
 			for k := range w.Scores {
-				p.place(&w.Scores[k], base, x, y)
+				p.place(&w.Scores[k], base, l.Judged, x, y)
 			}
 		}
 	}
@@ -283,7 +190,7 @@ func (r *Report) glance() *plot {
 
 // place puts a policy into its row of the overview: full if it attains the
 // target, hollow if not.
-func (p *plot) place(s, base *Score, x scale, y float64) {
+func (p *plot) place(s, base *Score, judged string, x scale, y float64) {
 	ratio := s.ratio(base)
 	m := mark{X: x.at(ratio.mean), Y: y, Shape: "dot", Class: "mark-" + colour(s.Policy), Title: fmt.Sprintf(
 		"%s: %s × the GPU-hours, %s %% attained", s.Policy, ratio.words(1, 2), s.attainment().percent())}
@@ -294,7 +201,7 @@ func (p *plot) place(s, base *Score, x scale, y float64) {
 		m.Shape = "diamond"
 	case s.Policy == NameStatic:
 		m.Shape = "square"
-	case s.Policy == NameSaturation:
+	case s.Policy == judged:
 		m.Shape = "big"
 	}
 	p.Marks = append(p.Marks, m)

@@ -29,7 +29,9 @@ type Report struct {
 	Target float64 `json:"target"`
 	Loads  []Load  `json:"loads"`
 	Goals  []Goal  `json:"goals,omitempty"`
-	Speeds []Speed `json:"speeds,omitempty"`
+	// Ablations are what the judged policy comes to without one mechanism each.
+	Ablations []Ablation `json:"ablations,omitempty"`
+	Speeds    []Speed    `json:"speeds,omitempty"`
 	// Finished is how many loads of a seed were played, of so many Units.
 	Finished int `json:"finishedUnits"`
 	Units    int `json:"units"`
@@ -40,6 +42,8 @@ type Report struct {
 // Load is a load with all that was played on it.
 type Load struct {
 	Name string `json:"name"`
+	// Part is that of the report which it belongs to.
+	Part string `json:"part,omitempty"`
 	// Words describe it.
 	Words      string  `json:"words"`
 	OutOfReach bool    `json:"outOfReach,omitempty"`
@@ -47,14 +51,17 @@ type Load struct {
 	// ScoredHours are those after the warm-up.
 	ScoredHours float64 `json:"scoredHours"`
 	Worlds      []World `json:"worlds"`
+	// Judged is the policy of which Must is demanded.
+	Judged string        `json:"judged"`
+	Must   simulate.Must `json:"must"`
 }
 
 // World is a load at a cold start.
 type World struct {
 	ColdStart Minutes `json:"coldStartMinutes"`
 	Scores    []Score `json:"scores"`
-	// Frontier are policies at other settings of their knobs.
-	Frontier []Point `json:"frontier,omitempty"`
+	// Told is set if what is demanded of the load isn't demanded here.
+	Told bool `json:"told,omitempty"`
 }
 
 // Minutes is a duration that JSON holds as a number of minutes.
@@ -71,7 +78,7 @@ func (m *Minutes) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &minutes); err != nil {
 		return err
 	}
-	*m = Minutes(minutes * float64(time.Minute))
+	*m = Minutes(time.Duration(minutes * float64(time.Minute)).Round(time.Second))
 	return nil
 }
 
@@ -142,17 +149,6 @@ func hasty(moves []simulate.Move, coldStart time.Duration) int {
 		}
 	}
 	return n
-}
-
-// Point is a policy at a setting of its knob: the mean of the seeds that the
-// sweep has.
-type Point struct {
-	Policy     string  `json:"policy"`
-	Knob       string  `json:"knob"`
-	Attainment float64 `json:"attainment"`
-	GPUHours   float64 `json:"gpuHours"`
-	// Default is set where the knob stands as the policy has it by default.
-	Default bool `json:"default,omitempty"`
 }
 
 // Goal is something that must hold.
@@ -231,4 +227,22 @@ func (w *World) score(policy string) *Score {
 		}
 	}
 	return nil
+}
+
+// Merged is one report of several parts, in their order, at least one, with what
+// mechanisms are worth. Goals are judged anew.
+func Merged(title string, parts []*Report, ablations []Ablation) *Report {
+	all := *parts[0]
+	all.Ablations = ablations
+	all.Title, all.Loads, all.Speeds, all.Finished, all.Units, all.Notes = title, nil, nil, 0, 0, nil
+	for _, part := range parts {
+		all.Loads = append(all.Loads, part.Loads...)
+		all.Notes = append(all.Notes, part.Notes...)
+		all.Finished, all.Units = all.Finished+part.Finished, all.Units+part.Units
+		if len(all.Speeds) == 0 {
+			all.Speeds = part.Speeds
+		}
+	}
+	all.Judge()
+	return &all
 }

@@ -72,12 +72,17 @@ func (s *Score) gpuHours() estimate   { return s.over(func(r *Run) float64 { ret
 
 // ratio is of the GPU-hours to another's, seed by seed.
 func (s *Score) ratio(to *Score) estimate {
+	return s.against(to, func(r *Run) float64 { return r.GPUHours })
+}
+
+// against is the ratio of something of each run to another's, seed by seed.
+func (s *Score) against(to *Score, of func(*Run) float64) estimate {
 	if s == nil || to == nil {
 		return estimateOf(nil)
 	}
 	var values []float64
 	for i := range min(len(s.Runs), len(to.Runs)) {
-		values = append(values, s.Runs[i].GPUHours/to.Runs[i].GPUHours)
+		values = append(values, of(&s.Runs[i])/of(&to.Runs[i]))
 	}
 	return estimateOf(values)
 }

@@ -16,20 +16,19 @@ import (
 
 // Study is what to play.
 type Study struct {
-	Title  string
+	Title string
+	// Part says of which part of a greater one it is.
+	Part   string
 	Engine simulate.Engine
 	SLO    simulate.SLO
 	// Scenarios, ColdStarts, Seeds and Contenders are all played with each
-	// other.
+	// other, a scenario with a cold start of its own at that alone.
 	Scenarios  []simulate.Scenario
 	ColdStarts []time.Duration
+	// JudgedAt is the cold start at which demands are goals; 0 for all.
+	JudgedAt   time.Duration
 	Seeds      []uint64
 	Contenders []Contender
-	// Sweeps are played on the first SweepSeeds seeds, at the cold starts of
-	// SweepAt alone.
-	Sweeps     []Sweep
-	SweepSeeds int
-	SweepAt    []time.Duration
 	// World, if there is one, changes each setting before it is played in.
 	World func(*simulate.Setting)
 	// Workers is how many loads are played at a time, ≥ 1. Each holds its load
@@ -140,17 +139,34 @@ func (s *Study) weight(scenario int) float64 {
 // size is about how many requests a unit plays.
 func (s *Study) size(u unit) float64 {
 	n := 0
-	for i := range s.Contenders {
-		for j := range s.ColdStarts {
-			n += s.plays(u, &s.Contenders[i], j)
-		}
-	}
-	if u.seed < s.SweepSeeds {
-		for _, sweep := range s.Sweeps {
-			n += len(sweep.Knobs) * len(s.SweepAt)
+	contenders := s.contenders(u.scenario)
+	for i := range contenders {
+		for j := range s.coldStarts(u.scenario) {
+			n += s.plays(u, &contenders[i], j)
 		}
 	}
 	return s.weight(u.scenario) * float64(n)
+}
+
+// contenders are those that play a scenario: the policy that it is about too.
+func (s *Study) contenders(scenario int) []Contender {
+	name := s.Scenarios[scenario].Judged
+	if name == "" || slices.ContainsFunc(s.Contenders, func(c Contender) bool { return c.Name == name }) {
+		return s.Contenders
+	}
+	named, err := ContendersNamed([]string{name})
+	if err != nil {
+		panic(err) // of this project's own scenarios: a test plays each
+	}
+	return append(named, s.Contenders...)
+}
+
+// coldStarts are those that a scenario is played at.
+func (s *Study) coldStarts(scenario int) []time.Duration {
+	if own := s.Scenarios[scenario].ColdStart; own != 0 {
+		return []time.Duration{own}
+	}
+	return s.ColdStarts
 }
 
 // plays is about how many runs a contender takes at a cold start.
@@ -196,8 +212,8 @@ func (p *playing) unit(ctx context.Context, u unit) error {
 		return fmt.Errorf("%s has no request", load.Name)
 	}
 	played := p.blank(u)
-	for c := range p.Contenders {
-		if err := p.contender(ctx, u, c, load, known, played); err != nil {
+	for _, c := range p.contenders(u.scenario) {
+		if err := p.contender(ctx, u, &c, load, known, played); err != nil {
 			return err
 		}
 	}
@@ -206,20 +222,14 @@ func (p *playing) unit(ctx context.Context, u unit) error {
 		p.oracles[u.scenario].found = known.Oracle
 		close(p.oracles[u.scenario].ready)
 	}
-	if u.seed < p.SweepSeeds {
-		if err := p.sweeps(ctx, u, load, known, played); err != nil {
-			return err
-		}
-	}
 	return p.finish(u, played)
 }
 
 // contender plays a load at each cold start.
-func (p *playing) contender(ctx context.Context, u unit, number int, load *simulate.Load, known *Known, played *Unit) error {
-	c := &p.Contenders[number]
+func (p *playing) contender(ctx context.Context, u unit, c *Contender, load *simulate.Load, known *Known, played *Unit) error {
 	player := c.New(known)
 	var outcome Outcome
-	for j, coldStart := range p.ColdStarts {
+	for j, coldStart := range p.coldStarts(u.scenario) {
 		if j == 0 || !c.Standing {
 			began := p.Clock()
 			var err error
@@ -258,40 +268,6 @@ func (p *playing) tell(c *Contender, seed uint64, load *simulate.Load, r *simula
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.PerRequest(c.Name, seed, load, r.PerRequest)
-}
-
-func (p *playing) sweeps(ctx context.Context, u unit, load *simulate.Load, known *Known, played *Unit) error {
-	for _, coldStart := range p.SweepAt {
-		setting := p.setting(u.scenario, coldStart, p.Seeds[u.seed])
-		for _, sweep := range p.Sweeps {
-			for _, knob := range sweep.Knobs {
-				point := Point{Policy: sweep.Policy, Knob: knob.Words, Default: knob.Default}
-				if run := p.same(&sweep, &knob, coldStart, played); run != nil {
-					point.Attainment, point.GPUHours = run.Attainment, run.GPUHours
-				} else {
-					result, err := knob.play(ctx, setting, load, known)
-					if err != nil {
-						return fmt.Errorf("%s with %s on %s: %w", sweep.Policy, knob.Words, load.Name, err)
-					}
-					point.Attainment, point.GPUHours = result.Attainment(), result.GPUHours
-				}
-				p.count(u, 1, fmt.Sprintf("%s, cold start %s, %s with %s", load.Name, Minutes(coldStart), sweep.Policy, knob.Words))
-				played.Points = append(played.Points, point)
-			}
-		}
-	}
-	return nil
-}
-
-// same is the contender's own run where a knob stands as the contender has it,
-// nil if there is none.
-func (p *playing) same(sweep *Sweep, knob *Knob, coldStart time.Duration, played *Unit) *Run {
-	c := slices.IndexFunc(p.Contenders, func(c Contender) bool { return c.Name == sweep.Policy })
-	j := slices.Index(p.ColdStarts, coldStart)
-	if !sweep.Contends || !knob.Default || c < 0 || j < 0 {
-		return nil
-	}
-	return &played.Runs[j][c]
 }
 
 func (p *playing) count(u unit, runs int, what string) {
@@ -360,13 +336,18 @@ func (p *playing) report() *Report {
 // load is what was played on a scenario.
 func (p *playing) load(scenario int, units []*Unit) Load {
 	sc := &p.Scenarios[scenario]
-	load := Load{Name: sc.Name, Words: sc.String(), OutOfReach: sc.OutOfReach, Hours: sc.Length.Hours()}
-	for j, coldStart := range p.ColdStarts {
+	load := Load{
+		Name: sc.Name, Part: p.Part, Words: sc.String(), OutOfReach: sc.OutOfReach, Hours: sc.Length.Hours(),
+		Judged: cmp.Or(sc.Judged, NameJudged), Must: sc.Must,
+	}
+	load.Must.Also = nil
+	contenders := p.contenders(scenario)
+	for j, coldStart := range p.coldStarts(scenario) {
 		setting := p.setting(scenario, coldStart, p.Seeds[0])
 		load.ScoredHours = (sc.Length - setting.WarmUp).Hours()
-		world := World{ColdStart: Minutes(cmp.Or(sc.ColdStart, coldStart)), Frontier: p.frontier(units, coldStart)}
-		for c := range p.Contenders {
-			score := Score{Policy: p.Contenders[c].Name, Words: p.Contenders[c].Words}
+		world := World{ColdStart: Minutes(coldStart), Told: sc.ColdStart == 0 && p.JudgedAt != 0 && coldStart != p.JudgedAt}
+		for c := range contenders {
+			score := Score{Policy: contenders[c].Name, Words: contenders[c].Words}
 			for _, u := range units {
 				score.Runs = append(score.Runs, u.Runs[j][c])
 				if u.Courses != nil {
@@ -378,26 +359,4 @@ func (p *playing) load(scenario int, units []*Unit) Load {
 		load.Worlds = append(load.Worlds, world)
 	}
 	return load
-}
-
-// frontier are a scenario's swept points at a cold start, in the order of the
-// sweeps: each the mean of the seeds that it was swept on.
-func (p *playing) frontier(units []*Unit, coldStart time.Duration) []Point {
-	j := slices.Index(p.SweepAt, coldStart)
-	if j < 0 {
-		return nil
-	}
-	swept := slices.DeleteFunc(slices.Clone(units), func(u *Unit) bool { return len(u.Points) == 0 })
-	var points []Point
-	for _, u := range swept {
-		n := len(u.Points) / len(p.SweepAt)
-		for i, point := range u.Points[j*n : (j+1)*n] {
-			if len(points) < n {
-				points = append(points, Point{Policy: point.Policy, Knob: point.Knob, Default: point.Default})
-			}
-			points[i].Attainment += point.Attainment / float64(len(swept))
-			points[i].GPUHours += point.GPUHours / float64(len(swept))
-		}
-	}
-	return points
 }

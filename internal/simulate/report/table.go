@@ -18,7 +18,7 @@ func (r *Report) Table(to io.Writer) error {
 		for j := range r.Loads[i].Worlds {
 			fmt.Fprintf(&b, "\n%s, a replica starts in %s, %.3g h scored\n", r.Loads[i].Words, r.Loads[i].Worlds[j].ColdStart,
 				r.Loads[i].ScoredHours)
-			r.Loads[i].Worlds[j].table(&b)
+			r.Loads[i].Worlds[j].table(&b, r.Loads[i].ScoredHours)
 		}
 	}
 	for _, note := range r.Notes {
@@ -35,15 +35,15 @@ func (r *Report) interval() string {
 	return fmt.Sprintf(", ± the 95 %% confidence interval over %d seeds", len(r.Seeds))
 }
 
-func (w *World) table(to io.Writer) {
+func (w *World) table(to io.Writer, hours float64) {
 	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(t, "\tattained, %\tTTFT p50\tTTFT p99\tGPU-hours\twasted\treversals\trefused\tbroken\tpeak\t")
+	_, _ = fmt.Fprintln(t, "\tattained, %\tTTFT p50\tTTFT p99\tGPU-hours\twasted\tturns/day\trefused\tbroken\tpeak\t")
 	for i := range w.Scores {
 		s := &w.Scores[i]
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.1f\t%.1f\t%.0f\t%.0f\t%.0f\t\n", s.Policy, s.attainment().percent(),
 			span(s.over(func(r *Run) float64 { return r.TTFT50 }).mean), span(s.over(func(r *Run) float64 { return r.TTFT99 }).mean),
 			s.gpuHours().words(1, 1), s.over(func(r *Run) float64 { return r.WastedHours }).mean,
-			s.over(func(r *Run) float64 { return float64(r.Reversals) }).mean,
+			s.turns(hours).mean,
 			s.over(func(r *Run) float64 { return float64(r.Refused) }).mean,
 			s.over(func(r *Run) float64 { return float64(r.Broken) }).mean,
 			s.over(func(r *Run) float64 { return float64(r.PeakReplicas) }).mean)
