@@ -123,7 +123,7 @@ func complete(t *testing.T, dom string) {
 		`<details open=`:           2,
 		`<h2>`:                     5,
 		`<tbody>\s*<tr>`:           2 + 2*2,
-		`class="line-[a-z]+" d="M`: 2*2*4*2,
+		`class="line-[a-z]+" d="M`: 2 * 2 * 4 * 2,
 		`<title>Policies &amp; &lt;loads&gt;</title>`: 1,
 		`out of reach of any policy that reacts`:      1,
 	} {
