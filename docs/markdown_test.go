@@ -20,6 +20,7 @@ import (
 var maxWords = map[string]int{
 	"README.md":                      1200,
 	"docs/automatic-mode.md":         900,
+	"docs/simulation.md":             900,
 	"docs/design/automatic-mode.md":  1500,
 	"README.md and docs/*.md in all": 6000,
 }
