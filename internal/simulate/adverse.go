@@ -149,8 +149,16 @@ func adverseFaults() []Scenario {
 			World: func(w *Setting) { w.Missing = []string{"vllm:request_time_per_output_token_seconds"} },
 		},
 		{
+			Name: "no-token-times", Engine: slower(4), Kind: &Code,
+			World: func(w *Setting) {
+				w.Missing = []string{"vllm:request_time_per_output_token_seconds", "vllm:inter_token_latency_seconds"}
+			},
+			Must: Must{Also: tellsMissing, Words: "its owner is told which family is missing"},
+		},
+		{
 			Name: "old-hpa", Replicas: 32, Engine: slower(8), Length: 8 * time.Hour,
 			World: func(w *Setting) { w.NoTolerance, w.Bounds.Max = true, 40 },
+			Must:  Must{Also: asDecided, Words: "the HPA never goes beyond the decision"},
 		},
 		{Name: "benchmark-late", Engine: slower(4), World: func(w *Setting) { w.MeasuredAfter = 5 * time.Hour }},
 		{Name: "benchmark-never", Engine: slower(4), World: func(w *Setting) { w.Unmeasured = true }},

@@ -1,6 +1,9 @@
 package simulate
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // What an owner must be told is looked for in the newest reason, as a number that is
 // near the true one.
@@ -19,5 +22,36 @@ func TestWhatAnOwnerMustBeTold(t *testing.T) {
 		if got := [2]bool{tellsIncurable(r, slow) == "", tellsSlowTokens(r, slow) == ""}; got != want {
 			t.Errorf("%q tells %v, want %v", reason, got, want)
 		}
+	}
+}
+
+// A step that goes further than it was decided is found, in either direction; one that
+// the HPA's rules shorten isn't.
+func TestAStepBeyondTheDecision(t *testing.T) {
+	for reason, wrong := range map[string][2]bool{
+		"40 → 39: enough":     {true, true},
+		"40 → 36: enough":     {false, true},
+		"40 → 20: enough":     {false, true},
+		"40 → 41: too little": {true, true},
+		"40 → 48: too little": {true, false},
+		"":                    {false, false},
+	} {
+		for i, to := range []int32{36, 44} {
+			r := &Result{Moves: []Move{{At: time.Hour, From: 40, To: to, Reason: reason}}}
+			down := i == 0
+			want := wrong[i]
+			if got := asDecided(r, Setting{}) != ""; got != want {
+				t.Errorf("%q, down %t: found %t, want %t", reason, down, got, want)
+			}
+		}
+	}
+}
+
+// The name of one family that is missing is enough.
+func TestAMissingFamilyIsTold(t *testing.T) {
+	s := calm(1)
+	s.Missing = []string{"vllm:a", "vllm:b"}
+	if tellsMissing(&Result{Reason: "2 is right; no page has vllm:b"}, s) != "" || tellsMissing(&Result{Reason: "2 is right"}, s) == "" {
+		t.Error("what is told isn't found, or what isn't is")
 	}
 }
