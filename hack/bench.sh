@@ -14,13 +14,18 @@ packages=$(git grep -l '^func Benchmark' -- '*_test.go' ':!test/cluster' | xargs
 go test -run '^$' -bench "$1" -benchmem -count "$2" ${packages} | tee bin/bench.txt
 go tool -modfile=tools/benchstat/go.mod benchstat "${@:3}" bin/bench.txt
 
-# The figures, one a line, come at the very end.
+# The figures, one a line, come at the very end. Those of automatic mode have budgets,
+# which are told as an error where one is beyond its own.
 go build -o bin/fleet ./test/bench
+failed=0
 {
-    go test ./internal/scrape -run '^TestFigures$' -figures -v -count=1
+    beyond=0
+    go test ./internal/scrape -run '^TestFigures$' -figures -v -count=1 || beyond=1
     # Thresholds by themselves, and as annotations have them: with what the guard
     # learns from.
-    bin/fleet -guarded=false
-    bin/fleet -guarded -pods 2000,10000 -alone 45s | sed -E 's/^figure ([a-z0-9_]+) /figure \1_guarded /'
-} | tee bin/figures.txt | grep --line-buffered -v '^figure '
+    bin/fleet -guarded=false || beyond=1
+    bin/fleet -guarded -held -pods 2000,10000 -alone 45s | sed -E 's/^figure ([a-z0-9_]+) /figure \1_guarded /' || beyond=1
+    exit "${beyond}"
+} | tee bin/figures.txt | grep --line-buffered -v '^figure ' || failed=$?
 grep '^figure ' bin/figures.txt
+exit "${failed}"
