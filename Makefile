@@ -244,7 +244,7 @@ bench: ## Run the benchmarks (BENCH=regexp COUNT=6 BASE=older.txt to compare)
 	hack/bench.sh '$(BENCH)' $(COUNT) $(BASE)
 
 .PHONY: sim-report
-sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5; 90 min on two cores, goes on where it was)
+sim-report: ## Compare scaling policies in simulations, into build/simulation.html (TRACES=folder of Azure's traces SEEDS=5; 75 min on two cores, goes on where it was)
 	hack/sim-report.sh $(BUILD)
 
 .PHONY: fuzz

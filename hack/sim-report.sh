@@ -23,7 +23,7 @@ if [ -n "${SCENARIOS:-}" ]; then
     args+=(--scenarios "${SCENARIOS}")
 fi
 if [ "${ABLATION:-}" != no ] && [ -z "${PARTS:-}${SCENARIOS:-}" ]; then
-    go run ./test/ablation -into "${into}/ablation" -seeds "${ABLATION_SEEDS:-2}" -traces "${TRACES:-}"
+    go run ./test/ablation -into "${into}/ablation" -seeds "${SEEDS:-5}" -traces "${TRACES:-}"
     args+=(--ablations "${into}/ablation")
 fi
 go build -trimpath -o bin/ ./cmd/keda-kaito-scaler

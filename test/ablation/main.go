@@ -3,8 +3,8 @@
 // (go build -overlay), that plays the part "ablation" of the report into a folder of its
 // name. The tree isn't touched. What was played goes on where it was interrupted.
 //
-// A mechanism whose text isn't in the code any more is an error: it has to be written
-// anew, or is gone.
+// A mechanism whose text isn't in the code any more is left out, and told: it has to be
+// written anew, or is gone.
 package main
 
 import (
@@ -43,8 +43,8 @@ func main() {
 type mechanism struct {
 	// name is of its folder, and of its line in the report.
 	name string
-	// file is below internal. Its text from, which it has once, becomes to.
-	file, from, to string
+	// pkg is below internal. The text from, which one of its files has once, becomes to.
+	pkg, from, to string
 }
 
 func run(ctx context.Context, into, traces string, seeds int, only string, check bool) error {
@@ -53,16 +53,13 @@ func run(ctx context.Context, into, traces string, seeds int, only string, check
 		return fmt.Errorf("-run: %w", err)
 	}
 	var stale []error
-	for _, m := range mechanisms {
-		if _, err := m.without(); err != nil {
-			stale = append(stale, err)
-		}
-	}
-	if len(stale) > 0 || check {
-		return errors.Join(stale...)
-	}
 	for i, m := range mechanisms {
-		if !wanted.MatchString(m.name) {
+		if _, _, err := m.without(); err != nil {
+			stale = append(stale, err)
+			fmt.Fprintf(os.Stderr, "left out: %v\n", err)
+			continue
+		}
+		if check || !wanted.MatchString(m.name) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "without %s (%d of %d)\n", m.name, i+1, len(mechanisms))
@@ -70,31 +67,35 @@ func run(ctx context.Context, into, traces string, seeds int, only string, check
 			return fmt.Errorf("without %s: %w", m.name, err)
 		}
 	}
+	if check {
+		return errors.Join(stale...)
+	}
 	return nil
 }
 
-// path is its file's.
-func (m mechanism) path() (string, error) {
-	return filepath.Abs(filepath.Join("internal", filepath.FromSlash(m.file)))
-}
-
-// without is its file without it.
-func (m mechanism) without() (string, error) {
-	if m.file == "" {
-		return "", nil
+// without is the file that has it, and its text without.
+func (m mechanism) without() (file, text string, err error) {
+	if m.pkg == "" {
+		return "", "", nil
 	}
-	path, err := m.path()
+	files, err := filepath.Glob(filepath.Join("internal", m.pkg, "*.go"))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // a file of this checkout
-	if err != nil {
-		return "", err
+	found := 0
+	for _, name := range files {
+		data, err := os.ReadFile(name) //nolint:gosec // a file of this checkout
+		if err != nil {
+			return "", "", err
+		}
+		if n := strings.Count(string(data), m.from); n > 0 && !strings.HasSuffix(name, "_test.go") {
+			file, text, found = name, strings.Replace(string(data), m.from, m.to, 1), found+n
+		}
 	}
-	if n := strings.Count(string(text), m.from); n != 1 {
-		return "", fmt.Errorf("%s: %s has %d times %q, want once", m.name, m.file, n, m.from)
+	if found != 1 {
+		return "", "", fmt.Errorf("%s: internal/%s has %d times %q, want once", m.name, m.pkg, found, m.from)
 	}
-	return strings.Replace(string(text), m.from, m.to, 1), nil
+	return file, text, nil
 }
 
 // play builds the program without it and runs that.
@@ -104,7 +105,7 @@ func (m mechanism) play(ctx context.Context, folder, traces string, seeds int) e
 	}
 	program := filepath.Join(folder, "simulate")
 	build := []string{"build", "-trimpath", "-buildvcs=false", "-o", program}
-	if m.file != "" {
+	if m.pkg != "" {
 		overlay, err := m.overlay(folder)
 		if err != nil {
 			return err
@@ -123,24 +124,24 @@ func (m mechanism) play(ctx context.Context, folder, traces string, seeds int) e
 
 // overlay writes the changed file and what go build needs to take it.
 func (m mechanism) overlay(folder string) (string, error) {
-	text, err := m.without()
+	name, text, err := m.without()
 	if err != nil {
 		return "", err
 	}
-	path, err := m.path()
+	original, err := filepath.Abs(name)
 	if err != nil {
 		return "", err
 	}
-	file, err := filepath.Abs(filepath.Join(folder, filepath.Base(m.file)+".txt"))
+	changed, err := filepath.Abs(filepath.Join(folder, "changed.txt"))
 	if err != nil {
 		return "", err
 	}
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: file}})
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {original: changed}})
 	if err != nil {
 		return "", err
 	}
 	overlay := filepath.Join(folder, "overlay.json")
-	return overlay, errors.Join(os.WriteFile(file, []byte(text), 0o600), os.WriteFile(overlay, replace, 0o600))
+	return overlay, errors.Join(os.WriteFile(changed, []byte(text), 0o600), os.WriteFile(overlay, replace, 0o600))
 }
 
 // command runs a program, whose figures are of no use here.
