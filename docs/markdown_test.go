@@ -119,7 +119,7 @@ func checkYAML(name, markdown string) []string {
 	var wrong []string
 	for i, block := range strings.Split(markdown, "\n```yaml\n")[1:] {
 		text, _, _ := strings.Cut(block, "\n```")
-		for _, document := range strings.SplitSeq(text, "\n---\n") {
+		for document := range strings.SplitSeq(text, "\n---\n") {
 			var into any
 			if err := yaml.UnmarshalStrict([]byte(document), &into); err != nil {
 				wrong = append(wrong, fmt.Sprintf("%s: YAML %d: %v", name, i+1, err))
