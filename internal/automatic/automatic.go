@@ -31,6 +31,8 @@ const (
 	// coldStarts how many cold starts: what is released is missed for one. With two a
 	// knee turns 22 times a day instead of 10.
 	leastWindow, coldStarts = 15 * time.Minute, 3
+	// regretHalfLife is that of releases that were taken back, in seconds.
+	regretHalfLife = 12 * 3600.0
 	// room divides what may miss the budget for a step down, and where long prompts
 	// have more time than others, so that not all that is late is seen. With half of it
 	// code turns 42 times a day instead of 28.
@@ -62,6 +64,8 @@ type Scaler struct {
 	// Evaluated is when the fleet was seen last, Watched since when without a gap;
 	// Released when a replica was released last.
 	Evaluated, Watched, Released time.Time
+	// Regrets are decayed releases that were taken back.
+	Regrets float64
 	// Seen and Missed are decayed requests, and those that were late or refused
 	// beyond what is so at any load.
 	Seen, Missed float64
@@ -230,10 +234,14 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 	maps.DeleteFunc(s.pods, func(_ string, known *sample.Pod) bool { return now.Sub(known.At) > leastWindow })
 	s.Model.Observe(&f.total, elapsed)
 	f.curve = s.Model.Curve(f.slo, 2*overloaded > f.read)
+	s.Regrets *= math.Exp2(-elapsed / regretHalfLife)
 	keep := math.Exp2(-elapsed / missedHalfLife)
-	s.Seen = s.Seen*keep + f.total.Answered + f.total.Refused
-	// Below 0 too: what is late by chance comes in lumps.
-	s.Missed = s.Missed*keep + f.total.Late - f.curve.Base*f.total.Answered + f.total.Refused
+	// While replicas start, what is late tells of the cold start, not of the fill.
+	if f.coming == 0 {
+		s.Seen = s.Seen*keep + f.total.Answered + f.total.Refused
+		// Below 0 too: what is late by chance comes in lumps.
+		s.Missed = s.Missed*keep + f.total.Late - f.curve.Base*f.total.Answered + f.total.Refused
+	}
 	if f.read > 0 {
 		s.demand(f, rate, evident, elapsed, now)
 	}
@@ -248,7 +256,7 @@ func (s *Scaler) demand(f *fleet, rate, evident, elapsed float64, now time.Time)
 	scale := s.Model.Tokens() * all
 	f.rate = max(0, rate+refusedCounts*f.total.Refused/elapsed) * scale
 	// Two standard deviations of a Poisson number less, twice in a row.
-	atLeast := f.rate - 2*math.Sqrt(max(f.total.Arrived, 1))/elapsed*scale
+	atLeast := f.rate - 3*math.Sqrt(max(f.total.Arrived, 1))/elapsed*scale
 	f.atLeast, s.atLeast = min(atLeast, s.atLeast), atLeast
 	if minute := now.Unix() / 60; minute != s.minute {
 		if s.ticks >= 2 {

@@ -24,11 +24,7 @@ type need struct {
 // need is what the load needs when a replica that is ordered now serves.
 func (s *Scaler) need(p Policy, f *fleet) need {
 	n := need{ahead: s.ahead()}
-	outlook := s.Demand.Predict(n.ahead)
-	if s.Demand.Jumped(&outlook, f.atLeast, n.ahead) {
-		outlook.Level, outlook.Now = max(outlook.Level, f.atLeast), max(outlook.Now, f.atLeast)
-	}
-	n.seasonal = outlook.Seasonal
+	forecasts := s.Demand.Predict(n.ahead)
 	cost := s.Model.Cost() / s.Model.Tokens()
 	allowed := s.allowed(p)
 	if s.judged(p.SLO).FirstToken > p.SLO.FirstToken {
@@ -36,16 +32,25 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 	}
 	n.fill = f.curve.Fill(allowed)
 	n.now = f.rate * cost / n.fill
-	n.replicas = replicas(&outlook, cost, &f.curve, allowed)
+	least := f.atLeast * cost / f.curve.Fill(.5)
+	n.replicas, n.spare = least, least
+	var level float64
+	for i := range forecasts {
+		x := &forecasts[i]
+		if r := replicas(x, cost, &f.curve, allowed); r > n.replicas {
+			n.replicas, n.seasonal = r, x.Seasonal
+		}
+		level = max(level, min(x.Now, x.Level))
+		n.spare = max(n.spare, replicas(x, cost, &f.curve, allowed/room))
+	}
 	// Who waits is served by what there is, if that is done before more would come.
 	start := s.coldStart().Seconds()
-	free := float64(f.serving+f.coming)*f.curve.Fill(.5) - min(outlook.Now, outlook.Level)*cost
+	free := float64(f.serving+f.coming)*f.curve.Fill(.5) - level*cost
 	if f.waiting > 0 {
 		n.backlog = max(0, f.waiting*s.Model.Cost()/start-free)
 	}
 	n.replicas += n.backlog
-	outlook.Level = max(outlook.Level, outlook.Now)
-	n.spare = replicas(&outlook, cost, &f.curve, allowed/room) + n.backlog
+	n.spare += n.backlog
 	return n
 }
 
@@ -54,7 +59,7 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 func (s *Scaler) allowed(p Policy) float64 {
 	const assumed = 1000 // requests of which half of the budget missed
 	used := (max(s.Missed, 0) + assumed*p.Budget/3) / (s.Seen + assumed) / p.Budget
-	return p.Budget * math.Pow(steep, 1-3*min(used, 1))
+	return p.Budget * math.Pow(steep, 2-3*min(used, 1))
 }
 
 // replicas is the least number with which no more than a share of the requests is
@@ -94,6 +99,10 @@ func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
 	up := bounded(n.replicas * f.least)
 	switch {
 	case up > desired:
+		if s.Released.After(f.Raised) && now.Sub(s.Released) < kept*time.Minute/2 {
+			s.Regrets++
+			s.Released = time.Time{}
+		}
 		return up
 	case f.read < f.serving, now.Sub(s.Watched) < window, now.Sub(f.Raised) < window,
 		now.Sub(s.Released) < max(2*time.Minute, s.coldStart()/2):
@@ -112,7 +121,8 @@ func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
 
 // window is how long the load is watched before a step down.
 func (s *Scaler) window() time.Duration {
-	return min(max(leastWindow, coldStarts*s.coldStart()), (kept-10)*time.Minute)
+	window := max(leastWindow, coldStarts*s.coldStart()).Seconds() * math.Exp2(s.Regrets)
+	return time.Duration(min(window, (kept-10)*60)) * time.Second
 }
 
 func (n *need) words(p Policy, f *fleet, to int32) string {

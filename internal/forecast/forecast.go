@@ -6,6 +6,7 @@ package forecast
 import (
 	"iter"
 	"math"
+	"slices"
 )
 
 // Sizes: minutes that are kept one by one, minutes of a slot, slots of a day, of a week
@@ -13,7 +14,7 @@ import (
 // actual ÷ predicted (from 1/8 to 8 in steps of 4 %), and the longest horizon in minutes.
 const (
 	recent                = 240
-	slot, day, week       = 5, 24 * 60 / 5, 7 * 24 * 60 / 5
+	slot, day, week       = 10, 24 * 60 / 10, 7 * 24 * 60 / 10
 	past                  = week + 8
 	bins, binWidth        = 105, .04
 	MaxAhead        int64 = 90
@@ -23,46 +24,39 @@ const (
 const (
 	// halfLife is that of errors in minutes.
 	halfLife = 120.0
-	// favour is the exponent of (least mean square error ÷ own) in a method's weight.
-	favour = 4
+	// covered is the quantile of its errors that a method's cost is compared at.
+	covered = .98
+	held    = .98
 	// sudden is the actual ÷ predicted from which on minutes are a burst. One may be
 	// chance: it counts if there was another within isolated minutes.
 	sudden, isolated = 2.0, 6 * 60
 	// priorDeviation of log(actual ÷ predicted) is assumed, with the weight of
 	// priorMinutes, until errors are known.
 	priorDeviation, priorMinutes = .15, 30.0
-	// seasonalError is the deviation of log(actual ÷ predicted) up to which a season
-	// is believed about a rise that the other methods can't see.
-	seasonalError = .3
-	// jump is the quantile of errors beyond which a level is a new one.
-	jump = .98
+	// seasonalError is the quantile of actual ÷ predicted up to which a season is believed.
+	seasonalError = 1.5
 )
 
-// method predicts by the mean of the last minutes, by the line through them, or by
-// what followed a period ago.
+// method predicts by the mean, the line through or the maximum of the last minutes, or
+// by what followed a period ago.
 type method struct {
 	minutes, period int64
-	line            bool
+	line, most      bool
 }
 
 var methods = [...]method{
 	{minutes: 3},
 	{minutes: 10},
-	{minutes: 30},
-	{minutes: 120},
 	{minutes: 10, line: true},
 	{minutes: 40, line: true},
+	{minutes: 30, most: true},
+	{minutes: 120, most: true},
 	{period: day},
 	{period: week},
 }
 
 // seasonal is the first method with a period.
 const seasonal = 6
-
-// decayed is a sum over so many minutes, both decayed.
-type decayed struct{ Sum, Minutes float64 }
-
-func (d *decayed) mean() float64 { return d.Sum / max(d.Minutes, 1e-9) }
 
 // Series is a quantity over time with the errors of its predictions. Its zero value
 // has no observation. Minutes are counted from 1970.
@@ -72,19 +66,17 @@ type Series struct {
 	// Minutes and Slots are rings of observations and of their means; -1 for none.
 	Minutes [recent]float32
 	Slots   [past]float32
-	// Errors are the mean squares of each method's logarithmic errors.
-	Errors [len(methods)]decayed
-	// Ratios are decayed counts of minutes by actual ÷ predicted.
-	Ratios [bins]float32
+	// Ratios are each method's decayed counts of minutes by actual ÷ predicted, Levels
+	// the decayed sums of its predictions.
+	Ratios [len(methods)][bins]float32
+	// Peaks are the greatest minutes of each hour of a day.
+	Peaks        [24]float32
+	Levels, Held [len(methods)]float32
 	// Burst is the newest minute of the newest burst, Earlier of the one before.
 	Burst, Earlier int64
-	// Announced jumps are judged at Due by whether the load Lasts; Lasted are those
-	// that did.
-	Announced, Lasted, Lasts float64
-	Due                      int64
 }
 
-// Add takes in a minute's observation, finite, ≥ 0 and newer than all before; others
+// Add takes in the observation of a minute. They have to come in order; others
 // are ignored. Minutes that are left out are unknown. Errors are those of predictions
 // that were made ahead minutes before.
 func (s *Series) Add(minute int64, value float64, ahead int) {
@@ -100,98 +92,107 @@ func (s *Series) Add(minute int64, value float64, ahead int) {
 	for i := max(s.Last/slot+1, minute/slot-past+1); i <= minute/slot; i++ {
 		s.Slots[i%past] = -1
 	}
+	for h := max(s.Last/60+1, minute/60-23); h <= minute/60; h++ {
+		s.Peaks[h%24] = 0
+	}
 	s.Last, s.Minutes[minute%recent] = minute, float32(value)
-	mean, _, _ := s.regress(minute, minute%slot+1)
-	s.Slots[minute/slot%past] = float32(mean)
+	s.Peaks[minute/60%24] = max(s.Peaks[minute/60%24], float32(value))
+	now := s.recent(minute, minute%slot+1)
+	s.Slots[minute/slot%past] = float32(now.mean)
 	s.learn(minute, value, clamped(ahead))
 }
 
 func clamped(ahead int) int64 { return min(max(int64(ahead), 1), MaxAhead) }
 
-// learn compares what was predicted for a minute with what it brought.
+// learn compares what was predicted for a minute with what it brought. A burst that may
+// be chance doesn't count. It is the same for as long as predictions don't know of it.
 func (s *Series) learn(minute int64, value float64, ahead int64) {
-	keep, then := math.Exp2(-1/halfLife), minute-ahead
-	if s.Due != 0 && minute >= s.Due {
-		s.Due, s.Announced, s.Lasted = 0, s.Announced*.95+1, s.Lasted*.95 // of twenty
-		if mean, _, _ := s.regress(minute, 3); max(mean, value) >= s.Lasts {
-			s.Lasted++
-		}
-	}
+	then := minute - ahead
 	if then < s.First {
 		return
 	}
-	if f := s.predict(then, ahead); f.Level > 0 {
-		s.count(minute, value/f.Level, ahead, float32(keep))
-	}
-	for i, m := range methods {
-		if predicted, known := s.method(m, then, ahead); known && value+predicted > 0 {
-			// At most a hundredfold; errors of a thousandth are equal.
-			off := math.Log((value + .01*predicted) / (predicted + .01*value))
-			s.Errors[i] = decayed{s.Errors[i].Sum*keep + off*off + 1e-6, s.Errors[i].Minutes*keep + 1}
-		}
-	}
-}
-
-// count counts a minute's ratio, unless it is of a burst that may be chance. It is the
-// same burst for as long as predictions don't know of it.
-func (s *Series) count(minute int64, ratio float64, ahead int64, keep float32) {
-	for i := range s.Ratios {
-		s.Ratios[i] *= keep
-	}
-	if ratio > sudden {
+	chance := false
+	if level, known := s.method(methods[0], then, ahead); known && value > sudden*level {
 		if minute-s.Burst > ahead {
 			s.Earlier = s.Burst
 		}
 		s.Burst = minute
-		if s.Earlier == 0 || s.Burst-s.Earlier > isolated {
-			return
-		}
+		chance = s.Earlier == 0 || s.Burst-s.Earlier > isolated
 	}
-	bin := int(math.Round(math.Log(max(ratio, 1e-9))/binWidth)) + bins/2
-	s.Ratios[min(max(bin, 0), bins-1)]++
+	keep := float32(math.Exp2(-1 / halfLife))
+	for i, m := range methods {
+		level, known := s.method(m, then, ahead)
+		if !known || level <= 0 || chance {
+			continue
+		}
+		for bin := range s.Ratios[i] {
+			s.Ratios[i][bin] *= keep
+		}
+		bin := int(math.Round(math.Log(max(value/level, 1e-9))/binWidth)) + bins/2
+		s.Ratios[i][min(max(bin, 0), bins-1)]++
+		s.Held[i] = max(s.Held[i]*held, float32(level))
+		s.Levels[i] = s.Levels[i]*keep + s.Held[i]
+	}
 }
 
-func ratioOf(bin int) float64 { return math.Exp(float64(bin-bins/2) * binWidth) }
+// ratios are those of the bins, prior their weights until errors are known.
+var ratios, prior = func() (r, p [bins]float64) {
+	for i := range r {
+		x := float64(i-bins/2) * binWidth
+		r[i] = math.Exp(x)
+		p[i] = binWidth / priorDeviation / math.Sqrt(2*math.Pi) * math.Exp(-x*x/2/priorDeviation/priorDeviation)
+	}
+	return r, p
+}()
 
-// regress is the mean and the slope a minute of the last n minutes up to now, with
-// their mean time before now. The mean is -1 if too few are known.
-func (s *Series) regress(now, n int64) (mean, slope, middle float64) {
-	var count, sumX, sumY, sumXX, sumXY float64
+// summary is of some minutes: the least-squares line through them, with their mean time
+// before the last of them, and the greatest.
+type summary struct{ mean, slope, middle, most float64 }
+
+// recent summarizes the last n minutes up to now; the mean is -1 if none is known.
+func (s *Series) recent(now, n int64) summary {
+	var count, sumX, sumY, sumXX, sumXY, most float64
 	for m := max(now-n+1, s.First, s.Last-recent+1); m <= min(now, s.Last); m++ {
 		if y := float64(s.Minutes[m%recent]); y >= 0 {
 			x := float64(m - now)
-			count, sumX, sumY, sumXX, sumXY = count+1, sumX+x, sumY+y, sumXX+x*x, sumXY+x*y
+			count, sumX, sumY, sumXX, sumXY, most = count+1, sumX+x, sumY+y, sumXX+x*x, sumXY+x*y, max(most, y)
 		}
 	}
-	if count == 0 || n > slot && count < float64(n)/2 {
-		return -1, 0, 0
+	if count == 0 {
+		return summary{mean: -1}
 	}
-	mean, middle = sumY/count, sumX/count
-	if spread := sumXX - sumX*middle; spread > 0 {
-		slope = (sumXY - sumX*mean) / spread
+	r := summary{mean: sumY / count, middle: sumX / count, most: most}
+	if spread := sumXX - sumX*r.middle; spread > 0 {
+		r.slope = (sumXY - sumX*r.mean) / spread
 	}
-	return mean, slope, middle
+	return r
 }
 
 // method is what one predicts for so many minutes after now, by what was known then.
-func (s *Series) method(m method, now, ahead int64) (float64, bool) {
+func (s *Series) method(m method, now, ahead int64) (level float64, known bool) {
 	if m.period > 0 {
 		return s.season(m.period, now, ahead)
 	}
-	mean, slope, middle := s.regress(now, m.minutes)
-	if m.line {
-		return max(0, mean+slope*(float64(ahead)-middle)), mean >= 0
+	least := s.recent(now, 3).mean
+	r := s.recent(now, m.minutes)
+	switch {
+	case m.line:
+		level = r.mean + r.slope*(float64(ahead)-r.middle)
+	case m.most:
+		level = r.most
+	default:
+		level = r.mean
 	}
-	return mean, mean >= 0
+	return max(level, least), least >= 0
 }
 
 // season is what followed a period ago, by the ratio of the last 20 minutes to those a
 // period before them: so what doesn't come again is forgotten in that time.
 func (s *Series) season(period, now, ahead int64) (float64, bool) {
-	today, _, _ := s.regress(now, 4*slot)
-	target := (now+ahead)/slot - period
-	next, known := s.slots(target, target+1)
-	before, known2 := s.slots(now/slot-period-3, now/slot-period)
+	const lately = 20 / slot
+	today := s.recent(now, lately*slot).mean
+	next, known := s.slots((now+ahead)/slot-period, (now+ahead)/slot-period+1)
+	before, known2 := s.slots(now/slot-period-lately+1, now/slot-period)
 	if today < 0 || !known || !known2 {
 		return 0, false
 	}
@@ -215,113 +216,72 @@ func (s *Series) slots(first, last int64) (float64, bool) {
 
 // Forecast is a prediction for one horizon with its errors.
 type Forecast struct {
-	// Now is the mean of the last three minutes, Level what is expected at the
-	// horizon, Most what errors go up to: the greatest level of a day, or the growth
+	// Now is the mean of the last three minutes, Level what is expected at the horizon.
+	Now, Level float64
+	// Most is the most that is reckoned with: the greatest minute of a day, or the growth
 	// of the last minutes once more.
-	Now, Level, Most float64
-	// Seasonal is set if a day or a week before alone tells of the level.
+	Most float64
+	// Seasonal is set if a day or a week before tells of the level.
 	Seasonal bool
 	weights  [bins]float64
-	total    float64
+	// seen of the total are minutes, not the prior.
+	seen, total float64
 }
 
-// Predict is the forecast for so many minutes after the newest observation.
-func (s *Series) Predict(ahead int) Forecast { return s.predict(s.Last, clamped(ahead)) }
-
-func (s *Series) predict(now, ahead int64) Forecast {
-	var f Forecast
-	f.weigh(s)
-	f.Now, _ = s.method(methods[0], now, ahead)
-	f.Now = max(0, f.Now)
-	f.Most = s.most(now, ahead, f.Now)
-	f.Level = min(s.together(now, ahead, f.Now), f.Most)
-	for i := seasonal; i < len(methods); i++ {
-		// Up to a slot early.
-		predicted, known := s.method(methods[i], now, ahead)
-		next, _ := s.method(methods[i], now, ahead+slot)
-		predicted = max(predicted, next)
-		proven := s.Errors[i].Minutes >= priorMinutes/2 && s.Errors[i].mean() < seasonalError*seasonalError
-		if known && proven && predicted > f.Level*f.Quantile(.9) {
-			f.Level, f.Most, f.Seasonal = predicted, max(f.Most, predicted), true
-		}
-	}
-	return f
-}
-
-// most is the greatest level of a day, or where the load would be if it went on as it
-// went since so many minutes.
-func (s *Series) most(now, ahead int64, level float64) float64 {
-	most := level
-	for i := now/slot - day; i <= now/slot; i++ {
-		if mean, known := s.slots(i, i); known {
-			most = max(most, mean)
-		}
-	}
-	if before, known := s.method(methods[0], now-ahead, 0); known {
-		most = max(most, 2*level-before)
-	}
-	return most
-}
-
-// together is the mean of all methods, each weighted by how small its errors are.
-func (s *Series) together(now, ahead int64, fallback float64) float64 {
+// Predict is the forecast for so many minutes after the newest observation: of the method
+// which was cheapest lately, at a level that covers its errors. A season that was right
+// lately is one more, since it may know of what has not begun.
+func (s *Series) Predict(ahead int) (forecasts []Forecast) {
+	a := clamped(ahead)
+	var best Forecast
 	least := math.Inf(1)
-	for i := range s.Errors {
-		if s.Errors[i].Minutes >= priorMinutes/2 {
-			least = min(least, s.Errors[i].mean())
-		}
-	}
-	sum, all := 0.0, 0.0
 	for i, m := range methods {
-		if s.Errors[i].Minutes < priorMinutes/2 {
+		level, known := s.method(m, s.Last, a)
+		if !known {
 			continue
 		}
-		if predicted, known := s.method(m, now, ahead); known {
-			weight := 1.0
-			if mean := s.Errors[i].mean(); mean > least {
-				weight = math.Pow(least/mean, favour)
+		f := s.errors(i)
+		f.Most = max(2.5*f.Now-1.5*s.recent(s.Last-a, 3).mean, f.Now, float64(slices.Max(s.Peaks[:])))
+		f.Level = min(level, f.Most)
+		q := f.Quantile(covered)
+		if i < seasonal {
+			if cost := q * float64(s.Levels[i]); cost < least {
+				least, best = cost, f
 			}
-			sum, all = sum+weight*predicted, all+weight
+			continue
+		}
+		// Up to a slot early.
+		next, _ := s.method(m, s.Last, a+slot)
+		f.Level, f.Seasonal = max(level, next), true
+		if f.seen >= priorMinutes/2 && q < seasonalError {
+			forecasts = append(forecasts, f)
 		}
 	}
-	if all <= 0 {
-		return fallback
-	}
-	return sum / all
+	return append(forecasts, best)
 }
 
-// Jumped reports whether a level that was measured within less than a minute, and is
-// beyond what errors explain, is the new level. Bursts shorter than the horizon teach
-// that jumps don't last: after two a third isn't followed.
-func (s *Series) Jumped(f *Forecast, level float64, ahead int) bool {
-	if level <= f.Level*f.Quantile(jump) {
-		return false
-	}
-	if s.Due == 0 {
-		s.Due, s.Lasts = s.Last+clamped(ahead), (level+f.Level)/2
-	}
-	return s.Lasted+1 >= (s.Announced+1)/2
-}
-
-// weigh takes the errors that were seen, beside the prior.
-func (f *Forecast) weigh(s *Series) {
-	for i, n := range s.Ratios {
+// errors takes the errors of a method that were seen, beside the prior.
+func (s *Series) errors(method int) (f Forecast) {
+	f.Now = max(0, s.recent(s.Last, 3).mean)
+	for i, n := range s.Ratios[method] {
 		f.weights[i] = float64(n)
-		f.total += float64(n)
+		f.seen += float64(n)
 	}
-	prior := max(0, priorMinutes-f.total/2) * binWidth / priorDeviation / math.Sqrt(2*math.Pi)
-	for i := range f.weights {
-		x := float64(i-bins/2) * binWidth / priorDeviation
-		f.weights[i] += prior * math.Exp(-x*x/2)
-		f.total += prior * math.Exp(-x*x/2)
+	f.total = f.seen
+	if unknown := max(0, priorMinutes-f.seen/2); unknown > 0 {
+		for i, p := range prior {
+			f.weights[i] += unknown * p
+		}
+		f.total += unknown
 	}
+	return f
 }
 
 // Ratios are the values of actual ÷ predicted with their probabilities.
 func (f *Forecast) Ratios() iter.Seq2[float64, float64] {
 	return func(yield func(ratio, probability float64) bool) {
 		for i, w := range f.weights {
-			if w > 1e-4*f.total && !yield(ratioOf(i), w/f.total) {
+			if w > 1e-4*f.total && !yield(ratios[i], w/f.total) {
 				return
 			}
 		}
@@ -333,10 +293,10 @@ func (f *Forecast) Quantile(q float64) float64 {
 	sum := 0.0
 	for i, w := range f.weights {
 		if sum += w; sum >= q*f.total {
-			return ratioOf(i)
+			return ratios[i]
 		}
 	}
-	return ratioOf(bins - 1)
+	return ratios[bins-1]
 }
 
 // Merge takes over what another series of the same quantity knows, if it has known it
