@@ -23,10 +23,11 @@ const (
 	usualColdStart = 10 * time.Minute
 	// steep is how many times the budget may be missed while none of it was, with
 	// missedHalfLife in seconds.
-	steep, missedHalfLife = 2.0, 3 * 3600.0
-	// refusedCounts is how much of a request a refused one is taken for. Clients'
-	// libraries try twice more by default, so it is between 1/3 and 1.
-	refusedCounts = .4
+	steep, missedHalfLife = 2.0, 3600.0
+	// tries is how often a client asks that is refused: its library tries twice more by
+	// default. So what is refused is a third of a request each, and what is wanted no
+	// more than three times what is taken.
+	tries = 3.0
 	// leastWindow is how long the load is watched before a step down, at least, and
 	// coldStarts how many cold starts: what is released is missed for one. With two a
 	// knee turns 22 times a day instead of 10.
@@ -37,6 +38,9 @@ const (
 	// have more time than others, so that not all that is late is seen. With half of it
 	// code turns 42 times a day instead of 28.
 	room = 4.0
+	// blindSteps is how often the fleet is doubled while its demand is hidden: nobody can
+	// be read, or more is refused than taken.
+	blindSteps = 2
 	// longPrompt is how many tokens of the mean prompt give the first token a second more,
 	// as simulate scores it.
 	longPrompt = 4096.0
@@ -52,6 +56,11 @@ type Policy struct {
 	Budget   float64
 }
 
+// bounded is a number of replicas within the bounds.
+func (p *Policy) bounded(n float64) int32 {
+	return min(max(int32(math.Ceil(min(n, math.MaxInt16))), p.Min), p.Max)
+}
+
 // Scaler is what is known of one fleet. Its zero value knows nothing.
 type Scaler struct {
 	Model capacity.Model
@@ -61,11 +70,11 @@ type Scaler struct {
 	ColdStarts []float64
 	// Needs are the greatest need of each minute.
 	Needs [kept]float32
-	// Evaluated is when the fleet was seen last, Watched since when without a gap;
-	// Released when a replica was released last.
-	Evaluated, Watched, Released time.Time
-	// Regrets are decayed releases that were taken back.
-	Regrets float64
+	// Evaluated is when the fleet was seen last, Watched since when without a gap.
+	Evaluated, Watched time.Time
+	// Regrets are decayed releases that were taken back, Regretted the newest.
+	Regrets   float64
+	Regretted time.Time
 	// Seen and Missed are decayed requests, and those that were late or refused
 	// beyond what is so at any load.
 	Seen, Missed float64
@@ -94,6 +103,12 @@ type Recommendation struct {
 type fleet struct {
 	sample.Fleet
 	serving, read, coming int
+	// evident are those that time out since a reading with load, of which the newest was
+	// at.
+	evident int
+	at      time.Time
+	// saturated is set while more is refused than taken.
+	saturated bool
 	// replaced are replicas that don't come, or sleep, and are to be replaced.
 	replaced int32
 	// rate is in tokens a second, atLeast what it can't be less than; waiting are
@@ -126,6 +141,10 @@ func (s *Scaler) Recommend(p Policy, known sample.Fleet, now time.Time) Recommen
 	switch {
 	case f.serving == 0:
 		hold.Reason = fmt.Sprintf("holding at %d: no replica serves yet, so there is no load to measure", f.Desired)
+		return hold
+	case f.read == 0 && f.evident == f.serving && (f.at.Before(f.Raised) || f.at.Sub(f.Raised) > leastWindow):
+		hold.Replicas = p.bounded(max(float64(f.Desired), f.blind(now)))
+		hold.Reason = fmt.Sprintf("%d → %d: all %d replicas time out since they were read under load", f.Desired, hold.Replicas, f.serving)
 		return hold
 	case f.read == 0:
 		hold.Known = false
@@ -198,7 +217,7 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 	if s.pods == nil {
 		s.pods = map[string]*sample.Pod{}
 	}
-	var rate, evident float64
+	var rate float64
 	judged, overloaded := f.slo, 0
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
@@ -210,7 +229,8 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 		if r.Last == nil || now.Sub(r.Last.At) > f.Freshness {
 			// One that times out after a reading with load still has it.
 			if f.unread = r.Pod; known != nil && r.TimedOut.After(known.At) && known.Waiting+known.Running > 0 {
-				evident++
+				f.evident++
+				f.at = later(f.at, known.At)
 			}
 			continue
 		}
@@ -243,20 +263,23 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 		s.Missed = s.Missed*keep + f.total.Late - f.curve.Base*f.total.Answered + f.total.Refused
 	}
 	if f.read > 0 {
-		s.demand(f, rate, evident, elapsed, now)
+		s.demand(f, rate, elapsed, now)
 	}
 }
 
 // demand is the load of the fleet, of which some may not be readable.
-func (s *Scaler) demand(f *fleet, rate, evident, elapsed float64, now time.Time) {
+func (s *Scaler) demand(f *fleet, rate, elapsed float64, now time.Time) {
 	all := float64(f.serving) / float64(f.read)
-	f.least = (float64(f.read) + evident) / float64(f.serving)
+	f.least = float64(f.read+f.evident) / float64(f.serving)
 	f.waiting *= all
+	f.saturated = f.total.Refused > f.total.Arrived
 	elapsed = max(elapsed, 1)
 	scale := s.Model.Tokens() * all
-	f.rate = max(0, rate+refusedCounts*f.total.Refused/elapsed) * scale
-	// Two standard deviations of a Poisson number less, twice in a row.
-	atLeast := f.rate - 3*math.Sqrt(max(f.total.Arrived, 1))/elapsed*scale
+	rate = max(0, rate)
+	refused := f.total.Refused / elapsed
+	f.rate = min(rate+refused/tries, rate*tries) * scale
+	// Three standard deviations of a Poisson number less, twice in a row.
+	atLeast := (rate + refused - 3*math.Sqrt(max(f.total.Arrived, 1))/elapsed) * scale
 	f.atLeast, s.atLeast = min(atLeast, s.atLeast), atLeast
 	if minute := now.Unix() / 60; minute != s.minute {
 		if s.ticks >= 2 {
@@ -269,4 +292,18 @@ func (s *Scaler) demand(f *fleet, rate, evident, elapsed float64, now time.Time)
 	seconds := s.done.Seconds + f.total.Seconds
 	s.done.Add(&f.total)
 	s.done.Seconds = seconds
+}
+
+// blind is how many replicas are ordered while none can be read, because they time out
+// under load: twice as many after half a minute, and once more after a minute.
+func (f *fleet) blind(now time.Time) float64 {
+	steps := min(int(now.Sub(f.at)/(30*time.Second)), blindSteps)
+	return float64(f.serving << steps)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

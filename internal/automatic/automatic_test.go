@@ -2,6 +2,7 @@ package automatic
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -24,18 +25,18 @@ type world struct {
 	fleet  sample.Fleet
 	now    time.Time
 	rate   float64
-	counts map[string]*[5]float64
+	counts map[string]*[6]float64
 	last   Recommendation
 	// lowest is the least that was recommended in the newest time.
 	lowest int32
-	// late is the share of answers that are late.
-	late float64
+	// late is the share of answers that are late, refused how many are a second.
+	late, refused float64
 }
 
 func newWorld(t *testing.T, replicas int) *world {
 	t.Helper()
 	w := &world{
-		t: t, now: begin, counts: map[string]*[5]float64{},
+		t: t, now: begin, counts: map[string]*[6]float64{},
 		policy: Policy{Min: 1, Max: 20, Budget: .01, SLO: sample.SLO{FirstToken: 2.5, PerToken: .075}},
 		fleet:  sample.Fleet{Freshness: tick, Interval: 5 * time.Second, PeakTokensPerMinute: 1.2e6},
 	}
@@ -49,7 +50,7 @@ func newWorld(t *testing.T, replicas int) *world {
 func (w *world) order() *sample.Replica {
 	n := len(w.counts)
 	name := fmt.Sprintf("ws-%d", n)
-	w.counts[name+"-0"] = &[5]float64{}
+	w.counts[name+"-0"] = &[6]float64{}
 	w.fleet.Replicas = append(w.fleet.Replicas, sample.Replica{Pod: name + "-0", Phase: sample.Starting, Ordered: w.now})
 	w.fleet.Desired++
 	return &w.fleet.Replicas[len(w.fleet.Replicas)-1]
@@ -82,7 +83,7 @@ func (w *world) read(r *sample.Replica, rate float64) {
 	load := rate * (in*.00003 + out*.0001)
 	perToken := .0101 / max(.02, 1-load)
 	c := w.counts[r.Pod]
-	for i, x := range []float64{rate, rate * in, rate * out, rate * (out - 1) * perToken, rate * w.late} {
+	for i, x := range []float64{rate, rate * in, rate * out, rate * (out - 1) * perToken, rate * w.late, w.refused} {
 		c[i] += x * seconds
 	}
 	histogram := func(name string, late float64) sample.Family {
@@ -95,6 +96,7 @@ func (w *world) read(r *sample.Replica, rate float64) {
 		{Name: policy.FamilyWaiting, Kind: sample.Gauge, Engines: 1},
 		{Name: policy.FamilyPrompt, Kind: sample.Counter, Sum: c[1], Engines: 1},
 		{Name: policy.FamilyGenerated, Kind: sample.Counter, Sum: c[2], Engines: 1},
+		{Name: policy.FamilyRejected, Kind: sample.Counter, Sum: c[5], Engines: 1},
 		histogram(policy.FamilyTTFT, 0), histogram(policy.FamilyITL, 0), histogram(policy.FamilyTPOT, c[4]),
 	}, nil), 2*time.Minute)
 	r.Last = r.History.Newest()
@@ -114,7 +116,7 @@ func TestALoadGetsWhatItNeeds(t *testing.T) {
 	if r := w.plays(30*time.Minute, 40); r.Need < 2.5 || r.Need > 3.6 {
 		t.Errorf("40 requests a second need %.2f replicas: %s", r.Need, r.Reason)
 	}
-	if r := w.plays(3*time.Minute, 90); r.Replicas < 6 || r.Replicas > 9 {
+	if r := w.plays(3*time.Minute, 90); r.Replicas < 6 || r.Replicas > 10 {
 		t.Errorf("90 requests a second get %d replicas: %s", r.Replicas, r.Reason)
 	}
 }
@@ -183,11 +185,94 @@ func TestNothingIsReleasedWhileAPodCannotBeRead(t *testing.T) {
 	w.plays(10*time.Minute, 10)
 	w.wants(4, "4 is right")
 	for i := range w.fleet.Replicas {
-		w.fleet.Replicas[i].Failure = "no answer within 2s"
+		w.fleet.Replicas[i].Failure = "connection refused"
 	}
 	w.plays(time.Minute, 10)
 	if w.last.Known || w.last.Replicas != 4 {
 		t.Errorf("with no pod to read it says %+v", w.last)
+	}
+}
+
+// A pod short of CPU answers late, and its page times out. Two steps may be wrong; more
+// would be a bill for a network that is slow.
+func TestPagesThatTimeOutUnderLoadBringTwoStepsUpAndNoMore(t *testing.T) {
+	w := newWorld(t, 3)
+	w.plays(20*time.Minute, 40)
+	timesOut := func() {
+		for i := range w.fleet.Replicas {
+			w.fleet.Replicas[i].Failure, w.fleet.Replicas[i].TimedOut = "its page took too long", w.now.Add(time.Second)
+		}
+	}
+	timesOut()
+	for after, want := range map[time.Duration]int32{15 * time.Second: 3, 30 * time.Second: 6, time.Minute: 12, 5 * time.Minute: 12} {
+		again := *w
+		again.scaler.pods = maps.Clone(w.scaler.pods)
+		if again.plays(after, 40); again.last.Replicas != want {
+			t.Errorf("%v after all replicas began to time out it recommends %d, want %d: %s", after, again.last.Replicas, want, again.last.Reason)
+		}
+	}
+	// They were ordered, and read, and time out again.
+	w.fleet.Raised = w.now
+	for range 3 {
+		w.order().Phase = sample.Serving
+	}
+	for i := range w.fleet.Replicas {
+		w.fleet.Replicas[i].Failure, w.fleet.Replicas[i].TimedOut = "", time.Time{}
+	}
+	w.plays(time.Minute, 40)
+	timesOut()
+	if w.plays(2*time.Minute, 40); w.last.Replicas != 6 {
+		t.Errorf("minutes after the last rise it recommends %d of 6: %s", w.last.Replicas, w.last.Reason)
+	}
+}
+
+// Clients that are refused try again: nobody knows how many of them there are.
+func TestRefusalsBringFourTimesTheReplicasAtMost(t *testing.T) {
+	for _, refused := range []float64{5, 60, 1000} {
+		w := newWorld(t, 2)
+		w.plays(30*time.Minute, 20)
+		w.refused = refused
+		w.plays(45*time.Second, 20)
+		least, most := int32(2), int32(4*2+2)
+		if refused > 20 {
+			least = 8
+		}
+		if w.last.Replicas < least || w.last.Replicas > most {
+			t.Errorf("each of two takes 10 requests a second and refuses %.0f: %d are ordered: %s", refused, w.last.Replicas, w.last.Reason)
+		}
+	}
+}
+
+// A release that is taken back makes the next ones wait twice as long.
+func TestAFleetDoesNotFlap(t *testing.T) {
+	w := newWorld(t, 4)
+	w.fleet.Raised = w.now
+	turns, down := 0, false
+	for range 24 * 60 * 4 {
+		rate := 25.0
+		if w.now.Sub(begin)%time.Hour > 50*time.Minute {
+			rate = 50
+		}
+		w.plays(tick, rate)
+		switch to := w.last.Replicas; {
+		case to > w.fleet.Desired:
+			if down {
+				turns++
+			}
+			down, w.fleet.Raised = false, w.now
+			for range to - w.fleet.Desired {
+				w.order().Phase = sample.Serving
+			}
+		case to < w.fleet.Desired:
+			if !down {
+				turns++
+			}
+			down, w.fleet.Lowered = true, w.now
+			w.fleet.Replicas, w.fleet.Desired = w.fleet.Replicas[:to], to
+		}
+	}
+	if turns > 10 {
+		t.Errorf("on ten busy minutes an hour the fleet turns %d times a day", turns)
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 	}
 	n.fill = f.curve.Fill(allowed)
 	n.now = f.rate * cost / n.fill
-	least := f.atLeast * cost / f.curve.Fill(.5)
+	least := f.atLeast * cost / n.fill
 	n.replicas, n.spare = least, least
 	var level float64
 	for i := range forecasts {
@@ -51,6 +51,9 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 	}
 	n.replicas += n.backlog
 	n.spare += n.backlog
+	if f.saturated {
+		n.replicas = min(n.replicas, float64(f.serving<<blindSteps+2))
+	}
 	return n
 }
 
@@ -59,7 +62,7 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 func (s *Scaler) allowed(p Policy) float64 {
 	const assumed = 1000 // requests of which half of the budget missed
 	used := (max(s.Missed, 0) + assumed*p.Budget/3) / (s.Seen + assumed) / p.Budget
-	return p.Budget * math.Pow(steep, 2-3*min(used, 1))
+	return p.Budget * math.Pow(steep, 1-3*min(used, 1))
 }
 
 // replicas is the least number with which no more than a share of the requests is
@@ -90,33 +93,27 @@ func replicas(f *forecast.Forecast, cost float64, curve *capacity.Curve, share f
 // move is the number to have now: up to the need at once, down one step when the need
 // of a whole window has room on fewer.
 func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
-	bounded := func(n float64) int32 {
-		return min(max(int32(math.Ceil(min(n, math.MaxInt16)))+f.replaced, p.Min), p.Max)
-	}
+	bounded := func(n float64) int32 { return p.bounded(math.Ceil(n) + float64(f.replaced)) }
 	desired, minute := min(max(f.Desired, p.Min), p.Max), now.Unix()/60
 	s.Needs[minute%kept], s.Needs[(minute+1)%kept] = max(s.Needs[minute%kept], float32(n.spare)), 0
 	window := s.window()
 	up := bounded(n.replicas * f.least)
 	switch {
 	case up > desired:
-		if s.Released.After(f.Raised) && now.Sub(s.Released) < kept*time.Minute/2 {
+		if f.Lowered.After(f.Raised) && f.Lowered != s.Regretted && now.Sub(f.Lowered) < kept*time.Minute/2 {
 			s.Regrets++
-			s.Released = time.Time{}
+			s.Regretted = f.Lowered
 		}
 		return up
 	case f.read < f.serving, now.Sub(s.Watched) < window, now.Sub(f.Raised) < window,
-		now.Sub(s.Released) < max(2*time.Minute, s.coldStart()/2):
+		now.Sub(f.Lowered) < max(2*time.Minute, s.coldStart()/2):
 		return desired
 	}
 	most := n.spare
 	for m := minute - int64(window.Minutes()); m < minute; m++ {
 		most = max(most, float64(s.Needs[m%kept]))
 	}
-	to := min(desired, max(bounded(most), desired-max(1, desired/10)))
-	if to < desired {
-		s.Released = now
-	}
-	return to
+	return min(desired, max(bounded(most), desired-max(1, desired/10)))
 }
 
 // window is how long the load is watched before a step down.

@@ -85,26 +85,10 @@ func (m *Model) variance() float64 {
 	return 25
 }
 
-// SetBenchmark tells KAITO's benchmark. What was learned by then stays.
+// SetBenchmark tells KAITO's benchmark, which is of use until minutes were learned from.
 func (m *Model) SetBenchmark(tokens float64) {
-	if tokens == m.Benchmark || !(tokens >= 0) || math.IsInf(tokens, 1) {
-		return
-	}
-	before := m.prior()
-	m.Benchmark = tokens
-	for j, after := range m.prior() {
-		if j > 0 { // priorAlpha is the same
-			m.Speeds[j] *= before[j] / after
-			m.scale(j, before[j]/after)
-		}
-	}
-}
-
-// scale multiplies a cost's deviation, which leaves the covariance positive.
-func (m *Model) scale(j int, factor float64) {
-	for k := range m.Variance {
-		m.Variance[j][k] *= factor
-		m.Variance[k][j] *= factor
+	if m.Variance[0][0] == 0 && tokens >= 0 && !math.IsInf(tokens, 1) {
+		m.Benchmark = tokens
 	}
 }
 
@@ -240,7 +224,11 @@ func (m *Model) fit(i *sample.Interval, perToken float64) {
 	}
 	for j := range x {
 		m.Variance[j][j] = max(m.Variance[j][j], 0) + drift
-		m.scale(j, min(1, math.Sqrt(m.variance()/m.Variance[j][j])))
+		// Never less sure than at first.
+		for factor, k := min(1, math.Sqrt(m.variance()/m.Variance[j][j])), 0; k < len(x); k++ {
+			m.Variance[j][k] *= factor
+			m.Variance[k][j] *= factor
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ package forecast
 import (
 	"iter"
 	"math"
-	"slices"
 )
 
 // Sizes: minutes that are kept one by one, minutes of a slot, slots of a day, of a week
@@ -24,6 +23,8 @@ const (
 const (
 	// halfLife is that of errors in minutes.
 	halfLife = 120.0
+	// growth is how much of it, beyond all of a day, is reckoned with once more.
+	growth = 1.5
 	// covered is the quantile of its errors that a method's cost is compared at.
 	covered = .98
 	held    = .98
@@ -113,7 +114,7 @@ func (s *Series) learn(minute int64, value float64, ahead int64) {
 	}
 	chance := false
 	if level, known := s.method(methods[0], then, ahead); known && value > sudden*level {
-		if minute-s.Burst > ahead {
+		if minute-s.Burst > max(ahead, 30) {
 			s.Earlier = s.Burst
 		}
 		s.Burst = minute
@@ -218,8 +219,7 @@ func (s *Series) slots(first, last int64) (float64, bool) {
 type Forecast struct {
 	// Now is the mean of the last three minutes, Level what is expected at the horizon.
 	Now, Level float64
-	// Most is the most that is reckoned with: the greatest minute of a day, or the growth
-	// of the last minutes once more.
+	// Most is the most that is reckoned with.
 	Most float64
 	// Seasonal is set if a day or a week before tells of the level.
 	Seasonal bool
@@ -234,14 +234,14 @@ type Forecast struct {
 func (s *Series) Predict(ahead int) (forecasts []Forecast) {
 	a := clamped(ahead)
 	var best Forecast
-	least := math.Inf(1)
+	least, most := math.Inf(1), s.most(a)
 	for i, m := range methods {
 		level, known := s.method(m, s.Last, a)
 		if !known {
 			continue
 		}
 		f := s.errors(i)
-		f.Most = max(2.5*f.Now-1.5*s.recent(s.Last-a, 3).mean, f.Now, float64(slices.Max(s.Peaks[:])))
+		f.Most = most
 		f.Level = min(level, f.Most)
 		q := f.Quantile(covered)
 		if i < seasonal {
@@ -258,6 +258,18 @@ func (s *Series) Predict(ahead int) (forecasts []Forecast) {
 		}
 	}
 	return append(forecasts, best)
+}
+
+// most is the greatest minute of a day, or half as much again as the load grew beyond
+// what it was before the last so many minutes.
+func (s *Series) most(ahead int64) float64 {
+	now, before := s.recent(s.Last, 3).mean, s.recent(s.Last-ahead, 2*60).most
+	most := max(now, s.recent(s.Last, 2*60).most)
+	for h := range int64(22) {
+		peak := float64(s.Peaks[(s.Last/60-2-h+24)%24])
+		before, most = max(before, peak), max(most, peak)
+	}
+	return max(most, now+growth*(now-before))
 }
 
 // errors takes the errors of a method that were seen, beside the prior.

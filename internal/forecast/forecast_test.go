@@ -9,6 +9,25 @@ import (
 	"pgregory.net/rapid"
 )
 
+// foreseen is the greatest of the forecasts for so many minutes ahead.
+func foreseen(s *Series, ahead int) (most Forecast) {
+	for _, f := range s.Predict(ahead) {
+		if f.Level >= most.Level {
+			most = f
+		}
+	}
+	return most
+}
+
+// enough is the level that covers so much of what may come.
+func enough(s *Series, ahead int, q float64) float64 {
+	level := 0.0
+	for _, f := range s.Predict(ahead) {
+		level = max(level, min(f.Level*f.Quantile(q), f.Most))
+	}
+	return level
+}
+
 const hour, dayMinutes = 60, 24 * 60
 
 // watched is a series that was shown a load from minute 1 up to, not including, an end.
@@ -42,18 +61,19 @@ func TestAPredictionIsAlwaysANumber(t *testing.T) {
 			s.Add(minute, x, ahead)
 			minute += rapid.SampledFrom([]int64{1, 1, 1, 1, 0, -3, 2, 300, 20000}).Draw(t, "step")
 		}
-		f := s.Predict(ahead)
-		for name, x := range map[string]float64{"now": f.Now, "level": f.Level, "most": f.Most, "median": f.Quantile(.5), "all": f.Quantile(1)} {
-			if math.IsNaN(x) || math.IsInf(x, 0) || x < 0 {
-				t.Fatalf("%s is %v", name, x)
+		for _, f := range s.Predict(ahead) {
+			for name, x := range map[string]float64{"now": f.Now, "level": f.Level, "most": f.Most, "median": f.Quantile(.5), "all": f.Quantile(1)} {
+				if math.IsNaN(x) || math.IsInf(x, 0) || x < 0 {
+					t.Fatalf("%s is %v", name, x)
+				}
 			}
-		}
-		sum := 0.0
-		for _, p := range f.Ratios() {
-			sum += p
-		}
-		if sum < .95 || sum > 1.001 {
-			t.Fatalf("the probabilities add up to %v", sum)
+			sum := 0.0
+			for _, p := range f.Ratios() {
+				sum += p
+			}
+			if sum < .95 || sum > 1.001 {
+				t.Fatalf("the probabilities add up to %v", sum)
+			}
 		}
 	})
 }
@@ -67,7 +87,7 @@ func TestAScaledLoadHasAScaledPrediction(t *testing.T) {
 			one.Add(int64(i+1), x, 7)
 			other.Add(int64(i+1), factor*x, 7)
 		}
-		a, b := one.Predict(7), other.Predict(7)
+		a, b := foreseen(&one, 7), foreseen(&other, 7)
 		if off := math.Abs(b.Level/(factor*a.Level) - 1); off > 1e-6 {
 			t.Fatalf("%v times the load is foreseen as %v times %v", factor, b.Level, a.Level)
 		}
@@ -94,24 +114,23 @@ func TestTheStateDoesNotGrow(t *testing.T) {
 		}
 		return true
 	}
-	if of := reflect.TypeFor[Series](); !flat(of) || of.Size() > 10<<10 {
+	if of := reflect.TypeFor[Series](); !flat(of) || of.Size() > 10_000 {
 		t.Errorf("a series takes %d B, or grows", of.Size())
 	}
 }
 
 func TestASteadyLoadIsForeseenAsItIs(t *testing.T) {
 	s := watched(6*hour, 7, func(int64) float64 { return 5 })
-	f := s.Predict(7)
-	if math.Abs(f.Level-5) > .01 || f.Quantile(.99) > 1.03 {
-		t.Errorf("a load of 5 is foreseen as %v, times %v", f.Level, f.Quantile(.99))
+	if level := enough(s, 7, .99); math.Abs(level-5) > .01 {
+		t.Errorf("for a load of 5 %v is enough", level)
 	}
 }
 
 func TestARampIsForeseen(t *testing.T) {
 	ramp := func(m int64) float64 { return 100 * (2 + 10*max(0, float64(m)-3*hour)/(2*hour)) }
 	s := watched(4*hour, 12, noisy(1, ramp))
-	if f := s.Predict(12); f.Level < .9*ramp(4*hour+11) {
-		t.Errorf("12 minutes ahead it is %.0f, foreseen as %.0f", ramp(4*hour+11), f.Level)
+	if level := enough(s, 12, .98); level < .95*ramp(4*hour+11) || level > 1.25*ramp(4*hour+11) {
+		t.Errorf("12 minutes ahead it is %.0f, and %.0f is enough", ramp(4*hour+11), level)
 	}
 }
 
@@ -130,7 +149,7 @@ func TestANightlyBatchIsForeseenFromTheSecondNight(t *testing.T) {
 		load := noisy(seed, batch(func(int64) bool { return true }))
 		for _, night := range []int64{1, 2} {
 			s := watched(night*dayMinutes+hour-7, 7, load)
-			if f := s.Predict(7); f.Level < 350 || !f.Seasonal {
+			if f := foreseen(s, 7); f.Level < 350 || !f.Seasonal {
 				t.Errorf("seed %d: seven minutes before night %d's batch of 400 it is foreseen as %.0f", seed, night+1, f.Level)
 			}
 		}
@@ -139,7 +158,7 @@ func TestANightlyBatchIsForeseenFromTheSecondNight(t *testing.T) {
 
 func TestABatchThatDoesNotComeAgainIsForgottenWithinTwentyMinutes(t *testing.T) {
 	s := watched(dayMinutes+hour+25, 7, noisy(1, batch(func(night int64) bool { return night == 0 })))
-	if f := s.Predict(7); f.Level > 150 {
+	if f := foreseen(s, 7); f.Level > 150 {
 		t.Errorf("25 minutes after it didn't come it is foreseen as %.0f, of 100", f.Level)
 	}
 }
@@ -147,34 +166,42 @@ func TestABatchThatDoesNotComeAgainIsForgottenWithinTwentyMinutes(t *testing.T) 
 func TestWhatComesOnceAWeekIsForeseenFromTheSecondWeek(t *testing.T) {
 	weekly := batch(func(night int64) bool { return night%7 == 2 })
 	s := watched(9*dayMinutes+hour-7, 7, noisy(1, weekly))
-	if f := s.Predict(7); f.Level < 350 {
+	if f := foreseen(s, 7); f.Level < 350 {
 		t.Errorf("a week after a batch of 400 it is foreseen as %.0f", f.Level)
 	}
 }
 
-func TestBurstsShorterThanTheHorizonAreNotFollowed(t *testing.T) {
-	s := watched(2*hour, 7, noisy(1, func(int64) float64 { return 100 }))
-	followed := 0
-	for burst := range int64(6) {
-		f := s.Predict(7)
-		if s.Jumped(&f, 300, 7) {
-			followed++
+// Five minutes of four times the load, once an hour.
+func TestSpikesThatComeAgainAreCoveredAllTheTime(t *testing.T) {
+	spikes := func(m int64) float64 {
+		if m%hour >= 55 {
+			return 400
 		}
-		for m := range int64(15) {
-			s.Add(2*hour+15*burst+m, 100, 7)
-		}
+		return 100
 	}
-	if followed == 0 || followed > 2 {
-		t.Errorf("%d of 6 were followed: the first may last, and a third doesn't", followed)
+	for minute := int64(6 * hour); minute < 7*hour; minute += 7 {
+		s := watched(minute, 7, noisy(1, spikes))
+		if level := enough(s, 7, .98); level < 380 || level > 520 {
+			t.Errorf("%d minutes into an hour, in whose last five the load is 400, %.0f is enough", minute%hour, level)
+		}
 	}
 }
 
-func TestAStepIsFollowed(t *testing.T) {
-	for steps := range int64(5) {
-		s := watched(4*hour, 7, noisy(1, func(m int64) float64 { return 100 * float64(int64(1)<<(m/hour)) }))
-		f := s.Predict(7)
-		if !s.Jumped(&f, 2000, 7) {
-			t.Errorf("after %d steps that lasted another isn't followed", steps)
+// What grew once to a new level doesn't go on growing.
+func TestAStepIsNoSlope(t *testing.T) {
+	for after := int64(3); after < 40; after += 4 {
+		s := watched(4*hour+after, 7, noisy(1, func(m int64) float64 { return 100 + 200*min(1, float64(m/(4*hour))) }))
+		if level := enough(s, 7, .98); level < 280 || level > 800 {
+			t.Errorf("%d minutes after a step from 100 to 300 %.0f is enough", after, level)
+		}
+	}
+}
+
+func TestNoMoreIsReckonedWithThanADayHad(t *testing.T) {
+	swing := func(m int64) float64 { return 300 + 200*math.Sin(float64(m)*2*math.Pi/47) }
+	for minute := int64(8 * hour); minute < 9*hour; minute += 5 {
+		if level := enough(watched(minute, 7, noisy(1, swing)), 7, .999); level > 600 {
+			t.Errorf("of a load that swings up to 500 %.0f are reckoned with", level)
 		}
 	}
 }
@@ -191,12 +218,12 @@ func TestOneCrowdIsNoHabit(t *testing.T) {
 		}
 	}
 	once := watched(10*hour, 7, noisy(1, crowd(8*hour)))
-	if f := once.Predict(7); f.Quantile(.995) > 1.5 {
-		t.Errorf("1.5 h after one crowd another of %.1f times the load is reckoned with", f.Quantile(.995))
+	if level := enough(once, 7, .98); level > 150 {
+		t.Errorf("1.5 h after one crowd %.0f is reckoned with, of 100", level)
 	}
 	twice := watched(10*hour, 7, noisy(1, crowd(6*hour, 8*hour)))
-	if f := twice.Predict(7); f.Quantile(.99) < 2 {
-		t.Errorf("after two crowds no more than %.1f times the load is reckoned with", f.Quantile(.99))
+	if level := enough(twice, 7, .98); level < 250 {
+		t.Errorf("after two crowds no more than %.0f is reckoned with", level)
 	}
 }
 
