@@ -1,0 +1,133 @@
+package main
+
+const (
+	load  = "forecast/forecast.go"
+	model = "capacity/capacity.go"
+	auto  = "automatic/automatic.go"
+	need  = "automatic/need.go"
+)
+
+// automaticMutants are mistakes in automatic mode's packages.
+var automaticMutants = []mutant{
+	{
+		"what is late is judged at a bound that isn't below the SLO", "sample/interval.go",
+		"le >= limit*(1-1e-9) &&", "le > limit*(1+1e-9) &&",
+	},
+	{
+		"tokens that the prefix cache served are no work", "sample/interval.go",
+		"value(policy.FamilyPrompt) - value(policy.FamilyCached)", "value(policy.FamilyPrompt)",
+	},
+	{
+		"a request that waits has arrived", "sample/interval.go",
+		"Arrived: r.first - from.first + r.waiting - from.waiting", "Arrived: r.first - from.first",
+	},
+	{
+		"an overload teaches no costs", model,
+		"!slow && !i.Waited", "!i.Waited",
+	},
+	{
+		"a request's tokens cost what minutes showed", model,
+		"m.Speeds[j] += gain[j] / variance * wrong", "m.Speeds[j] += gain[j] / variance * wrong / 8",
+	},
+	{
+		"an overloaded replica shows its limit", model,
+		"m.Ceiling, m.Met = m.Ceiling*echo+done*(1-echo), 0", "m.Ceiling, m.Met = 0, 0",
+	},
+	{
+		"the share that is late never falls with the load", model,
+		"n >= 0 && pools[n].late*p.all > p.late*pools[n].all", "n >= 0 && pools[n].late*p.all < p.late*pools[n].all",
+	},
+	{
+		"what is late at any load doesn't count", model,
+		"return max(0, share-c.Base) / max(1-c.Base, .01)", "return share",
+	},
+	{
+		"a load beyond the limit is late", model,
+		"case load >= c.Limit:", "case load >= 2*c.Limit:",
+	},
+	{
+		"a line foresees a ramp", load,
+		"level = r.mean + r.slope*(float64(ahead)-r.middle)", "level = r.mean",
+	},
+	{
+		"errors are of predictions that were made a horizon before", load,
+		"then := minute - ahead\n", "then := minute - 1\n",
+	},
+	{
+		"one burst may be chance", load,
+		"chance = s.Earlier == 0 || s.Burst-s.Earlier > isolated", "chance = false",
+	},
+	{
+		"a second burst is no chance", load,
+		"chance = s.Earlier == 0 || s.Burst-s.Earlier > isolated", "chance = true",
+	},
+	{
+		"a season knows of what has not begun", load,
+		"f.Level, f.Seasonal = max(level, next), true", "f.Level, f.Seasonal = min(level, best.Level), true",
+	},
+	{
+		"a season that didn't come is forgotten", load,
+		"return next * min((today+.01*next)/(before+.01*next), 2), true", "return next, true",
+	},
+	{
+		"no more is reckoned with than a day had, and the growth beyond it", load,
+		"return max(most, now+growth*(now-before))", "return 100 * max(most, now+growth*(now-before))",
+	},
+	{
+		"a series takes over only from one that has known it for longer", load,
+		"s.Last != 0 && s.First <= other.First", "s.Last != 0 && s.First < other.First",
+	},
+	{
+		"nothing is released before a whole window was watched", need,
+		"now.Sub(s.Watched) < window, ", "",
+	},
+	{
+		"nothing is released while a pod can't be read", need,
+		"case f.read < f.serving, ", "case ",
+	},
+	{
+		"a release that was taken back makes the next wait longer", need,
+		"math.Exp2(s.Regrets)", "1",
+	},
+	{
+		"what had no room in the window isn't released", need,
+		"most = max(most, float64(s.Needs[m%kept]))", "most = max(n.spare, 0*float64(s.Needs[m%kept]))",
+	},
+	{
+		"replicas that don't come are replaced", need,
+		"p.bounded(math.Ceil(n) + float64(f.replaced))", "p.bounded(math.Ceil(n))",
+	},
+	{
+		"while more is refused than taken four times the replicas do", need,
+		"float64(f.serving<<blindSteps+2)", "float64(f.serving<<(blindSteps+3)+2)",
+	},
+	{
+		"only what was seen before its first Ready teaches a cold start", auto,
+		"s.starting[name] && r.ReadySince", "r.ReadySince",
+	},
+	{
+		"a replacement that is stuck too isn't replaced", auto,
+		"< 10*time.Second {", "< 10*time.Hour {",
+	},
+	{
+		"a sleeping engine is no capacity", auto,
+		"if r.Phase != sample.Serving || r.Asleep {", "if r.Phase != sample.Serving {",
+	},
+	{
+		"time-outs under load bring two steps up at most", auto,
+		"min(int(now.Sub(f.at)/(30*time.Second)), blindSteps)", "int(now.Sub(f.at)/(30*time.Second))",
+	},
+	{
+		"time-outs soon after a rise bring none", auto,
+		"(f.at.Before(f.Raised) || f.at.Sub(f.Raised) > leastWindow)", "true",
+	},
+	{
+		"an SLO that an idle replica can't keep isn't bought off", auto,
+		"slo.PerToken = 2 * idle", "slo.PerToken *= 1",
+	},
+	{
+		"what is late by chance comes in lumps, and uses up no budget", auto,
+		"s.Missed = s.Missed*keep + f.total.Late - f.curve.Base*f.total.Answered + f.total.Refused",
+		"s.Missed = s.Missed*keep + max(0, f.total.Late-f.curve.Base*f.total.Answered) + f.total.Refused",
+	},
+}
