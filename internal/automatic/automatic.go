@@ -21,8 +21,8 @@ const (
 	// usualColdStart is assumed until a replica was seen to start: a node, its driver,
 	// the image and the weights.
 	usualColdStart = 10 * time.Minute
-	// steep is how many times the budget may be missed while none of it was, with
-	// missedHalfLife in seconds.
+	// steep is what the share that may miss the budget is multiplied by for each third of
+	// it that was missed less, with missedHalfLife in seconds.
 	steep, missedHalfLife = 2.0, 3600.0
 	// tries is how often a client asks that is refused: its library tries twice more by
 	// default. So what is refused is a third of a request each, and what is wanted no
@@ -61,7 +61,9 @@ func (p *Policy) bounded(n float64) int32 {
 	return min(max(int32(math.Ceil(min(n, math.MaxInt16))), p.Min), p.Max)
 }
 
-// Scaler is what is known of one fleet. Its zero value knows nothing.
+// Scaler is what is known of one fleet. Its zero value knows nothing. Its exported fields
+// are its state: plain values without pointers, about 9 kB, of which ColdStarts alone
+// varies in length, up to 8. All else is of the last minute, and of no use to others.
 type Scaler struct {
 	Model capacity.Model
 	// Demand is in tokens a second as the Model counts them.
@@ -278,8 +280,8 @@ func (s *Scaler) demand(f *fleet, rate, elapsed float64, now time.Time) {
 	rate = max(0, rate)
 	refused := f.total.Refused / elapsed
 	f.rate = min(rate+refused/tries, rate*tries) * scale
-	// Three standard deviations of a Poisson number less, twice in a row.
-	atLeast := (rate + refused - 3*math.Sqrt(max(f.total.Arrived, 1))/elapsed) * scale
+	// Two standard deviations of a Poisson number less, twice in a row.
+	atLeast := (rate + refused - 2*math.Sqrt(max(f.total.Arrived, 1))/elapsed) * scale
 	f.atLeast, s.atLeast = min(atLeast, s.atLeast), atLeast
 	if minute := now.Unix() / 60; minute != s.minute {
 		if s.ticks >= 2 {

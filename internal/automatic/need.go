@@ -57,12 +57,12 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 	return n
 }
 
-// allowed is the share of requests that may miss the SLO for now: the budget if half of
-// it was used up lately, and steep times more or less if none or all of it was.
+// allowed is the share of requests that may miss the SLO for now: the budget if a quarter of
+// it was used up lately, 1.7 times that if nothing was, a fifth of it if all was.
 func (s *Scaler) allowed(p Policy) float64 {
 	const assumed = 1000 // requests of which half of the budget missed
 	used := (max(s.Missed, 0) + assumed*p.Budget/3) / (s.Seen + assumed) / p.Budget
-	return p.Budget * math.Pow(steep, 1-3*min(used, 1))
+	return p.Budget * math.Pow(steep, .75-3*min(used, 1))
 }
 
 // replicas is the least number with which no more than a share of the requests is
