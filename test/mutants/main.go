@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -64,7 +65,8 @@ func run(ctx context.Context, only string, check bool) (survived int, err error)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	var stale []error
-	for _, m := range mutants {
+	all := slices.Concat(mutants, automaticMutants)
+	for _, m := range all {
 		if _, err := m.mutated(); err != nil {
 			stale = append(stale, err)
 		}
@@ -76,7 +78,7 @@ func run(ctx context.Context, only string, check bool) (survived int, err error)
 		return 0, fmt.Errorf("the tests fail without a mutant: %w\n%s", err, out)
 	}
 	tried := 0
-	for _, m := range mutants {
+	for _, m := range all {
 		if !wanted.MatchString(m.rule) {
 			continue
 		}
@@ -136,7 +138,7 @@ func (m mutant) try(ctx context.Context, dir string) (killer string, err error) 
 			return "", err
 		}
 	}
-	if out, err := goTool(ctx, "vet", "-overlay="+overlay, "./internal/policy", "./internal/decision"); err != nil {
+	if out, err := goTool(ctx, append([]string{"vet", "-overlay=" + overlay}, tested...)...); err != nil {
 		return "", fmt.Errorf("%s: the mutant doesn't compile: %w\n%s", m.rule, err, out)
 	}
 	out, err := tests(ctx, overlay)
@@ -149,6 +151,11 @@ func (m mutant) try(ctx context.Context, dir string) (killer string, err error) 
 	return killers(out), nil
 }
 
+// tested are the packages that have mutants.
+var tested = []string{
+	"./internal/policy", "./internal/sample", "./internal/decision", "./internal/capacity", "./internal/forecast", "./internal/automatic",
+}
+
 // patience is how long the tests of a mutant may take: one that never ends is
 // noticed too.
 const patience = 5 * time.Minute
@@ -158,7 +165,7 @@ func tests(ctx context.Context, overlay string) (string, error) {
 	if overlay != "" {
 		args = append(args, "-overlay="+overlay)
 	}
-	return goTool(ctx, append(args, "./internal/policy", "./internal/decision")...)
+	return goTool(ctx, append(args, tested...)...)
 }
 
 func goTool(ctx context.Context, args ...string) (string, error) {
