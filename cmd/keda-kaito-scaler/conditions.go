@@ -117,14 +117,19 @@ func (c *conditions) parse() error {
 	if routing != simulate.LeastBusy && c.Sessions.Count == 0 {
 		errs = append(errs, fmt.Errorf("--routing %s: needs --sessions", c.routing))
 	}
+	c.Routing, c.Asleep, c.Sessions.Cached = routing, c.asleep, c.cached
+	return errors.Join(append(errs, c.checkNumbers()...)...)
+}
+
+// checkNumbers refuses what can't be.
+func (c *conditions) checkNumbers() (errs []error) {
 	if c.cached < 0 || c.cached > 0 && c.Sessions.Shared == 0 || c.MeasuredAfter < 0 {
 		errs = append(errs, errors.New("--cached-sessions and --measured-after: must not be negative; the former needs --sessions"))
 	}
-	c.Routing, c.Asleep, c.Sessions.Cached = routing, c.asleep, c.cached
 	if c.Patience < 0 || c.EnginesPerPod < 1 || c.EnginesPerPod > 64 || c.asleep < 0 || c.asleep > 500 {
 		errs = append(errs, errors.New("--patience and --asleep: must not be negative; --engines-per-pod: must be from 1 to 64"))
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // between is a whole number within limits.

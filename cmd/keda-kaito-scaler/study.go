@@ -125,31 +125,25 @@ func (s *studier) play(ctx context.Context, studies []*report.Study, stdout, std
 	if ended != nil && !errors.Is(ended, errInterrupted) || len(s.finished) == 0 || s.merged(nil).Finished == 0 {
 		return ended
 	}
-	result, units := s.merged(nil), 0
+	result := s.merged(nil)
+	result.Units = 0
 	for _, study := range studies {
-		units += len(study.Scenarios) * len(study.Seeds)
+		result.Units += len(study.Scenarios) * len(study.Seeds)
 	}
-	result.Units = units
-	if err := s.write(result); err != nil {
-		return err
+	err := s.tell(result, stdout)
+	if err == nil && ended != nil {
+		return fmt.Errorf("%w: %d of %d loads of a seed were played, and the report is of those; the next run goes on from there",
+			ended, result.Finished, result.Units)
 	}
-	if err := result.Table(stdout); err != nil {
-		return err
-	}
-	if _, err := result.Demands(stdout); err != nil {
-		return err
-	}
-	if err := result.AblationTable(stdout); err != nil {
-		return err
-	}
-	_, _ = fmt.Fprintf(stdout, "\nwritten: %s, %s\n\n", s.file("html"), s.file("json"))
-	if err := result.Figures(stdout); err != nil {
-		return err
-	}
-	if ended != nil {
-		return fmt.Errorf("%w: %d of %d loads of a seed were played, and the report is of those; the next run goes on from there", ended, result.Finished, units)
-	}
-	return nil
+	return err
+}
+
+// tell writes the report's files, tables and figures.
+func (s *studier) tell(r *report.Report, stdout io.Writer) error {
+	_, err := fmt.Fprintf(stdout, "written: %s, %s\n\n", s.file("html"), s.file("json"))
+	err = errors.Join(err, s.write(r), r.Table(stdout))
+	_, failed := r.Demands(stdout)
+	return errors.Join(err, failed, r.AblationTable(stdout), r.Figures(stdout))
 }
 
 // part runs one study. After each load of a seed the report is of all that is finished.

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
@@ -46,7 +47,7 @@ func ablated(standard []simulate.Scenario) (chosen []simulate.Scenario) {
 		"knee": true, "heavy": true, "long-prompts": true, "itl-unattainable": true, "retries": true, "late-pages": true, "no-quota": true, "mixed-lengths": true,
 		"nightly-batch": true, "ramp": true, "bursts": true, "crowd": true, "first-step": true, "low-rate": true,
 	}
-	for _, sc := range append(standard[:len(standard):len(standard)], simulate.Adverse()...) {
+	for _, sc := range slices.Concat(standard, simulate.Adverse()) {
 		if names[sc.Name] {
 			chosen = append(chosen, sc)
 		}

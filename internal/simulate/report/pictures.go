@@ -80,7 +80,7 @@ func frame(length float64, ys []float64, by func(float64) float64, label, unit s
 }
 
 func replicaPlot(s *Score, length, most float64) plot {
-	p, x, y := frame(length, round(most, 4), linear, "replicas of "+s.Policy+" over time", "replicas")
+	p, x, y := frame(length, round(most), linear, "replicas of "+s.Policy+" over time", "replicas")
 	c, step := s.Course, float64(s.Course.Step)/60
 	p.Areas = []path{
 		series(floats(c.Desired), x, y, step, true, "starting"),
@@ -105,7 +105,7 @@ func missStrip(c *Course, x scale, top float64) path {
 }
 
 func waitingPlot(s *Score, length, most float64) plot {
-	p, x, y := frame(length, round(most, 4), linear, "waiting requests under "+s.Policy+" over time", "waiting requests")
+	p, x, y := frame(length, round(most), linear, "waiting requests under "+s.Policy+" over time", "waiting requests")
 	p.Areas = []path{series(floats(s.Course.Waiting), x, y, float64(s.Course.Step)/60, true, "fill-"+colour(s.Policy))}
 	return p
 }
@@ -133,7 +133,7 @@ func (w *World) loadPlot(l *Load) *plot {
 	for _, v := range c.Arrived {
 		most = max(most, float64(v))
 	}
-	p, _, _ := frame(l.Hours, round(most, 4), linear, "load over time", "requests a second")
+	p, _, _ := frame(l.Hours, round(most), linear, "load over time", "requests a second")
 	p.Width, p.Right = 1240, 1232
 	x := scale{0, l.Hours, p.Left, p.Right, linear}
 	y := scale{0, p.top(most), p.Bottom, p.Top, linear}
@@ -145,7 +145,7 @@ func (w *World) loadPlot(l *Load) *plot {
 }
 
 func (p *plot) top(most float64) float64 {
-	all := round(most, 4)
+	all := round(most)
 	return all[len(all)-1]
 }
 

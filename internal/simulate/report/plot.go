@@ -75,14 +75,15 @@ func (s scale) at(value float64) float64 {
 	return s.a + along*(s.b-s.a)
 }
 
-// round numbers from 0 to at least most, in about so many steps.
-func round(most float64, about int) []float64 {
+// round numbers from 0 to at least most, in about four steps.
+func round(most float64) []float64 {
+	const about = 4
 	if most <= 0 {
 		most = 1
 	}
-	step := math.Pow(10, math.Floor(math.Log10(most/float64(about))))
+	step := math.Pow(10, math.Floor(math.Log10(most/about)))
 	for _, factor := range []float64{1, 2, 5, 10} {
-		if most/(step*factor) <= float64(about) {
+		if most/(step*factor) <= about {
 			step *= factor
 			break
 		}
