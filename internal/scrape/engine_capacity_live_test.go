@@ -3,7 +3,6 @@
 package scrape
 
 import (
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -66,24 +65,16 @@ func TestCapacityByHandOfALiveEngine(t *testing.T) {
 			t.Fatal(err)
 		}
 		is, says := engine.Misses(swept[i]), engine.Misses(simulated)
-		actual = append(actual, engine.JudgedMisses(swept[i]))
-		t.Logf("%v/s: %d requests, real ones missed %.2f %%, %.2f %% as it is judged, simulated ones %.2f and %.2f %%",
-			rate, len(simulated), 100*is, 100*actual[i], 100*says, 100*engine.JudgedMisses(simulated))
+		actual = append(actual, is)
+		t.Logf("%v/s: %d requests, real ones missed %.2f %%, simulated ones %.2f %%", rate, len(simulated), 100*is, 100*says)
 		if math.Abs(is-says) > 0.01 {
 			t.Errorf("at %v/s real requests missed %.2f %%, simulated ones %.2f %%", rate, 100*is, 100*says)
 		}
 	}
-	long, err := engine.SimulatedCapacity(t.Context(), physics, rates, 100_000, engine.JudgedMisses)
-	if err != nil {
-		t.Fatal(err)
+	t.Logf("the capacity is %.2f/s by these requests", engine.Capacity(rates, actual))
+	if err := engine.CompareCapacity(t, course); err != nil {
+		t.Error(err)
 	}
-	learned, err := course.Capacities(physics.PeakTokensPerMinute())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("the capacity is %.2f/s on these requests by the real engines, %.2f/s by 100 000 simulated requests a rate; learned %v",
-		engine.Capacity(rates, actual), long, learned)
-	fmt.Printf("figure engine_capacity_error %.3f\n", math.Abs(learned["automatic-next"]/long-1))
 }
 
 // course reads the page for a time, as often as the scaler does by default, for what

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -42,22 +43,26 @@ func Capacity(rates, missed []float64) float64 {
 }
 
 // SweptRates are in requests a second: little load, and those between which one point more
-// of the slow GPU's requests misses the SLO as it is judged.
-var SweptRates = []float64{0.25, 2, 2.5}
+// of the slow GPU's requests misses the SLO. JudgedRates are those for the SLO as it is
+// judged.
+var (
+	SweptRates  = []float64{0.25, 1.25, 1.5}
+	JudgedRates = []float64{0.25, 2, 2.5}
+)
 
-// SimulatedCapacity is that of a simulated engine, with so many requests at each rate.
-func SimulatedCapacity(
-	ctx context.Context, physics simulate.Engine, rates []float64, requests float64, misses func([]load.Result) float64,
-) (float64, error) {
-	shares := make([]float64, len(rates))
-	for i, rate := range rates {
-		results, err := Simulated(ctx, physics, load.Poisson(rate, duration(requests/rate), 200, 60, 11))
-		if err != nil {
-			return 0, err
+// SimulatedCapacities are those of a simulated engine, with so many requests at each rate:
+// by the SLO, and by the SLO as it is judged.
+func SimulatedCapacities(ctx context.Context, physics simulate.Engine, requests float64) (bySLO, judged float64, err error) {
+	of := func(rates []float64, misses func([]load.Result) float64) float64 {
+		var shares []float64
+		for _, rate := range rates {
+			results, failed := Simulated(ctx, physics, load.Poisson(rate, duration(requests/rate), 200, 60, 11))
+			err = errors.Join(err, failed)
+			shares = append(shares, misses(results))
 		}
-		shares[i] = misses(results)
+		return Capacity(rates, shares)
 	}
-	return Capacity(rates, shares), nil
+	return of(SweptRates, Misses), of(JudgedRates, JudgedMisses), err
 }
 
 // ScrapeInterval is how often the scaler reads a page by default, EvaluationInterval how

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"testing"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/automatic"
@@ -123,9 +125,9 @@ func (c Course) Learn(l Learner, peak float64) {
 	}
 }
 
-// Capacities are what each mode takes a replica to serve, by its course and by the
-// peak that KAITO's benchmark found.
-func (c Course) Capacities(peak float64) (map[string]float64, error) {
+// Learned is what each mode takes a replica to serve, by its course and by the peak that
+// KAITO's benchmark found.
+func (c Course) Learned(peak float64) (map[string]float64, error) {
 	learners, err := NewLearners()
 	if err != nil {
 		return nil, err
@@ -138,8 +140,8 @@ func (c Course) Capacities(peak float64) (map[string]float64, error) {
 	return learned, nil
 }
 
-// SimulatedCapacities are those of a simulated engine that serves these requests.
-func SimulatedCapacities(ctx context.Context, physics simulate.Engine, requests []load.Request) (map[string]float64, error) {
+// LearnedOfSimulated are those learned of a simulated engine that serves these requests.
+func LearnedOfSimulated(ctx context.Context, physics simulate.Engine, requests []load.Request) (map[string]float64, error) {
 	reading := decision.SaturationReading()
 	var c Course
 	var began time.Time
@@ -156,5 +158,30 @@ func SimulatedCapacities(ctx context.Context, physics simulate.Engine, requests 
 	if err != nil {
 		return nil, err
 	}
-	return c.Capacities(physics.PeakTokensPerMinute())
+	return c.Learned(physics.PeakTokensPerMinute())
+}
+
+// CompareCapacity holds what automatic mode as it is going to be learned of the slow GPU
+// against its capacity. Pages tell what is late by the bounds of histograms, 75 ms for an
+// SLO of 60, so what is learned may be anything from the capacity by the one to that by
+// the other, and a tenth beyond.
+func CompareCapacity(tb testing.TB, c Course) error {
+	tb.Helper()
+	physics := SlowGPU()
+	bySLO, judged, err := SimulatedCapacities(tb.Context(), physics, 30_000)
+	if err != nil {
+		return err
+	}
+	learned, err := c.Learned(physics.PeakTokensPerMinute())
+	if err != nil {
+		return err
+	}
+	is := learned["automatic-next"]
+	tb.Logf("the capacity is %.2f/s by the SLO, %.2f/s as it is judged; %.2f/s was learned by automatic mode, %.2f/s by automatic mode as it is going to be",
+		bySLO, judged, learned["automatic"], is)
+	fmt.Printf("figure engine_capacity_error %.3f\n", math.Abs(is/bySLO-1))
+	if !(is >= .9*bySLO && is <= 1.1*judged) {
+		return fmt.Errorf("%.2f/s were learned, between %.2f/s and %.2f/s can be served", is, bySLO, judged)
+	}
+	return nil
 }
