@@ -137,7 +137,7 @@ engines: ## Install vLLM's CPU build into the user's cache, for tests on real en
 	@$(BIN)/engines $(if $(VLLM),-version $(VLLM))
 
 .PHONY: test-engines
-test-engines: engines control-plane ## See real vLLM engines do what is believed of them, as the simulator says and under a real KEDA and HPA, with a machine of its own (20 min; VLLM=0.25.1)
+test-engines: engines control-plane ## See real vLLM engines do what is believed of them, as the simulator says and under a real KEDA and HPA, with a machine of its own (16 min; VLLM=0.25.1)
 	@# One after another: what is measured needs the machine for itself.
 	$(MAKE) test-engines-simulator
 	$(MAKE) test-engines-contract
@@ -163,12 +163,12 @@ test-engines-loop: engines control-plane
 	cd test/cluster && PICTURES=$(CURDIR)/$(BUILD) go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run OnRealEngines ./engines
 
 .PHONY: engines-capacity
-engines-capacity: engines ## Sweep the load of live engines, and record the pages of one with an ordinary load into build/pages (24 min, one core; CAPACITY_MINUTES=20 for each rate)
+engines-capacity: engines ## Sweep the load of live engines, and see what automatic mode learns of one with an ordinary load, whose pages go to build/pages (24 min, one core; CAPACITY_MINUTES=20 for each rate)
 	mkdir -p $(BUILD)/pages
 	CAPACITY_MINUTES=$(or $(CAPACITY_MINUTES),20) VLLM=$(VLLM) RECORD_PAGES=$(CURDIR)/$(BUILD)/pages go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -v -run CapacityByHand ./internal/scrape
 
 .PHONY: engines-trace
-engines-trace: engines control-plane ## See automatic mode on live engines through an hour of a trace, speeded up, with a machine of its own (17 min; TRACES=folder of Azure's TRACE_SPEED=4)
+engines-trace: engines control-plane ## See automatic mode on live engines through an hour of a trace, speeded up (19 min, one core; TRACES=folder of Azure's TRACE_SPEED=4)
 	mkdir -p $(BUILD)
 	cd test/cluster && TRACE_SPEED=$(or $(TRACE_SPEED),4) PICTURES=$(CURDIR)/$(BUILD) go test -tags engines -count 1 -timeout 60m $(TESTFLAGS) -v -run ByHandThroughAnHour ./engines
 

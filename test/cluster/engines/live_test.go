@@ -38,6 +38,8 @@ type fleet struct {
 	world *World
 	ends  *Ends
 	key   types.NamespacedName
+	// ready is when the first replicas served.
+	ready time.Time
 }
 
 // startFleet brings the first replicas up, and has engines on standby for the others.
@@ -49,17 +51,24 @@ func startFleet(t *testing.T, world *World) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	standby, err := NewStandby(ctx, installed, world.Engine, world.Max, logs(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	// They start beside the control plane and the first replica, whose engine starts with
+	// its pod. More than one at the start are of those on standby.
+	standby := StartStandby(ctx, installed, world.Engine, world.Max-1, logs(t))
 	t.Cleanup(standby.Close)
+	await := func() {
+		if err := standby.Await(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if world.Initial > 1 {
+		await()
+	}
 	f := &fleet{T: t, world: world, ends: &Ends{}, key: types.NamespacedName{Namespace: "default", Name: "phi-4"}}
 	f.stack, err = stack.Start(ctx, stack.Options{
 		KAITO: kaito.Options{
 			Startup:     kaito.Stages{Benchmark: time.Second}, // the first replicas': nobody waits for them
 			Termination: 10 * time.Second,
-			Engines:     f.ends.Watch(standby.Start),
+			Engines:     f.ends.Watch(standby.AfterFirst()),
 		},
 		Out: os.Stderr,
 	})
@@ -75,6 +84,8 @@ func startFleet(t *testing.T, world *World) *fleet {
 		}
 	})
 	f.create(ctx)
+	await()
+	world.Prelude = max(usualPrelude, time.Since(f.ready))
 	return f
 }
 
@@ -126,7 +137,7 @@ func (f *fleet) create(ctx context.Context) {
 	if err := f.stack.KAITO.AwaitReady(ctx, f.key.Namespace, f.key.Name, f.world.Initial); err != nil {
 		f.Fatal(err)
 	}
-	ready := time.Now()
+	f.ready = time.Now()
 	last := errors.New("not looked at")
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		last = f.judged(ctx)
@@ -138,7 +149,6 @@ func (f *fleet) create(ctx context.Context) {
 	f.stack.KAITO.Adapt(f.key.Namespace, f.key.Name, func(o *kaito.Options) {
 		o.Startup = kaito.Stages{Node: f.world.ColdStart / 2, Download: f.world.ColdStart / 2, Benchmark: time.Second}
 	})
-	f.world.Prelude = max(usualPrelude, time.Since(ready))
 }
 
 // judged says whether the scaler has all readings that it wants before it judges.

@@ -24,8 +24,12 @@ type Standby struct {
 	// more starts an engine once none is left.
 	more func(ip string) (kaito.Engine, error)
 
+	cancel   context.CancelFunc
+	starting sync.WaitGroup
+
 	mu   sync.Mutex
 	free []*engine.Engine // guarded by mu
+	err  error            // guarded by mu; of starting them
 }
 
 // atOnce is how many engines start beside each other: one a core.
@@ -34,23 +38,38 @@ const atOnce = 2
 // NewStandby starts n engines on GPUs of that kind and waits until each has answered.
 // dir gets their logs. Close ends those that no replica took.
 func NewStandby(ctx context.Context, installed engine.Installation, gpu simulate.Engine, n int, dir string) (*Standby, error) {
-	s := &Standby{gpu: gpu, more: kaito.VLLM(installed, gpu, dir)}
-	var starting sync.WaitGroup
-	errs := make([]error, n)
-	slots := make(chan struct{}, atOnce)
-	for i := range n {
-		starting.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			errs[i] = s.add(ctx, installed, filepath.Join(dir, fmt.Sprintf("engine-%d", i)))
-		})
-	}
-	starting.Wait()
-	if err := errors.Join(errs...); err != nil {
+	s := StartStandby(ctx, installed, gpu, n, dir)
+	if err := s.Await(); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// StartStandby begins to start them. Await waits until each has answered.
+func StartStandby(ctx context.Context, installed engine.Installation, gpu simulate.Engine, n int, dir string) *Standby {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &Standby{gpu: gpu, more: kaito.VLLM(installed, gpu, dir), cancel: cancel}
+	slots := make(chan struct{}, atOnce)
+	for i := range n {
+		s.starting.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			err := s.add(ctx, installed, filepath.Join(dir, fmt.Sprintf("engine-%d", i)))
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.err = errors.Join(s.err, err)
+		})
+	}
+	return s
+}
+
+// Await returns what went wrong, once all have started.
+func (s *Standby) Await() error {
+	s.starting.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // add starts one engine. Its first answers are slower than all later ones, and KAITO's
@@ -110,6 +129,8 @@ func (s *Standby) AfterFirst() func(ip string) (kaito.Engine, error) {
 
 // Close ends the engines that no replica took.
 func (s *Standby) Close() {
+	s.cancel()
+	s.starting.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var ending sync.WaitGroup
