@@ -21,58 +21,37 @@ const (
 
 // What each is worth is in docs/design/automatic-mode.md.
 const (
-	// halfLife is that of errors in minutes.
-	halfLife = 120.0
+	// halfLife is that of errors in minutes, smooth how many minutes the level is a mean of.
+	halfLife, smooth = 120.0, 3
 	// growth is how much of it, beyond all of a day, is reckoned with once more.
 	growth = 1.5
-	// covered is the quantile of its errors that a method's cost is compared at.
-	covered = .98
-	held    = .98
 	// sudden is the actual ÷ predicted from which on minutes are a burst. One may be
-	// chance: it counts if there was another within isolated minutes.
-	sudden, isolated = 2.0, 6 * 60
+	// chance: it counts if there was another within isolated minutes, but more than apart.
+	sudden, isolated, apart = 2.0, 6 * 60, 30
 	// priorDeviation of log(actual ÷ predicted) is assumed, with the weight of
 	// priorMinutes, until errors are known.
 	priorDeviation, priorMinutes = .15, 30.0
-	// seasonalError is the quantile of actual ÷ predicted up to which a season is believed.
+	// seasonalError is the 98 % quantile of actual ÷ predicted up to which a season is
+	// believed.
 	seasonalError = 1.5
 )
 
-// method predicts by the mean, the line through or the maximum of the last minutes, or
-// by what followed a period ago.
-type method struct {
-	minutes, period int64
-	line, most      bool
-}
-
-var methods = [...]method{
-	{minutes: 3},
-	{minutes: 10},
-	{minutes: 10, line: true},
-	{minutes: 40, line: true},
-	{minutes: 30, most: true},
-	{minutes: 120, most: true},
-	{period: day},
-	{period: week},
-}
-
-// seasonal is the first method with a period.
-const seasonal = 6
+// periods are of the methods, in slots: the mean of the last minutes, and what followed a
+// day and a week ago.
+var periods = [...]int64{0, day, week}
 
 // Series is a quantity over time with the errors of its predictions. Its zero value
-// has no observation. Minutes are counted from 1970.
+// has no observation. Minutes are counted from 1970. All of it is state.
 type Series struct {
 	// First and Last are the minutes of the first and the newest observation.
 	First, Last int64
-	// Minutes and Slots are rings of observations and of their means; -1 for none.
+	// Minutes and Slots are rings of observations and of their means; -1 for none. Peaks
+	// are the greatest minutes of each hour of a day.
 	Minutes [recent]float32
 	Slots   [past]float32
-	// Ratios are each method's decayed counts of minutes by actual ÷ predicted, Levels
-	// the decayed sums of its predictions.
-	Ratios [len(methods)][bins]float32
-	// Peaks are the greatest minutes of each hour of a day.
-	Peaks        [24]float32
-	Levels, Held [len(methods)]float32
+	Peaks   [24]float32
+	// Ratios are each method's decayed counts of minutes by actual ÷ predicted.
+	Ratios [len(periods)][bins]float32
 	// Burst is the newest minute of the newest burst, Earlier of the one before.
 	Burst, Earlier int64
 }
@@ -98,8 +77,8 @@ func (s *Series) Add(minute int64, value float64, ahead int) {
 	}
 	s.Last, s.Minutes[minute%recent] = minute, float32(value)
 	s.Peaks[minute/60%24] = max(s.Peaks[minute/60%24], float32(value))
-	now := s.recent(minute, minute%slot+1)
-	s.Slots[minute/slot%past] = float32(now.mean)
+	mean, _ := s.mean(minute, minute%slot+1)
+	s.Slots[minute/slot%past] = float32(mean)
 	s.learn(minute, value, clamped(ahead))
 }
 
@@ -113,16 +92,16 @@ func (s *Series) learn(minute int64, value float64, ahead int64) {
 		return
 	}
 	chance := false
-	if level, known := s.method(methods[0], then, ahead); known && value > sudden*level {
-		if minute-s.Burst > max(ahead, 30) {
+	if level, known := s.mean(then, smooth); known && value > sudden*level {
+		if minute-s.Burst > max(ahead, apart) {
 			s.Earlier = s.Burst
 		}
 		s.Burst = minute
 		chance = s.Earlier == 0 || s.Burst-s.Earlier > isolated
 	}
 	keep := float32(math.Exp2(-1 / halfLife))
-	for i, m := range methods {
-		level, known := s.method(m, then, ahead)
+	for i := range periods {
+		level, known := s.method(i, then, ahead)
 		if !known || level <= 0 || chance {
 			continue
 		}
@@ -131,8 +110,6 @@ func (s *Series) learn(minute int64, value float64, ahead int64) {
 		}
 		bin := int(math.Round(math.Log(max(value/level, 1e-9))/binWidth)) + bins/2
 		s.Ratios[i][min(max(bin, 0), bins-1)]++
-		s.Held[i] = max(s.Held[i]*held, float32(level))
-		s.Levels[i] = s.Levels[i]*keep + s.Held[i]
 	}
 }
 
@@ -146,55 +123,33 @@ var ratios, prior = func() (r, p [bins]float64) {
 	return r, p
 }()
 
-// summary is of some minutes: the least-squares line through them, with their mean time
-// before the last of them, and the greatest.
-type summary struct{ mean, slope, middle, most float64 }
-
-// recent summarizes the last n minutes up to now; the mean is -1 if none is known.
-func (s *Series) recent(now, n int64) summary {
-	var count, sumX, sumY, sumXX, sumXY, most float64
+// mean is that of the last n minutes up to now.
+func (s *Series) mean(now, n int64) (mean float64, known bool) {
+	count, sum := 0, 0.0
 	for m := max(now-n+1, s.First, s.Last-recent+1); m <= min(now, s.Last); m++ {
 		if y := float64(s.Minutes[m%recent]); y >= 0 {
-			x := float64(m - now)
-			count, sumX, sumY, sumXX, sumXY, most = count+1, sumX+x, sumY+y, sumXX+x*x, sumXY+x*y, max(most, y)
+			count, sum = count+1, sum+y
 		}
 	}
-	if count == 0 {
-		return summary{mean: -1}
-	}
-	r := summary{mean: sumY / count, middle: sumX / count, most: most}
-	if spread := sumXX - sumX*r.middle; spread > 0 {
-		r.slope = (sumXY - sumX*r.mean) / spread
-	}
-	return r
+	return sum / float64(max(count, 1)), count > 0
 }
 
 // method is what one predicts for so many minutes after now, by what was known then.
-func (s *Series) method(m method, now, ahead int64) (level float64, known bool) {
-	if m.period > 0 {
-		return s.season(m.period, now, ahead)
+func (s *Series) method(i int, now, ahead int64) (level float64, known bool) {
+	if periods[i] > 0 {
+		return s.season(periods[i], now, ahead)
 	}
-	least := s.recent(now, 3).mean
-	r := s.recent(now, m.minutes)
-	switch {
-	case m.line:
-		level = r.mean + r.slope*(float64(ahead)-r.middle)
-	case m.most:
-		level = r.most
-	default:
-		level = r.mean
-	}
-	return max(level, least), least >= 0
+	return s.mean(now, smooth)
 }
 
 // season is what followed a period ago, by the ratio of the last 20 minutes to those a
 // period before them: so what doesn't come again is forgotten in that time.
 func (s *Series) season(period, now, ahead int64) (float64, bool) {
 	const lately = 20 / slot
-	today := s.recent(now, lately*slot).mean
+	today, known3 := s.mean(now, lately*slot)
 	next, known := s.slots((now+ahead)/slot-period, (now+ahead)/slot-period+1)
 	before, known2 := s.slots(now/slot-period-lately+1, now/slot-period)
-	if today < 0 || !known || !known2 {
+	if !known || !known2 || !known3 {
 		return 0, false
 	}
 	if next <= 0 {
@@ -228,53 +183,47 @@ type Forecast struct {
 	seen, total float64
 }
 
-// Predict is the forecast for so many minutes after the newest observation: of the method
-// which was cheapest lately, at a level that covers its errors. A season that was right
-// lately is one more, since it may know of what has not begun.
+// Predict are forecasts for so many minutes after the newest observation: that it stays as
+// it is and, of a season that was right lately, what that knows of and has not begun.
 func (s *Series) Predict(ahead int) (forecasts []Forecast) {
 	a := clamped(ahead)
-	var best Forecast
-	least, most := math.Inf(1), s.most(a)
-	for i, m := range methods {
-		level, known := s.method(m, s.Last, a)
-		if !known {
-			continue
-		}
+	now, _ := s.mean(s.Last, smooth)
+	most := s.most(now, a)
+	for i := range periods {
+		level, known := s.method(i, s.Last, a)
 		f := s.errors(i)
-		f.Most = most
-		f.Level = min(level, f.Most)
-		q := f.Quantile(covered)
-		if i < seasonal {
-			if cost := q * float64(s.Levels[i]); cost < least {
-				least, best = cost, f
-			}
-			continue
+		f.Now, f.Level, f.Most, f.Seasonal = now, level, most, i > 0
+		if i > 0 { // Up to a slot early.
+			next, _ := s.method(i, s.Last, a+slot)
+			known = known && f.seen >= priorMinutes/2 && f.Quantile(.98) < seasonalError
+			f.Level = max(level, next)
 		}
-		// Up to a slot early.
-		next, _ := s.method(m, s.Last, a+slot)
-		f.Level, f.Seasonal = max(level, next), true
-		if f.seen >= priorMinutes/2 && q < seasonalError {
+		if known {
 			forecasts = append(forecasts, f)
 		}
 	}
-	return append(forecasts, best)
+	return forecasts
 }
 
 // most is the greatest minute of a day, or half as much again as the load grew beyond
 // what it was before the last so many minutes.
-func (s *Series) most(ahead int64) float64 {
-	now, before := s.recent(s.Last, 3).mean, s.recent(s.Last-ahead, 2*60).most
-	most := max(now, s.recent(s.Last, 2*60).most)
+func (s *Series) most(now float64, ahead int64) float64 {
+	before, after := 0.0, now
 	for h := range int64(22) {
-		peak := float64(s.Peaks[(s.Last/60-2-h+24)%24])
-		before, most = max(before, peak), max(most, peak)
+		before = max(before, float64(s.Peaks[(s.Last/60-2-h+24)%24]))
 	}
-	return max(most, now+growth*(now-before))
+	for m := max(s.Last-120-ahead, s.First, s.Last-recent+1); m <= s.Last; m++ {
+		if y := float64(s.Minutes[m%recent]); m > s.Last-ahead {
+			after = max(after, y)
+		} else {
+			before = max(before, y)
+		}
+	}
+	return max(after, before, now+growth*(now-before))
 }
 
 // errors takes the errors of a method that were seen, beside the prior.
 func (s *Series) errors(method int) (f Forecast) {
-	f.Now = max(0, s.recent(s.Last, 3).mean)
 	for i, n := range s.Ratios[method] {
 		f.weights[i] = float64(n)
 		f.seen += float64(n)

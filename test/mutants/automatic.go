@@ -46,10 +46,6 @@ var automaticMutants = []mutant{
 		"case load >= c.Limit:", "case load >= 2*c.Limit:",
 	},
 	{
-		"a line foresees a ramp", load,
-		"level = r.mean + r.slope*(float64(ahead)-r.middle)", "level = r.mean",
-	},
-	{
 		"errors are of predictions that were made a horizon before", load,
 		"then := minute - ahead\n", "then := minute - 1\n",
 	},
@@ -63,7 +59,7 @@ var automaticMutants = []mutant{
 	},
 	{
 		"a season knows of what has not begun", load,
-		"f.Level, f.Seasonal = max(level, next), true", "f.Level, f.Seasonal = min(level, best.Level), true",
+		"f.Level = max(level, next)", "f.Level = min(level, now)",
 	},
 	{
 		"a season that didn't come is forgotten", load,
@@ -71,7 +67,7 @@ var automaticMutants = []mutant{
 	},
 	{
 		"no more is reckoned with than a day had, and the growth beyond it", load,
-		"return max(most, now+growth*(now-before))", "return 100 * max(most, now+growth*(now-before))",
+		"return max(after, before, now+growth*(now-before))", "return 100 * max(after, before, now+growth*(now-before))",
 	},
 	{
 		"a series takes over only from one that has known it for longer", load,
