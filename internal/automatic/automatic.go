@@ -46,6 +46,8 @@ const (
 	longPrompt = 4096.0
 	// kept is how many minutes of needs are kept: the longest window.
 	kept = 240
+	// gap is how long nothing may have been seen without the window beginning again.
+	gap = 2 * time.Minute
 )
 
 // Policy is what its owner asks for: bounds, the SLO in seconds, and the share of
@@ -77,6 +79,8 @@ type Scaler struct {
 	// Regrets are decayed releases that were taken back, Regretted the newest.
 	Regrets   float64
 	Regretted time.Time
+	// OutOfReach is set while its owner is advised of a higher floor.
+	OutOfReach bool
 	// Seen and Missed are decayed requests, and those that were late or refused
 	// beyond what is so at any load.
 	Seen, Missed float64
@@ -93,12 +97,28 @@ type Scaler struct {
 }
 
 // Recommendation is how many replicas to have, and why. Known is false if nothing can
-// be said; Need is in replicas, not rounded nor bounded.
+// be said; Holds is set if nothing can be said of the load, Waits if fewer would do but
+// the window isn't over.
 type Recommendation struct {
-	Replicas int32
-	Known    bool
-	Need     float64
-	Reason   string
+	Replicas            int32
+	Known, Holds, Waits bool
+	Reason              string
+	// Advice is what its owner should do that no number of replicas does in time.
+	Advice string
+	Load
+}
+
+// Load is what a recommendation rests on. Need, Demand and Present are in replicas,
+// neither rounded nor bounded: what is needed a cold start ahead, what the present load
+// fills, and that with what waits, of the last three minutes.
+type Load struct {
+	Need, Demand, Present float64
+	// Fill is the load of a replica that may be, as a share of its time.
+	Fill      float64
+	ColdStart time.Duration
+	// Learning is set until requests tell more than the prior, Slow if an idle replica
+	// is later than the SLO, or most answers are at any load.
+	Learning, Slow bool
 }
 
 // fleet is a fleet at one time.
@@ -111,6 +131,9 @@ type fleet struct {
 	at      time.Time
 	// saturated is set while more is refused than taken.
 	saturated bool
+	// givenUp of those that serve can't be read for longer than the fleet's grace, and
+	// stand for the most loaded of the others.
+	givenUp int
 	// replaced are replicas that don't come, or sleep, and are to be replaced.
 	replaced int32
 	// rate is in tokens a second, atLeast what it can't be less than; waiting are
@@ -127,7 +150,7 @@ type fleet struct {
 
 // Recommend takes the fleet in. It is to be called every 15 s.
 func (s *Scaler) Recommend(p Policy, known sample.Fleet, now time.Time) Recommendation {
-	if s.Watched.IsZero() || now.Sub(s.Evaluated) > 2*time.Minute {
+	if s.Watched.IsZero() || now.Sub(s.Evaluated) > gap {
 		s.Watched = now
 	}
 	elapsed := min(now.Sub(s.Evaluated).Seconds(), 60)
@@ -139,17 +162,17 @@ func (s *Scaler) Recommend(p Policy, known sample.Fleet, now time.Time) Recommen
 	}
 	s.phases(&f, now)
 	s.observe(&f, elapsed, now)
-	hold := Recommendation{Replicas: f.Desired, Known: true}
+	hold := Recommendation{Replicas: f.Desired, Known: true, Holds: true}
 	switch {
 	case f.serving == 0:
 		hold.Reason = fmt.Sprintf("holding at %d: no replica serves yet, so there is no load to measure", f.Desired)
 		return hold
 	case f.read == 0 && f.evident == f.serving && (f.at.Before(f.Raised) || f.at.Sub(f.Raised) > leastWindow):
-		hold.Replicas = p.bounded(max(float64(f.Desired), f.blind(now)))
+		hold.Holds, hold.Replicas = false, p.bounded(max(float64(f.Desired), f.blind(now)))
 		hold.Reason = fmt.Sprintf("%d → %d: all %d replicas time out since they were read under load", f.Desired, hold.Replicas, f.serving)
 		return hold
 	case f.read == 0:
-		hold.Known = false
+		hold.Known, hold.Holds = false, false
 		hold.Reason = fmt.Sprintf("cannot tell the load: none of %d replicas can be read (%s)", f.serving, f.unread)
 		return hold
 	case s.Demand.Last == 0:
@@ -157,8 +180,14 @@ func (s *Scaler) Recommend(p Policy, known sample.Fleet, now time.Time) Recommen
 		return hold
 	}
 	n := s.need(p, &f)
-	to := s.move(p, &f, n, now)
-	return Recommendation{Replicas: to, Known: true, Need: n.replicas, Reason: n.words(p, &f, to)}
+	to := s.move(p, &f, &n, now)
+	return Recommendation{
+		Replicas: to, Known: true, Waits: n.left > 0, Reason: n.words(p, &f, to), Advice: s.advise(p, &n),
+		Load: Load{
+			Need: n.replicas, Demand: n.now, Present: n.present, Fill: n.fill, ColdStart: s.coldStart(),
+			Learning: n.learning, Slow: f.idle > 0 || f.curve.Base > .5,
+		},
+	}
 }
 
 // coldStart is the longest but one of the newest, of fewer than four the longest.
@@ -219,7 +248,7 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 	if s.pods == nil {
 		s.pods = map[string]*sample.Pod{}
 	}
-	var rate float64
+	var rate, most float64
 	judged, overloaded := f.slo, 0
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
@@ -229,8 +258,12 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 		f.serving++
 		known := s.pods[r.Pod]
 		if r.Last == nil || now.Sub(r.Last.At) > f.Freshness {
+			f.unread = r.Pod
+			if f.Grace > 0 && now.Sub(r.Expected) > f.Grace {
+				f.givenUp++
+			}
 			// One that times out after a reading with load still has it.
-			if f.unread = r.Pod; known != nil && r.TimedOut.After(known.At) && known.Waiting+known.Running > 0 {
+			if known != nil && r.TimedOut.After(known.At) && known.Waiting+known.Running > 0 {
 				f.evident++
 				f.at = later(f.at, known.At)
 			}
@@ -249,7 +282,7 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 		if known.Overloaded {
 			overloaded++
 		}
-		rate += known.Rate
+		rate, most = rate+known.Rate, max(most, known.Rate)
 		f.waiting += known.Waiting
 		f.total.Add(&lately)
 	}
@@ -265,14 +298,14 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 		s.Missed = s.Missed*keep + f.total.Late - f.curve.Base*f.total.Answered + f.total.Refused
 	}
 	if f.read > 0 {
-		s.demand(f, rate, elapsed, now)
+		s.demand(f, rate+float64(f.givenUp)*most, elapsed, now)
 	}
 }
 
 // demand is the load of the fleet, of which some may not be readable.
 func (s *Scaler) demand(f *fleet, rate, elapsed float64, now time.Time) {
-	all := float64(f.serving) / float64(f.read)
-	f.least = float64(f.read+f.evident) / float64(f.serving)
+	all := float64(f.serving) / float64(f.read+f.givenUp)
+	f.least = min(1, float64(f.read+f.givenUp+f.evident)/float64(f.serving))
 	f.waiting *= all
 	f.saturated = f.total.Refused > f.total.Arrived
 	elapsed = max(elapsed, 1)

@@ -15,15 +15,21 @@ type need struct {
 	// would still wait after a cold start, replicas all that is needed then.
 	now, backlog, replicas float64
 	// spare is the same with room: what must fit for a step down.
-	spare    float64
+	spare float64
+	// present is what the last three minutes need, with the backlog.
+	present  float64
 	ahead    int
 	fill     float64
 	seasonal bool
+	learning bool
+	// fits is what would do if the window were over, in left.
+	fits int32
+	left time.Duration
 }
 
 // need is what the load needs when a replica that is ordered now serves.
 func (s *Scaler) need(p Policy, f *fleet) need {
-	n := need{ahead: s.ahead()}
+	n := need{ahead: s.ahead(), learning: s.Model.Learning()}
 	forecasts := s.Demand.Predict(n.ahead)
 	cost := s.Model.Cost() / s.Model.Tokens()
 	allowed := s.allowed(p)
@@ -41,6 +47,7 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 			n.replicas, n.seasonal = r, x.Seasonal
 		}
 		level = max(level, min(x.Now, x.Level))
+		n.present = x.Now * cost / n.fill // the same of all
 		n.spare = max(n.spare, replicas(x, cost, &f.curve, allowed/room))
 	}
 	// Who waits is served by what there is, if that is done before more would come.
@@ -50,6 +57,7 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 		n.backlog = max(0, f.waiting*s.Model.Cost()/start-free)
 	}
 	n.replicas += n.backlog
+	n.present += n.backlog
 	n.spare += n.backlog
 	if f.saturated {
 		n.replicas = min(n.replicas, float64(f.serving<<blindSteps+2))
@@ -92,7 +100,7 @@ func replicas(f *forecast.Forecast, cost float64, curve *capacity.Curve, share f
 
 // move is the number to have now: up to the need at once, down one step when the need
 // of a whole window has room on fewer.
-func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
+func (s *Scaler) move(p Policy, f *fleet, n *need, now time.Time) int32 {
 	bounded := func(n float64) int32 { return p.bounded(math.Ceil(n) + float64(f.replaced)) }
 	desired, minute := min(max(f.Desired, p.Min), p.Max), now.Unix()/60
 	s.Needs[minute%kept], s.Needs[(minute+1)%kept] = max(s.Needs[minute%kept], float32(n.spare)), 0
@@ -105,7 +113,12 @@ func (s *Scaler) move(p Policy, f *fleet, n need, now time.Time) int32 {
 			s.Regretted = f.Lowered
 		}
 		return up
-	case f.read < f.serving, now.Sub(s.Watched) < window, now.Sub(f.Raised) < window,
+	case f.read+f.givenUp < f.serving:
+		return desired
+	case bounded(n.spare) < desired && now.Sub(s.Watched) < window:
+		n.fits, n.left = bounded(n.spare), window-now.Sub(s.Watched)
+		return desired
+	case now.Sub(s.Watched) < window, now.Sub(f.Raised) < window,
 		now.Sub(f.Lowered) < max(2*time.Minute, s.coldStart()/2):
 		return desired
 	}
@@ -135,6 +148,9 @@ func (n *need) words(p Policy, f *fleet, to int32) string {
 	if n.backlog > 0 {
 		text += fmt.Sprintf(", %.1f of them for requests that wait", n.backlog)
 	}
+	if n.left > 0 {
+		text += fmt.Sprintf("; %d would do, but a step down is not taken before the fleet was watched for another %s", n.fits, duration(n.left))
+	}
 	if f.replaced > 0 {
 		text += fmt.Sprintf("; %d in place of those that don't come or sleep", f.replaced)
 	}
@@ -143,6 +159,9 @@ func (n *need) words(p Policy, f *fleet, to int32) string {
 	}
 	if f.curve.Base > p.Budget {
 		text += fmt.Sprintf("; %.1f %% of the requests are late at any load, which no replica more cures", 100*f.curve.Base)
+	}
+	if n.learning {
+		text += "; still learning what a replica can do"
 	}
 	return text
 }

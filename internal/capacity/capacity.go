@@ -116,6 +116,15 @@ func (m *Model) request(prompt, generated float64) float64 {
 	return (prompt*(m.Prompt+assumed*benchmarkIn) + generated*(m.Generated+assumed*benchmarkOut)) / (m.Requests + assumed)
 }
 
+// Learning is set while the prior weighs more than what was answered.
+func (m *Model) Learning() bool {
+	all := 0.0
+	for _, answered := range m.Answered {
+		all += answered
+	}
+	return all < priorAnswers
+}
+
 // Idle is the time per token of an idle replica.
 func (m *Model) Idle() float64 { return m.costs()[0] }
 

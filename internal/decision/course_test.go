@@ -109,7 +109,7 @@ func (c *course) learned(s Saturation) (l Learned, last load) {
 	for _, page := range c.samples {
 		r.History.Add(page, 2*time.Minute)
 		r.Last = page
-		if page.At.Sub(judged) < Pace {
+		if page.At.Sub(judged) < Interval {
 			continue
 		}
 		judged = page.At

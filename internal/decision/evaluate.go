@@ -15,7 +15,7 @@ import (
 )
 
 // Evaluate judges a fleet by what a trigger asks for, at the time now, with
-// nothing learned of it before: a Mind remembers.
+// nothing learned of it before: a Scaler remembers.
 //
 // For a queue, with every serving replica readable, it publishes their total,
 // and the HPA does the rest. Otherwise, with L and U the least and the greatest
@@ -25,7 +25,7 @@ import (
 // as many as there are. Either way a missing reading never reverses a move, and
 // a greater reading never lowers the answer.
 func Evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
-	return new(Mind).Evaluate(trigger, fleet, now)
+	return new(Scaler).Recommend(trigger, fleet, now)
 }
 
 // evaluate judges by a queue or a metric list.

@@ -2,21 +2,10 @@ package decision
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
-)
-
-// A pod that is short of CPU under load answers late, and its page times out. So a
-// time-out right after a loaded reading is evidence that the load goes on: for
-// evidenceLasts after that reading the pod stands for it at least, not for nothing.
-// Nobody knows how much of it was relieved meanwhile, so without a new reading it
-// brings evidenceSteps steps up at most, and nothing down.
-const (
-	evidenceLasts = time.Minute
-	evidenceSteps = 2
 )
 
 // evidence is what is known of replicas that time out under load.
@@ -28,32 +17,9 @@ type evidence struct {
 	limit int32
 }
 
-// timesOut tells of a replica that can't be read any more because it times out, since
-// a reading that is young enough to be evidence.
-func timesOut(r *sample.Replica, freshness time.Duration, now time.Time) bool {
-	if r.Last == nil || r.Phase != sample.Serving {
-		return false
-	}
-	age := now.Sub(r.Last.At)
-	return age > freshness && age <= evidenceLasts && r.TimedOut.After(r.Last.At)
-}
-
-// room is how many replicas the fleet may have on a reading of that time: two steps
-// from where it stood then. It has no room if it made them already.
-func room(f sample.Fleet, read time.Time) (limit int32, ok bool) {
-	from, steps := f.Desired, 0
-	for _, rise := range slices.Backward(f.Rises) {
-		if rise.At.After(read) {
-			from, steps = rise.From, steps+1
-		}
-	}
-	limit = min(from, math.MaxInt32-evidenceSteps) + evidenceSteps
-	return limit, steps < evidenceSteps && f.Desired < limit
-}
-
 // add counts a replica whose last reading was loaded, if that leaves room for more.
 func (e *evidence) add(r *sample.Replica, fleet sample.Fleet, now time.Time) bool {
-	limit, ok := room(fleet, r.Last.At)
+	limit, ok := fleet.Room(r.Last.At)
 	if !ok {
 		return false
 	}
@@ -136,7 +102,7 @@ func underLoad(fleet sample.Fleet, lost []Unread, s Saturation, now time.Time) (
 	least := unburdened(fleet, lost)
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		if timesOut(r, fleet.Freshness, now) && mute(r, now.Sub(r.Last.At), now) == "" && loaded(r, s) && e.add(r, fleet, now) {
+		if r.TimesOut(fleet.Freshness, now) && mute(r, now.Sub(r.Last.At), now) == "" && loaded(r, s) && e.add(r, fleet, now) {
 			least.Replicas[i] = goesOn(*r, now)
 		}
 	}

@@ -87,8 +87,8 @@ func TestWhatIsNoEvidenceOfLoad(t *testing.T) {
 }
 
 func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
-	plays := func(accepted bool, rps, waits float64) (Verdict, sample.Fleet, *Mind) {
-		var m Mind
+	plays := func(accepted bool, rps, waits float64) (Verdict, sample.Fleet, *Scaler) {
+		var m Scaler
 		workers := []*worker{worksAt(rps), worksAt(rps)}
 		thinks(&m, saturates(), 0, 5*time.Minute, 2, workers...)
 		for _, w := range workers {
@@ -110,7 +110,7 @@ func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
 		t.Errorf("loaded: %s %s", v.Answer, v.Reason)
 	}
 	f.Desired, f.Rises = 4, []sample.Rise{{At: t0.Add(5*time.Minute + 45*time.Second), From: 2}}
-	m.Judge(saturates(), f, t0.Add(6*time.Minute))
+	m.Update(saturates(), f, t0.Add(6*time.Minute))
 	if v := m.Answer(saturates(), f, t0.Add(6*time.Minute)); v.Replicas != 4 || v.Answer != Unknown {
 		t.Errorf("after two steps: %s %s", v.Answer, v.Reason)
 	}
@@ -123,7 +123,7 @@ func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
 	}
 }
 
-func first(v Verdict, _ sample.Fleet, _ *Mind) Verdict { return v }
+func first(v Verdict, _ sample.Fleet, _ *Scaler) Verdict { return v }
 
 // timingOut draws a fleet some of which time out since readings of any load.
 func timingOut(t *rapid.T) (policy.Trigger, sample.Fleet) {
@@ -168,7 +168,7 @@ func TestEvidenceRaisesAndNeverLowers(t *testing.T) {
 			without.Replicas[i].TimedOut = time.Time{}
 		}
 		with, plain := Evaluate(trigger, f, t0), Evaluate(trigger, without, t0)
-		if with.Replicas < plain.Replicas || with.Replicas > max(plain.Replicas, f.Desired+evidenceSteps) || with.Replicas < f.Desired && with.Value != plain.Value {
+		if with.Replicas < plain.Replicas || with.Replicas > max(plain.Replicas, f.Desired+sample.EvidenceSteps) || with.Replicas < f.Desired && with.Value != plain.Value {
 			t.Fatalf("%d, without evidence %d: %s", with.Replicas, plain.Replicas, with.Reason)
 		}
 		// Any value that is greater never lowers the answer.
@@ -216,7 +216,7 @@ func TestEvidenceBringsTwoStepsAtMost(t *testing.T) {
 				f.Desired, rises = to, rises+1
 			}
 		}
-		if f.Desired > began+evidenceSteps || rises > evidenceSteps {
+		if f.Desired > began+sample.EvidenceSteps || rises > sample.EvidenceSteps {
 			t.Fatalf("from %d to %d in %d steps", began, f.Desired, rises)
 		}
 	})

@@ -19,7 +19,7 @@ func settleFrozen(fleet sample.Fleet, now time.Time) (sample.Fleet, []Unread) {
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
 		switch {
-		case !speaks(r, fleet.Freshness, now):
+		case !r.HasLoad(fleet.Freshness, now):
 		case r.Frozen && !r.FrozenDemand && r.Last != nil && now.Sub(r.Last.At) > fleet.Grace:
 			frozen = append(frozen, i)
 		case r.Frozen, !waitsForNothing(r, fleet.Freshness, now):

@@ -71,7 +71,7 @@ func TestAFrozenFleetIsLetGo(t *testing.T) {
 // Automatic mode lets a frozen fleet go too, and a guard doesn't hold it.
 func TestAFrozenFleetIsLetGoInAutomaticMode(t *testing.T) {
 	frozen := func(trigger policy.Trigger, demand bool) Verdict {
-		var m Mind
+		var m Scaler
 		workers := []*worker{worksAt(5), worksAt(5), worksAt(5)}
 		thinks(&m, trigger, 0, 30*time.Minute, 3, workers...)
 		for _, w := range workers {
@@ -160,7 +160,7 @@ func TestWhatIsOrderedInVain(t *testing.T) {
 }
 
 func TestAutomaticModeStandsInOnceToo(t *testing.T) {
-	var m Mind
+	var m Scaler
 	roomy := saturates()
 	roomy.Bounds.Max = 20
 	workers := []*worker{worksAt(15), worksAt(15), worksAt(15), worksAt(15), worksAt(15)}

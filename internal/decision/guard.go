@@ -52,7 +52,7 @@ func idle(fleet sample.Fleet, now time.Time) bool {
 	read := false
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		if !speaks(r, fleet.Freshness, now) {
+		if !r.HasLoad(fleet.Freshness, now) {
 			continue
 		}
 		if mute(r, fleet.Freshness, now) != "" || value(r.Last, familyRunning)+value(r.Last, familyWaiting) > 0 {

@@ -32,14 +32,14 @@ func TestAFullFleetWithoutAQueueIsGuarded(t *testing.T) {
 		{"each is full: the HPA holds", 9, Held, 40, "holding at 4: vllm:num_requests_waiting is 0 in total on 4 replicas, 10 wanted on each, but the load needs "},
 		{"each idles: the queue has its way", 1, Measured, 0, "4 → 1: vllm:num_requests_waiting is 0"},
 	} {
-		var m Mind
+		var m Scaler
 		f := thinks(&m, guards(), 0, 2*time.Minute, 4, worksAt(tt.rps), worksAt(tt.rps), worksAt(tt.rps), worksAt(tt.rps))
 		v := m.Answer(guards(), f, t0.Add(2*time.Minute))
 		if v.Answer != tt.answer || v.Value != tt.want || !strings.HasPrefix(v.Reason, tt.reason) {
 			t.Errorf("%s: %v %v: %s", tt.story, v.Answer, v.Value, v.Reason)
 		}
 	}
-	v := new(Mind).Answer(guards(), thinks(new(Mind), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1)), t0.Add(time.Minute))
+	v := new(Scaler).Answer(guards(), thinks(new(Scaler), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1)), t0.Add(time.Minute))
 	if v.Value != 20 || !strings.HasSuffix(v.Reason, "but what the load needs is not known yet") {
 		t.Errorf("nothing known yet: %v %s", v.Value, v.Reason)
 	}
@@ -58,7 +58,7 @@ func TestAGuardKnowsTheHPAsTolerance(t *testing.T) {
 		{"one of a half", &policy.Tolerances{Up: .1, Down: .5}, 24},
 		{"none at all", &policy.Tolerances{}, 40},
 	} {
-		var m Mind
+		var m Scaler
 		f := thinks(&m, guards(), 0, 2*time.Minute, 4, worksAt(9), worksAt(9), worksAt(9), worksAt(9))
 		for i := range f.Replicas {
 			blanked(&f.Replicas[i], familyWaiting)
@@ -107,14 +107,14 @@ func TestAGuardThatCanNeverKnowStandsAside(t *testing.T) {
 		{"nobody has judged them yet", familyWaiting, [2][]string{}, 20, holds},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
-			f := thinks(new(Mind), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1))
+			f := thinks(new(Scaler), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1))
 			trigger := guards()
 			trigger.Queue.Metric = tt.metric
 			for i := range f.Replicas {
 				blanked(&f.Replicas[i], tt.lacks[i]...)
 				printed(&f.Replicas[i], "queue_length", 0)
 			}
-			var m Mind
+			var m Scaler
 			for range 3 { // however often it is judged
 				v := m.Answer(trigger, f, t0.Add(time.Minute))
 				if v.Value != tt.value || !strings.Contains(v.Reason, tt.says) {
@@ -123,7 +123,7 @@ func TestAGuardThatCanNeverKnowStandsAside(t *testing.T) {
 				if tt.value > 0 {
 					break
 				}
-				m.Judge(trigger, f, t0.Add(time.Minute))
+				m.Update(trigger, f, t0.Add(time.Minute))
 			}
 		})
 	}
@@ -142,7 +142,7 @@ func TestAGuardLetsGoOfAnIdleFleet(t *testing.T) {
 		{"one still does", [2]float64{0, 1}, false, 20},
 		{"one can't be read", [2]float64{0, 0}, true, 20},
 	} {
-		var m Mind
+		var m Scaler
 		f := thinks(&m, guards(), 0, 5*time.Minute, 2, worksAt(9), worksAt(9))
 		for i := range f.Replicas {
 			r := &f.Replicas[i]
@@ -160,7 +160,7 @@ func TestAGuardLetsGoOfAnIdleFleet(t *testing.T) {
 
 // A gap in the judgements is no proof of idleness, and none in the readings.
 func TestAGuardHoldsInAGap(t *testing.T) {
-	var m Mind
+	var m Scaler
 	f := thinks(&m, guards(), 0, 5*time.Minute, 2, worksAt(1), worksAt(1))
 	if v := m.Answer(guards(), f, t0.Add(5*time.Minute)); v.Value != 0 {
 		t.Fatalf("before: %s", v.Reason)
@@ -179,11 +179,11 @@ func TestAGuardGivesUpAPageThatLacksWhatOthersHave(t *testing.T) {
 		rps   float64
 		value float64
 	}{{1, 0}, {9, 20}} {
-		var m Mind
+		var m Scaler
 		f := thinks(&m, guards(), 0, 5*time.Minute, 2, worksAt(1), worksAt(tt.rps))
 		blanked(&f.Replicas[0], familyRunning)
 		f.Replicas[0].Expected = t0.Add(-time.Hour)
-		m.Judge(guards(), f, at)
+		m.Update(guards(), f, at)
 		if v := m.Answer(guards(), f, at); v.Value != tt.value {
 			t.Errorf("beside one at %v a second: %v %s", tt.rps, v.Value, v.Reason)
 		}
@@ -209,7 +209,7 @@ func TestAPromiseThatCantBeKeptGuardsNothing(t *testing.T) {
 		{"a third of what each could do", slow, 5, 0, "; not guarded, because most answers are later than promised however little a replica has been seen to do"},
 		{"more than half on a model that keeps it", worksAt, 9, 40, "but the load needs "},
 	} {
-		var m Mind
+		var m Scaler
 		f := thinks(&m, guards(), 0, 20*time.Minute, 4, tt.of(tt.rps), tt.of(tt.rps), tt.of(tt.rps), tt.of(tt.rps))
 		v := m.Answer(guards(), f, t0.Add(20*time.Minute))
 		if v.Value != tt.value || !strings.Contains(v.Reason, tt.says) {
@@ -261,7 +261,7 @@ func (w *worker) turns(after time.Duration, rps float64) {
 // rest is the HPA's own pace.
 func TestAGuardLetsGoWhenTheLoadHasEnded(t *testing.T) {
 	for _, rps := range []float64{0, 1} {
-		var m Mind
+		var m Scaler
 		workers := []*worker{worksAt(9), worksAt(9), worksAt(9), worksAt(9)}
 		const end = 3 * time.Hour
 		noise := rand.New(rand.NewPCG(1, 2))

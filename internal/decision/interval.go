@@ -21,7 +21,7 @@ func readable(fleet sample.Fleet, now time.Time) (sample.Fleet, []Unread) {
 	all := slices.Clone(fleet.Replicas)
 	for i := range all {
 		r := &all[i]
-		if !speaks(r, fleet.Freshness, now) {
+		if !r.HasLoad(fleet.Freshness, now) {
 			continue
 		}
 		if why := mute(r, fleet.Freshness, now); why != "" {

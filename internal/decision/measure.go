@@ -49,7 +49,7 @@ func observed(m policy.Metric, fleet sample.Fleet, now time.Time) survey {
 	quiet := still
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		if !speaks(r, fleet.Freshness, now) {
+		if !r.HasLoad(fleet.Freshness, now) {
 			continue
 		}
 		s.serving++
@@ -87,7 +87,7 @@ func observed(m policy.Metric, fleet sample.Fleet, now time.Time) survey {
 // observedLately is what a replica that times out observed in the window up to its
 // last reading, if that is above the upper threshold.
 func observedLately(m policy.Metric, r *sample.Replica, w sample.Window, fleet sample.Fleet, now time.Time) (d sample.Delta, loaded bool) {
-	if !timesOut(r, fleet.Freshness, now) {
+	if !r.TimesOut(fleet.Freshness, now) {
 		return sample.Delta{}, false
 	}
 	family, found := find(r.Last, m.Name)

@@ -11,9 +11,11 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/automatic"
 )
 
-// What a Mind has learned, for another process: a version, then, deflated, every
+// What a Scaler has learned, for another process: a version, then, deflated, every
 // field in turn, big-endian. Amounts are rounded to what they are good for: floats
 // to seven digits, the demand of a minute to 1/254 of the day's peak.
 const (
@@ -28,8 +30,11 @@ const (
 	maxFields = 64 << 10
 )
 
-// Memory is what the Mind has learned, for Recall; nil while that is nothing.
-func (m *Mind) Memory() []byte {
+// Memory is what the Scaler has learned, for Recall; nil while that is nothing.
+func (m *Scaler) Memory() []byte {
+	if m.next != nil {
+		return m.next.memory()
+	}
 	if m.learned.Began.IsZero() || m.learned.At.IsZero() {
 		return nil
 	}
@@ -83,14 +88,17 @@ func unpack(memory []byte) ([]byte, error) {
 	return fields, nil
 }
 
-// Recall is a Mind that learned what Memory told, at the time now. The error
+// Recall is a Scaler that learned what Memory told, at the time now. The error
 // says in words why it can't be.
-func Recall(memory []byte, now time.Time) (*Mind, error) {
+func Recall(memory []byte, now time.Time) (*Scaler, error) {
+	if len(memory) > 0 && memory[0] == automatic.Version {
+		return recallNext(memory, now)
+	}
 	fields, err := unpack(memory)
 	if err != nil {
 		return nil, err
 	}
-	m := &Mind{}
+	m := &Scaler{}
 	c := codec{data: fields, reading: true}
 	c.mind(m)
 	l := &m.learned
@@ -99,19 +107,23 @@ func Recall(memory []byte, now time.Time) (*Mind, error) {
 		return nil, errors.New(c.wrong)
 	case len(c.data) > 0:
 		return nil, fmt.Errorf("it has %d bytes too many", len(c.data))
-	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Pace)) ||
+	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Interval)) ||
 		l.Enough.After(l.At) || l.Calm.After(l.At) || l.Peaked.After(l.At) ||
 		l.Swings.Burst.After(l.At) || l.Swings.Earlier.After(l.Swings.Burst) ||
-		m.seen.After(now.Add(Pace)) || m.watched.After(m.seen) || m.lowered.After(m.seen):
+		m.seen.After(now.Add(Interval)) || m.watched.After(m.seen) || m.lowered.After(m.seen):
 		return nil, errors.New("its times make no sense, or lie ahead of this clock")
 	}
 	l.Before = l.At
 	return m, nil
 }
 
-// Adopt takes over what another Mind learned of the same fleet, unless it has
+// Adopt takes over what another Scaler learned of the same fleet, unless it has
 // known it for less long. What this one has seen since then stays.
-func (m *Mind) Adopt(other *Mind) {
+func (m *Scaler) Merge(other *Scaler) {
+	if m.next != nil || other.next != nil {
+		m.next.merge(other.next)
+		return
+	}
 	if m.learned.Began.IsZero() {
 		judged, verdict := m.judged, m.verdict
 		*m = *other
@@ -128,8 +140,13 @@ func (m *Mind) Adopt(other *Mind) {
 	m.learned = other.learned.follow(&m.learned)
 }
 
-// Since is when the Mind learned first and last; zero before.
-func (m *Mind) Since() (began, at time.Time) { return m.learned.Began, m.learned.At }
+// Since is when the Scaler learned first and last; zero before.
+func (m *Scaler) Since() (began, at time.Time) {
+	if m.next != nil {
+		return m.next.since()
+	}
+	return m.learned.Began, m.learned.At
+}
 
 // follow is what was learned, with the minutes that another has seen since.
 func (l Learned) follow(newer *Learned) Learned {
@@ -147,7 +164,7 @@ func (l Learned) follow(newer *Learned) Learned {
 	return l
 }
 
-// codec writes a Mind's fields, or reads them if reading is set: one list of them
+// codec writes a Scaler's fields, or reads them if reading is set: one list of them
 // for both ways.
 type codec struct {
 	data    []byte
@@ -156,7 +173,7 @@ type codec struct {
 	wrong string
 }
 
-func (c *codec) mind(m *Mind) {
+func (c *codec) mind(m *Scaler) {
 	l := &m.learned
 	for _, t := range []*time.Time{&l.Began, &l.At, &l.Enough, &l.Calm, &l.Peaked, &l.Swings.Burst, &l.Swings.Earlier, &m.seen, &m.watched, &m.lowered} {
 		c.time(t)

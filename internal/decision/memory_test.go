@@ -16,9 +16,9 @@ import (
 
 // experienced is a mind that has watched two replicas for an hour and a half,
 // with the fleet as it is then.
-func experienced(t require) (*Mind, sample.Fleet, time.Time) {
+func experienced(t require) (*Scaler, sample.Fleet, time.Time) {
 	t.Helper()
-	var m Mind
+	var m Scaler
 	const long = 90 * time.Minute
 	busy, idle := worksAt(9), worksAt(4)
 	busy.Ordered, busy.ReadySince = t0.Add(-4*time.Minute), t0.Add(time.Minute)
@@ -47,7 +47,7 @@ func TestAMindRemembersAcrossProcesses(t *testing.T) {
 		t.Errorf("it is remembered as of %v to %v", began, at)
 	}
 	later := now.Add(15 * time.Second)
-	was, is := before.Evaluate(saturates(), f, later), after.Evaluate(saturates(), f, later)
+	was, is := before.Recommend(saturates(), f, later), after.Recommend(saturates(), f, later)
 	if is.Load == nil || math.Abs(is.Load.Need-was.Load.Need) > .02 || math.Abs(is.Load.Demand-was.Load.Demand) > .02 ||
 		is.Load.ColdStart != was.Load.ColdStart || is.Load.Learning != was.Load.Learning {
 		t.Errorf("before: %s\nafter: %s\n%+v, %+v", was.Reason, is.Reason, was.Load, is.Load)
@@ -58,23 +58,23 @@ func TestAMindRemembersAcrossProcesses(t *testing.T) {
 // memory they agree.
 func TestAStandbyAdoptsWhatTheLeaderKnows(t *testing.T) {
 	leader, f, now := experienced(t)
-	standby := &Mind{}
+	standby := &Scaler{}
 	thinks(standby, saturates(), 88*time.Minute, 90*time.Minute, 2, worksAt(9), worksAt(4))
 	recalled, err := Recall(leader.Memory(), now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	standby.Adopt(recalled)
-	later := now.Add(Pace)
-	l, s := leader.Evaluate(saturates(), f, later), standby.Evaluate(saturates(), f, later)
+	standby.Merge(recalled)
+	later := now.Add(Interval)
+	l, s := leader.Recommend(saturates(), f, later), standby.Recommend(saturates(), f, later)
 	if l.Value != s.Value || math.Abs(l.Load.Need-s.Load.Need) > .02 {
 		t.Errorf("leader: %s\nstandby: %s", l.Reason, s.Reason)
 	}
 	// One that knows less has nothing to tell.
-	young := &Mind{}
+	young := &Scaler{}
 	thinks(young, saturates(), 89*time.Minute, 90*time.Minute, 2, worksAt(9), worksAt(4))
 	known := leader.learned
-	leader.Adopt(young)
+	leader.Merge(young)
 	if leader.learned != known {
 		t.Error("who has watched for an hour learned from who has for a minute")
 	}
@@ -84,7 +84,7 @@ func TestAStandbyAdoptsWhatTheLeaderKnows(t *testing.T) {
 // restart of seconds it is as if there had been none.
 func TestARestartReleasesNothingOnWhatItDidNotSee(t *testing.T) {
 	workers := func() []*worker { return []*worker{worksAt(1), worksAt(1), worksAt(1), worksAt(1)} }
-	var m Mind
+	var m Scaler
 	thinks(&m, saturates(), 0, 30*time.Minute, 4, workers()...)
 	for _, tt := range []struct {
 		gap  time.Duration
@@ -104,7 +104,7 @@ func TestARestartReleasesNothingOnWhatItDidNotSee(t *testing.T) {
 
 // A gap doesn't look like a surge at its end.
 func TestAGapIsNoSurge(t *testing.T) {
-	var m Mind
+	var m Scaler
 	thinks(&m, saturates(), 0, time.Hour, 2, worksAt(7), worksAt(7))
 	for _, gap := range []time.Duration{5 * time.Minute, 10 * time.Minute, 40 * time.Minute} {
 		began := time.Hour + gap
@@ -136,7 +136,7 @@ func TestWhatNobodyLearnedIsNotRecalled(t *testing.T) {
 	}{
 		{"nothing", nil, "it is of another version"},
 		{"text", []byte("learned"), "it is of another version"},
-		{"of a later version", append([]byte{memoryVersion + 1}, good[1:]...), "it is of another version"},
+		{"of a later version", append([]byte{memoryVersion + 2}, good[1:]...), "it is of another version"},
 		{"damaged", append([]byte{memoryVersion}, "learned"...), "it can't be inflated"},
 		{"cut off", good[:len(good)/2], "it can't be inflated"},
 		{"of fewer fields", edit(func(b []byte) []byte { return b[:len(b)-1] }), "it is cut off"},
@@ -150,7 +150,7 @@ func TestWhatNobodyLearnedIsNotRecalled(t *testing.T) {
 			t.Errorf("%s: %v, want %s", tt.story, err, tt.why)
 		}
 	}
-	if memory := new(Mind).Memory(); memory != nil {
+	if memory := new(Scaler).Memory(); memory != nil {
 		t.Errorf("%d bytes of nothing", len(memory))
 	}
 }
@@ -185,7 +185,7 @@ func FuzzMemory(f *testing.F) {
 		if err != nil || !bytes.Equal(last.Memory(), again.Memory()) {
 			t.Fatalf("told again it is something else: %v", err)
 		}
-		v := m.Evaluate(saturates(), fleet, now.Add(10*time.Second))
+		v := m.Recommend(saturates(), fleet, now.Add(10*time.Second))
 		if !(v.Value >= 1 && v.Value <= 50) {
 			t.Fatalf("%v published: %s", v.Value, v.Reason)
 		}
@@ -201,7 +201,7 @@ func (harmless) Fatalf(string, ...any) {}
 // However demand went, a need is never remembered as less than it was.
 func TestANeedIsNeverRememberedAsLess(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := Mind{learned: Learned{Began: t0, At: t0.Add(2 * time.Hour)}}
+		m := Scaler{learned: Learned{Began: t0, At: t0.Add(2 * time.Hour)}}
 		for i := range int64(recent) {
 			m.learned.Need[slot(minute(m.learned.At)-i)] = rapid.Float32Range(0, 100).Draw(t, "need")
 		}

@@ -11,7 +11,7 @@ const (
 	// glance is how far back is looked for a jump, in two halves: requests come by
 	// the hundred in each where a replica more or less matters. What is thrown in
 	// at once, as by a batch, is in one of them alone.
-	glance = Pace
+	glance = Interval
 	// deviations are how many standard deviations of a Poisson number are taken off,
 	// and jumped how many times the minute's rate the rest must be to be a jump:
 	// the bursts of code come to 1.25 times, and pass.

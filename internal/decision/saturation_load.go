@@ -58,7 +58,7 @@ func observe(fleet sample.Fleet, s Saturation, now time.Time) load {
 	var lately jump
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		if !speaks(r, fleet.Freshness, now) {
+		if !r.HasLoad(fleet.Freshness, now) {
 			continue
 		}
 		l.serving++

@@ -64,13 +64,13 @@ func look(m measurement, fleet sample.Fleet, now time.Time) survey {
 	s := survey{missing: missing(m.metric, fleet, now)}
 	for i := range fleet.Replicas {
 		replica := &fleet.Replicas[i]
-		if !speaks(replica, fleet.Freshness, now) {
+		if !replica.HasLoad(fleet.Freshness, now) {
 			continue
 		}
 		s.serving++
 		switch r := m.of(replica, fleet.Freshness, now); {
 		case r.why != "":
-			if timesOut(replica, fleet.Freshness, now) {
+			if replica.TimesOut(fleet.Freshness, now) {
 				if value, loaded := m.lately(replica, now); loaded && s.add(replica, fleet, now) {
 					s.seems += value
 					s.skip(replica, r.why, false)
@@ -136,20 +136,6 @@ func (s *survey) mean() {
 		s.seems /= float64(s.serving)
 		s.high /= float64(s.serving)
 	}
-}
-
-// speaks tells whether the replica has a load that somebody should know.
-func speaks(r *sample.Replica, freshness time.Duration, now time.Time) bool {
-	return r.Phase == sample.Serving && !joins(r, freshness, now)
-}
-
-// joins tells whether the replica has turned Ready so shortly ago that it would
-// be strange to have read it yet. A moment before it was starting, without
-// load, and so it goes on to count; that it is new to this process alone is not
-// enough, or a restart would take loaded pods for idle ones.
-func joins(r *sample.Replica, freshness time.Duration, now time.Time) bool {
-	return r.Last == nil && r.Failure == "" && !r.ReadySince.IsZero() &&
-		now.Sub(r.ReadySince) <= freshness && now.Sub(r.Expected) <= freshness
 }
 
 // family is what the replica's newest page says of a metric, or why there is

@@ -1,6 +1,10 @@
 package sample
 
-import "time"
+import (
+	"math"
+	"slices"
+	"time"
+)
 
 // Phase is where a replica stands in its life, as Kubernetes and KAITO tell it.
 // Whether it can be read is another matter: see Replica.Last.
@@ -113,8 +117,51 @@ type Rise struct {
 }
 
 // RisesLast is how long a Fleet remembers its rises.
-const RisesLast = 2 * time.Minute
+const RisesLast = 2 * EvidenceLasts
 
 // StartBudget is how long KAITO gives a replica to start: node, image, model
 // and benchmark. One that takes longer is no longer counted on.
 const StartBudget = 30 * time.Minute
+
+// A pod that is short of CPU under load answers late, and its page times out. So a
+// time-out right after a loaded reading is evidence that the load goes on: for
+// EvidenceLasts after that reading the pod stands for it at least, not for nothing.
+// Nobody knows how much of it was relieved meanwhile, so without a new reading it
+// brings EvidenceSteps steps up at most, and nothing down.
+const (
+	EvidenceLasts = time.Minute
+	EvidenceSteps = 2
+)
+
+// TimesOut tells of a replica that can't be read any more because it times out, since
+// a reading that is young enough to be evidence.
+func (r *Replica) TimesOut(freshness time.Duration, now time.Time) bool {
+	if r.Last == nil || r.Phase != Serving {
+		return false
+	}
+	age := now.Sub(r.Last.At)
+	return age > freshness && age <= EvidenceLasts && r.TimedOut.After(r.Last.At)
+}
+
+// Room is how many replicas the fleet may have on a reading of that time: two steps
+// from where it stood then. It has no room if it made them already.
+func (f *Fleet) Room(read time.Time) (limit int32, ok bool) {
+	from, steps := f.Desired, 0
+	for _, rise := range slices.Backward(f.Rises) {
+		if rise.At.After(read) {
+			from, steps = rise.From, steps+1
+		}
+	}
+	limit = min(from, math.MaxInt32-EvidenceSteps) + EvidenceSteps
+	return limit, steps < EvidenceSteps && f.Desired < limit
+}
+
+// HasLoad tells whether the replica has a load that somebody should know. One that has
+// turned Ready so shortly ago that it would be strange to have read it yet hasn't: a
+// moment before it was starting. That it is new to this process alone is not enough, or
+// a restart would take loaded pods for idle ones.
+func (r *Replica) HasLoad(freshness time.Duration, now time.Time) bool {
+	joins := r.Last == nil && r.Failure == "" && !r.ReadySince.IsZero() &&
+		now.Sub(r.ReadySince) <= freshness && now.Sub(r.Expected) <= freshness
+	return r.Phase == Serving && !joins
+}

@@ -16,7 +16,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// Judges judges every fleet of which something is learned, at decision.Pace of
+// Judges judges every fleet of which something is learned, at decision.Interval of
 // wall time and whether or not KEDA asks: every replica of the scaler learns
 // alike, and whichever KEDA comes to answers from memory.
 type Judges struct {
@@ -53,12 +53,12 @@ type charge struct {
 	promise policy.Saturation
 }
 
-// mind is a decision.Mind that several use.
+// mind is a decision.Scaler that several use.
 type mind struct {
 	// mu guards what follows. It is held while a fleet is judged, which waits for
 	// nobody.
 	mu sync.Mutex
-	decision.Mind
+	decision.Scaler
 	// trigger is the newest of those that the mind is charged with.
 	trigger policy.Trigger
 	// memory is what the mind has learned, packed; nil once it has learned more.
@@ -150,7 +150,7 @@ func (j *Judges) crowd(key types.NamespacedName, left int) {
 // them: a thousand at once would keep KEDA's calls waiting.
 const turns = 60
 
-const turn = decision.Pace / turns
+const turn = decision.Interval / turns
 
 // Run judges until ctx is done.
 func (j *Judges) Run(ctx context.Context) error {
@@ -167,9 +167,9 @@ func (j *Judges) Run(ctx context.Context) error {
 // too old to be answered with. Before Run it is true: nothing is late yet.
 func (j *Judges) OnTime() bool { return j.beat.within(lateAfter) }
 
-// lateAfter is when a loop is too late to be alive. decision.Mind answers with a
+// lateAfter is when a loop is too late to be alive. decision.Scaler answers with a
 // hold from then on.
-const lateAfter = 3 * decision.Pace
+const lateAfter = 3 * decision.Interval
 
 // heartbeat is when a loop was last seen at work. Its clock doesn't jump.
 type heartbeat struct{ at atomic.Pointer[time.Time] }
@@ -229,7 +229,7 @@ func (j *Judges) judge(now time.Time, last, this int64) {
 			continue
 		}
 		m.mu.Lock()
-		m.Judge(m.trigger, fleet, now)
+		m.Update(m.trigger, fleet, now)
 		m.memory = nil
 		m.mu.Unlock()
 	}
@@ -256,5 +256,5 @@ func (j *Judges) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Tim
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.Mind.Answer(trigger, fleet, now)
+	return m.Scaler.Answer(trigger, fleet, now)
 }

@@ -119,7 +119,7 @@ func TestFleetsAreJudgedInTheirTurnWhoeverAsks(t *testing.T) {
 			t.Errorf("judged %d times in two minutes", len(l.asked))
 		}
 		for _, when := range l.asked {
-			if since := when.Sub(l.asked[0]); since%decision.Pace != 0 {
+			if since := when.Sub(l.asked[0]); since%decision.Interval != 0 {
 				t.Errorf("judged %v after the first time", since)
 			}
 		}

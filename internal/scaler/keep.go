@@ -129,7 +129,7 @@ func (j *Judges) begin(c charge, m *mind) bool {
 		return false
 	}
 	m.mu.Lock()
-	m.Adopt(recalled)
+	m.Merge(recalled)
 	m.memory = nil
 	m.mu.Unlock()
 	began, at := recalled.Since()

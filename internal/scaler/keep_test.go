@@ -171,9 +171,9 @@ func BenchmarkCheckpoint(b *testing.B) {
 	j := NewJudges(&loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}, ready, logr.Discard())
 	j.Ask(phi4, []policy.Trigger{saturating})
 	for c, m := range j.minds {
-		for at := -10 * time.Minute; at <= 0; at += decision.Pace {
+		for at := -10 * time.Minute; at <= 0; at += decision.Interval {
 			fleet, _ := j.fleets.Fleet(c.key, c.page)
-			m.Judge(saturating, fleet, time.Now().Add(at))
+			m.Update(saturating, fleet, time.Now().Add(at))
 		}
 		memory, _ = m.pack()
 	}

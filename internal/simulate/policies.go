@@ -29,12 +29,12 @@ func Annotated(name string, annotations map[string]string) Policy {
 		trigger := p.Trigger("default", "simulated")
 		reading := trigger.Reading()
 		_, target := trigger.Published()
-		mind := new(decision.Mind)
+		mind := new(decision.Scaler)
 		return Scaler{
 			Families: reading.Families, Window: reading.Window, Up: Paced(p.Up), Down: Paced(p.Down),
 			WhenAsked: trigger.Learned() == nil,
 			Judge: func(fleet sample.Fleet, now time.Time) Call {
-				v := mind.Evaluate(trigger, fleet, now)
+				v := mind.Recommend(trigger, fleet, now)
 				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: target, Reason: v.Reason}
 			},
 		}, nil

@@ -42,7 +42,7 @@ func NewLearners() (map[string]Learner, error) {
 // the demand in replicas, both of the last minutes.
 type automaticNow struct {
 	trigger policy.Trigger
-	mind    decision.Mind
+	mind    decision.Scaler
 	seen    []seen
 }
 
@@ -57,7 +57,7 @@ type seen struct {
 const lastMinutes = 5 * time.Minute
 
 func (a *automaticNow) Judge(fleet sample.Fleet, now time.Time) {
-	v := a.mind.Evaluate(a.trigger, fleet, now)
+	v := a.mind.Recommend(a.trigger, fleet, now)
 	if v.Load == nil || fleet.Replicas[0].Last == nil {
 		return
 	}

@@ -145,7 +145,7 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 	// Who leads writes down what it learned of the fleet in its end: of one that
 	// was judged, and of which a page of ten seconds before was there.
 	eventually(t, patience, "the fleet is known", func() error {
-		if left := 3*decision.Pace - time.Since(known); left > 0 {
+		if left := 3*decision.Interval - time.Since(known); left > 0 {
 			return fmt.Errorf("not for another %s", left)
 		}
 		return nil

@@ -11,12 +11,12 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// Pace is how far apart the judgements of a Mind are. What is learned depends on
+// Interval is how far apart the judgements of a Scaler are. What is learned depends on
 // it, so it is kept whenever and however often KEDA asks.
-const Pace = 15 * time.Second
+const Interval = 15 * time.Second
 
 // stale is how old a judgement may be that is still answered with.
-const stale = 3 * Pace
+const stale = 3 * Interval
 
 // seamless is how long a gap between judgements may be that nothing can have
 // happened in that counts.
@@ -54,11 +54,13 @@ func (l Learned) load(s Saturation, n need) *Load {
 	}
 }
 
-// Mind judges one fleet over time by one trigger, and remembers what it learned
+// Scaler judges one fleet over time by one trigger, and remembers what it learned
 // in doing so. A trigger that learns nothing is judged as Evaluate does. Its
 // zero value knows nothing. It isn't safe for use by several at once.
-type Mind struct {
+type Scaler struct {
 	learned Learned
+	// next is what learns in the place of it, if it isn't nil.
+	next *next
 	// peak is what KAITO's benchmark measured when the learning began: speeds are
 	// relative to it.
 	peak float64
@@ -73,17 +75,21 @@ type Mind struct {
 
 // Evaluate judges if that is due, and answers. It is what simulations call, in
 // the place of Judge at its pace and Answer when KEDA asks.
-func (m *Mind) Evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
-	if now.Sub(m.judged) >= Pace {
-		m.Judge(trigger, fleet, now)
+func (m *Scaler) Recommend(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
+	if now.Sub(m.judged) >= Interval {
+		m.Update(trigger, fleet, now)
 	}
 	return m.Answer(trigger, fleet, now)
 }
 
-// Judge takes the fleet in. It is to be called every Pace.
-func (m *Mind) Judge(trigger policy.Trigger, fleet sample.Fleet, now time.Time) {
+// Judge takes the fleet in. It is to be called every Interval.
+func (m *Scaler) Update(trigger policy.Trigger, fleet sample.Fleet, now time.Time) {
 	promise := trigger.Learned()
 	if promise == nil {
+		return
+	}
+	if m.next != nil {
+		m.judged, m.verdict = now, m.next.update(trigger, promise, fleet, now)
 		return
 	}
 	if m.watched.IsZero() || now.Sub(m.seen) > seamless {
@@ -164,7 +170,7 @@ func bounded(b policy.Bounds) policy.Bounds {
 // patient holds a step down until the fleet has been watched for a whole window
 // of the way down: what it needed in a gap of the readings is unknown, and not
 // nothing.
-func (m *Mind) patient(v Verdict, l Learned, s Saturation, now time.Time) Verdict {
+func (m *Scaler) patient(v Verdict, l Learned, s Saturation, now time.Time) Verdict {
 	window := max(s.Tuning.DownFloor, time.Duration(s.Tuning.DownStarts*float64(l.coldStart(s))))
 	left := window - now.Sub(m.watched)
 	if left <= 0 {
@@ -193,7 +199,7 @@ func lacking(fleet sample.Fleet, now time.Time) []Missing {
 
 // Answer is the verdict for KEDA, at any time: the newest judgement of the fleet
 // as it stands now, or a queue's own, which the judgement may guard.
-func (m *Mind) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
+func (m *Scaler) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	if trigger.Saturation == nil {
 		settled, idle := settleFrozen(fleet, now)
 		v := evaluate(trigger, settled, now)
@@ -224,7 +230,7 @@ func (m *Mind) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Time)
 }
 
 // loadAt is the newest load, nil if none is known any more.
-func (m *Mind) loadAt(now time.Time) *Load {
+func (m *Scaler) loadAt(now time.Time) *Load {
 	if m.judged.IsZero() || now.Sub(m.judged) > stale {
 		return nil
 	}

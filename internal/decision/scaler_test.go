@@ -23,7 +23,7 @@ func saturates() policy.Trigger {
 
 // thinks lets a mind watch a fleet of workers for so long, and returns it with
 // the fleet as it is at the end.
-func thinks(m *Mind, trigger policy.Trigger, from, until time.Duration, desired int32, workers ...*worker) sample.Fleet {
+func thinks(m *Scaler, trigger policy.Trigger, from, until time.Duration, desired int32, workers ...*worker) sample.Fleet {
 	var f sample.Fleet
 	for at := from; at <= until; at += 5 * time.Second {
 		now := t0.Add(at)
@@ -39,13 +39,13 @@ func thinks(m *Mind, trigger policy.Trigger, from, until time.Duration, desired 
 			all[i] = w.Replica
 		}
 		f = fleet(desired, all...)
-		m.Evaluate(trigger, f, now)
+		m.Recommend(trigger, f, now)
 	}
 	return f
 }
 
 func TestAnAnswerBetweenJudgements(t *testing.T) {
-	var m Mind
+	var m Scaler
 	f := thinks(&m, saturates(), 0, 3*time.Minute, 1, worksAt(15), worksAt(15))
 	judged := t0.Add(3 * time.Minute)
 	to := m.verdict.Replicas
@@ -80,7 +80,7 @@ func TestAnAnswerBetweenJudgements(t *testing.T) {
 }
 
 func TestAMindThatHasNotJudgedHolds(t *testing.T) {
-	v := new(Mind).Answer(saturates(), fleet(4), t0)
+	v := new(Scaler).Answer(saturates(), fleet(4), t0)
 	if v.Answer != Held || v.Value != 4 || v.Replicas != 4 || v.Reason != "holding at 4: the fleet has not been judged yet" {
 		t.Errorf("%+v", v)
 	}
@@ -88,16 +88,16 @@ func TestAMindThatHasNotJudgedHolds(t *testing.T) {
 
 // What several calls of KEDA's cost in between teaches nothing.
 func TestAMindIsJudgedAtItsPaceHoweverOftenItIsAsked(t *testing.T) {
-	var often, seldom Mind
+	var often, seldom Scaler
 	thinks(&often, saturates(), 0, 5*time.Minute, 1, worksAt(8))
 	w := worksAt(8)
-	for at := time.Duration(0); at <= 5*time.Minute; at += Pace {
-		for read := max(0, at-Pace+5*time.Second); read <= at; read += 5 * time.Second {
+	for at := time.Duration(0); at <= 5*time.Minute; at += Interval {
+		for read := max(0, at-Interval+5*time.Second); read <= at; read += 5 * time.Second {
 			w.Expected = t0.Add(-time.Hour)
 			w.History.Add(w.page(t0.Add(read), read.Seconds()), 2*time.Minute)
 		}
 		w.Last = w.History.Newest()
-		seldom.Evaluate(saturates(), fleet(1, w.Replica), t0.Add(at))
+		seldom.Recommend(saturates(), fleet(1, w.Replica), t0.Add(at))
 	}
 	if often.learned != seldom.learned {
 		t.Error("asked every 5 s it learned otherwise than asked every 15 s")
@@ -107,7 +107,7 @@ func TestAMindIsJudgedAtItsPaceHoweverOftenItIsAsked(t *testing.T) {
 // A mind that remembers a day, and hasn't seen the last hour of it, releases
 // nothing before it has seen a whole window.
 func TestAGapIsNoIdleness(t *testing.T) {
-	var m Mind
+	var m Scaler
 	workers := []*worker{worksAt(1), worksAt(1), worksAt(1), worksAt(1)}
 	f := thinks(&m, saturates(), 0, 20*time.Minute, 4, workers...)
 	if v := m.Answer(saturates(), f, t0.Add(20*time.Minute)); v.Value != 3 {
@@ -181,12 +181,12 @@ func TestAValueIsDividedForTheHPAThatMultiplies(t *testing.T) {
 // Nothing can be said of a page that lacks what saturation goes by, and its
 // owner is told what is missing.
 func TestMissingFamiliesAreTold(t *testing.T) {
-	var m Mind
+	var m Scaler
 	f := thinks(&m, saturates(), 0, time.Minute, 2, worksAt(5))
 	r := &f.Replicas[0]
 	r.Last = changed(r.Last, func(all []sample.Family) []sample.Family { return all[:5] })
 	r.Last.Names = []string{"vllm:generation_tokens"}
-	m.Judge(saturates(), f, t0.Add(time.Minute))
+	m.Update(saturates(), f, t0.Add(time.Minute))
 	v := m.Answer(saturates(), f, t0.Add(time.Minute))
 	if len(v.Missing) == 0 || v.Missing[0] != (Missing{Metric: familyGenerated, Nearest: "vllm:generation_tokens"}) {
 		t.Errorf("missing: %+v", v.Missing)
@@ -199,7 +199,7 @@ func TestWhatAMindAnswersIsWithinTheBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		trigger := saturates()
 		trigger.Bounds.Max = rapid.Int32Range(1, 12).Draw(t, "max")
-		var m Mind
+		var m Scaler
 		var workers []*worker
 		for range rapid.IntRange(1, 4).Draw(t, "pods") {
 			w := worksAt(rapid.Float64Range(0, 14).Draw(t, "rps"))
@@ -241,11 +241,11 @@ func TestALostReadingNeverReversesAMind(t *testing.T) {
 				workers[i] = worksAt(rps)
 				workers[i].Pod = fmt.Sprintf("pod-%d", i)
 			}
-			var m Mind
+			var m Scaler
 			const seen = 90 * time.Second
 			f := thinks(&m, saturates(), 0, seen, desired, workers...)
 			r := &f.Replicas[silent]
-			longer := workers[silent].page(t0.Add(seen+Pace), (seen + Pace).Seconds())
+			longer := workers[silent].page(t0.Add(seen+Interval), (seen + Interval).Seconds())
 			longer = changed(longer, func(all []sample.Family) []sample.Family {
 				all[1].Sum = waiting
 				return all
@@ -261,9 +261,9 @@ func TestALostReadingNeverReversesAMind(t *testing.T) {
 			}
 			m.watched = t0.Add(-time.Hour)
 			m.learned.Began = t0.Add(-time.Hour)
-			at := t0.Add(seen + Pace)
+			at := t0.Add(seen + Interval)
 			f.Freshness = time.Minute
-			m.Judge(saturates(), f, at)
+			m.Update(saturates(), f, at)
 			return m.Answer(saturates(), f, at)
 		}
 		whole, lost := judged(0, false), judged(0, true)
@@ -287,14 +287,14 @@ func TestALostReadingNeverReversesAMind(t *testing.T) {
 func TestAPodThatWasGivenUpStandsForTheMostLoaded(t *testing.T) {
 	dead := worksAt(1)
 	dead.silent, dead.Failure = true, "no answer within 2s"
-	var m Mind
+	var m Scaler
 	workers := []*worker{worksAt(1), worksAt(2), worksAt(1), dead}
 	for i, w := range workers {
 		w.Pod = fmt.Sprintf("pod-%d", i)
 	}
 	f := thinks(&m, saturates(), 0, 20*time.Minute, 4, workers...)
 	f.Replicas[3].Expected = t0
-	m.Judge(saturates(), f, t0.Add(20*time.Minute))
+	m.Update(saturates(), f, t0.Add(20*time.Minute))
 	v := m.Answer(saturates(), f, t0.Add(20*time.Minute))
 	if v.Value != 3 || v.Answer != Bounded || len(v.Unreadable) != 1 || !v.Unreadable[0].Released || len(v.Read) != 3 {
 		t.Errorf("%v %v: %s, %+v, read %v", v.Answer, v.Value, v.Reason, v.Unreadable, v.Read)
@@ -304,7 +304,7 @@ func TestAPodThatWasGivenUpStandsForTheMostLoaded(t *testing.T) {
 // Six replicas that join a full one take over its load: they don't multiply it,
 // neither before they were seen for long enough nor when they have been.
 func TestWhoJoinsBringsNoLoad(t *testing.T) {
-	var m Mind
+	var m Scaler
 	old := worksAt(14)
 	const before = 5 * time.Minute
 	thinks(&m, saturates(), 0, before, 7, old)
@@ -343,7 +343,7 @@ func TestWhoJoinsBringsNoLoad(t *testing.T) {
 			w.Last = w.History.Newest()
 			f.Replicas = append(f.Replicas, w.Replica)
 		}
-		m.Evaluate(saturates(), f, now)
+		m.Recommend(saturates(), f, now)
 		if is := m.verdict.Load.Demand; is > 1.5*was {
 			t.Errorf("%v after they joined the demand is %.1f, and was %.1f before", at-before, is, was)
 		}

@@ -8,17 +8,17 @@ import (
 // BenchmarkJudge is one judgement of a fleet of five that has been known for a
 // day, in a minute that was judged before.
 func BenchmarkJudge(b *testing.B) {
-	var m Mind
+	var m Scaler
 	workers := make([]*worker, 5)
 	for i := range workers {
 		workers[i] = worksAt(float64(3 + i))
 	}
 	f := thinks(&m, saturates(), 0, 10*time.Minute, 5, workers...)
 	m.learned.Began = t0.Add(-24 * time.Hour)
-	m.Judge(saturates(), f, t0.Add(10*time.Minute))
+	m.Update(saturates(), f, t0.Add(10*time.Minute))
 	b.ReportAllocs()
 	for b.Loop() {
-		m.Judge(saturates(), f, t0.Add(10*time.Minute))
+		m.Update(saturates(), f, t0.Add(10*time.Minute))
 	}
 }
 
