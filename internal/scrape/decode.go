@@ -64,8 +64,8 @@ func (t *tally) reset() {
 	*t = tally{engines: t.engines[:0], le: t.le[:0], cumulative: t.cumulative[:0], perBound: t.perBound[:0]}
 }
 
-// decode reads what was selected. prev, an earlier sample of the pod or nil, lends
-// what is the same on every page of a process.
+// decode reads what was selected. prev, an earlier sample or nil, lends
+// what is the same in both.
 func (d *decoder) decode(at time.Time, prev *sample.Sample) (reading, *Failure) {
 	if f := d.refuse(); f != nil {
 		return reading{}, f

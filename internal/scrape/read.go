@@ -134,9 +134,17 @@ func (r *Reader) fetch(ctx context.Context, t *target, sel *selector, hint strin
 		if f := r.readBody(s, resp); f != nil {
 			return f
 		}
+		like := t.last()
+		first := like == nil
+		if first {
+			like = sel.like.Load()
+		}
 		var f *Failure
-		if p, f = s.decode(began, t.last()); f != nil {
+		if p, f = s.decode(began, like); f != nil {
 			return f
+		}
+		if first {
+			sel.like.Store(p.sample)
 		}
 		return nil
 	})

@@ -131,6 +131,27 @@ func TestFleetsThatWantTheSameShareASelector(t *testing.T) {
 }
 
 // wanting asks for these families of the usual page.
+// What the samples of all pods have in common, names and bounds, is there once.
+func TestPodsShareTheBoundsOfTheirHistograms(t *testing.T) {
+	const ttft = "vllm:time_to_first_token_seconds"
+	pod := vllm(t, page200("vllm:num_requests_waiting 1\n# TYPE "+ttft+" histogram\n"+
+		ttft+"_bucket{le=\"1\"} 2\n"+ttft+"_bucket{le=\"+Inf\"} 3\n"+ttft+"_sum 4\n"))
+	r := New(Config{})
+	bounds := map[*float64]bool{}
+	for _, name := range []string{"phi-4-a", "phi-4-b"} {
+		r.Set(phi, 1, []kaito.Replica{serving(name, pod)}, wanting(ttft))
+		if err := scraping(r)(); err != nil {
+			t.Fatal(err)
+		}
+		f, _ := fleetOf(t, r)[0].Last.Family(ttft)
+		bounds[&f.Buckets.Le[0]] = true
+	}
+	if len(bounds) != 1 {
+		t.Error("each of two pods has bounds of its own")
+	}
+	r.Forget(phi)
+}
+
 func wanting(families ...string) []policy.Reading {
 	return []policy.Reading{{Families: families}}
 }

@@ -5,8 +5,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
 // What every page is read for, whoever asks: it tells what the page is.
@@ -49,6 +51,9 @@ type selector struct {
 	// and first[c] for each that begins with it.
 	has   [4][256]uint64
 	first [256]uint64
+	// like is the sample of a pod that was read for the first time: others most likely
+	// have the same families with the same bounds, 1 KB that they share.
+	like atomic.Pointer[sample.Sample]
 }
 
 // newSelector wants the families of these exact names, each once, and of those
