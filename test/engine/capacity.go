@@ -65,9 +65,11 @@ func SimulatedCapacities(ctx context.Context, physics simulate.Engine, requests 
 	return of(SweptRates, Misses), of(JudgedRates, JudgedMisses), err
 }
 
-// ScrapeInterval is how often the scaler reads a page by default, EvaluationInterval how
-// often the HPA asks.
-const ScrapeInterval, EvaluationInterval = 5 * time.Second, 15 * time.Second
+// ScrapeInterval is how often the scaler reads a page by default.
+const ScrapeInterval = 5 * time.Second
+
+// EvaluationInterval is how often the HPA asks.
+const EvaluationInterval = 15 * time.Second
 
 // OrdinaryRate is a load that a replica meets, in requests a second.
 const OrdinaryRate = 0.8

@@ -53,8 +53,8 @@ type seen struct {
 	started, demand float64
 }
 
-// lastMinutes are those that automaticNow's capacity is of.
-const lastMinutes = 5 * time.Minute
+// lately are those that automaticNow's capacity is of.
+const lately = 5 * time.Minute
 
 func (a *automaticNow) Judge(fleet sample.Fleet, now time.Time) {
 	v := a.mind.Recommend(a.trigger, fleet, now)
@@ -71,7 +71,7 @@ func (a *automaticNow) Capacity() float64 {
 	}
 	last := a.seen[len(a.seen)-1]
 	first, demand, n := last, 0.0, 0.0
-	for i := len(a.seen) - 1; i >= 0 && last.at.Sub(a.seen[i].at) <= lastMinutes; i-- {
+	for i := len(a.seen) - 1; i >= 0 && last.at.Sub(a.seen[i].at) <= lately; i-- {
 		first = a.seen[i]
 		demand += first.demand
 		n++

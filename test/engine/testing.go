@@ -98,14 +98,15 @@ type cpu struct{ idle, all int }
 
 func cpuTimes(tb testing.TB) cpu {
 	tb.Helper()
-	var files [2][]byte
-	for i, name := range []string{"/proc/stat", "/proc/self/status"} {
-		var err error
-		if files[i], err = os.ReadFile(name); err != nil {
-			tb.Fatal(err)
-		}
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		tb.Fatal(err)
 	}
-	c, err := parseCPU(files[0], files[1])
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c, err := parseCPU(stat, status)
 	if err != nil {
 		tb.Fatal(err)
 	}
