@@ -16,7 +16,7 @@ var mutants = []mutant{
 	},
 	{
 		"after the grace a pod that can't be read stands for the largest readable one at most", survey,
-		"replica.silent(m.metric, now) > fleet.Grace", "replica.silent(m.metric, now) > 2*fleet.Grace",
+		"silent(replica, m.metric, now) > fleet.Grace", "silent(replica, m.metric, now) > 2*fleet.Grace",
 	},
 	{
 		"a pod that can't be read could have any load", survey,
@@ -48,11 +48,11 @@ var mutants = []mutant{
 	},
 	{
 		"a list's step up waits for its cooldown", list,
-		"l.UpCooldown - now.Sub(fleet.raised())", "l.UpCooldown/2 - now.Sub(fleet.raised())",
+		"l.UpCooldown - now.Sub(raised(fleet))", "l.UpCooldown/2 - now.Sub(raised(fleet))",
 	},
 	{
 		"a list's step down waits for the cooldown of a step up too", list,
-		"last := fleet.raised()", "var last time.Time",
+		"last := raised(fleet)", "var last time.Time",
 	},
 	{
 		"AND goes up when all are above, and the unknown isn't passed over", list,
@@ -75,20 +75,20 @@ var mutants = []mutant{
 		"case quiet == still:", "case quiet >= untold:",
 	},
 	{
-		"a pod's value of a ratio is the mean over its engines", value,
+		"a pod's value of a ratio is the mean over its engines", "sample/sample.go",
 		"return f.Sum / float64(f.Engines)", "return f.Sum",
 	},
 	{
-		"what counted before a restart isn't compared with what counts after it", "decision/window.go",
-		"if prev.sameProcess(s) && continues(&before, &f) {", "if continues(&before, &f) {",
+		"what counted before a restart isn't compared with what counts after it", "sample/window.go",
+		"if prev.sameProcess(s) && Continues(&before, &f) {", "if Continues(&before, &f) {",
 	},
 	{
-		"a window's delta begins at the newest sample before it", "decision/window.go",
+		"a window's delta begins at the newest sample before it", "sample/window.go",
 		"if s := h.samples[i]; !s.At.After(start) {", "if s := h.samples[i]; s.At.After(start) {",
 	},
 	{
-		"a time-out is evidence of load for a minute after a loaded reading", "decision/evidence.go",
-		"age <= evidenceLasts", "age <= 2*evidenceLasts",
+		"a time-out is evidence of load for a minute after a loaded reading", "sample/fleet.go",
+		"age <= EvidenceLasts", "age <= 2*EvidenceLasts",
 	},
 	{
 		"replicas stay within the bounds", "policy/policy.go",
@@ -100,10 +100,10 @@ var mutants = []mutant{
 	},
 	{
 		"a replica that starts for longer than its budget isn't counted on", "decision/member.go",
-		"now.Sub(r.Ordered) > StartBudget", "now.Sub(r.Ordered) > 2*StartBudget",
+		"now.Sub(r.Ordered) > sample.StartBudget", "now.Sub(r.Ordered) > 2*sample.StartBudget",
 	},
 	{
-		"what was watched for less than a window releases nothing", "decision/mind.go",
+		"what was watched for less than a window releases nothing", "decision/scaler.go",
 		"left := window - now.Sub(m.watched)", "left := window/2 - now.Sub(m.watched)",
 	},
 	{
