@@ -59,6 +59,16 @@ func TestAnSLOWithinABucketIsJudgedAtItsBound(t *testing.T) {
 	}
 }
 
+func TestAnSLOAtABoundIsJudgedThere(t *testing.T) {
+	at := SLO{FirstToken: 2.5, PerToken: .075}
+	pod := &Pod{}
+	pod.Add(counts{}.page(0), at)
+	pod.Add(counts{first: 100, answered: 100, slower: 4}.page(time.Minute), at)
+	if pod.SLO != at {
+		t.Errorf("%+v is promised, and judged at %+v", at, pod.SLO)
+	}
+}
+
 func TestCancelledRequestsArrivedAndCachedTokensAreNoWork(t *testing.T) {
 	lately, _, _ := story(counts{waiting: 3}, counts{first: 100, answered: 80, waiting: 5, prompt: 900, cached: 400})
 	if lately.Arrived != 102 || lately.Prompt != 500 {

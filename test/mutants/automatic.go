@@ -59,11 +59,11 @@ var automaticMutants = []mutant{
 	},
 	{
 		"a season knows of what has not begun", load,
-		"f.Level = max(level, next)", "f.Level = min(level, now)",
+		"f.Level = max(level, next)", "f.Level = min(next, now)",
 	},
 	{
 		"a season that didn't come is forgotten", load,
-		"return next * min((today+.01*next)/(before+.01*next), 2), true", "return next, true",
+		"return next * min((today+.01*next)/(before+.01*next), 2), true", "return next * max(1, (today+.01*next)/(before+.01*next)), true",
 	},
 	{
 		"no more is reckoned with than a day had, and the growth beyond it", load,
