@@ -30,10 +30,8 @@ func TestExplanationsAreThoseOfRender(t *testing.T) {
 	for file, page := range map[string]string{
 		"phi-4.yaml": "docs/configuration.md", automaticExample: "docs/automatic-mode.md",
 	} {
-		want := fmt.Sprintf("$ keda-kaito-scaler render --explain -f examples/%s\n", file)
-		for _, line := range policy.Explain(example(t, file)) {
-			want += "# " + line + "\n"
-		}
+		want := fmt.Sprintf("$ keda-kaito-scaler render --explain -f examples/%s\n# %s\n", file,
+			strings.Join(policy.Explain(example(t, file)), "\n# "))
 		if !strings.Contains(read(t, page), "\n```console\n"+want) {
 			t.Errorf("%s doesn't show what render prints:\n%s", page, want)
 		}

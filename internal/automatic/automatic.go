@@ -258,15 +258,7 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 		f.serving++
 		known := s.pods[r.Pod]
 		if r.Last == nil || now.Sub(r.Last.At) > f.Freshness {
-			f.unread = r.Pod
-			if f.Grace > 0 && now.Sub(r.Expected) > f.Grace {
-				f.givenUp++
-			}
-			// One that times out after a reading with load still has it.
-			if known != nil && r.TimedOut.After(known.At) && known.Waiting+known.Running > 0 {
-				f.evident++
-				f.at = later(f.at, known.At)
-			}
+			f.unreadable(r, known, now)
 			continue
 		}
 		f.read++
@@ -299,6 +291,19 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 	}
 	if f.read > 0 {
 		s.demand(f, rate+float64(f.givenUp)*most, elapsed, now)
+	}
+}
+
+// unreadable counts a replica that can't be read.
+func (f *fleet) unreadable(r *sample.Replica, known *sample.Pod, now time.Time) {
+	f.unread = r.Pod
+	if f.Grace > 0 && now.Sub(r.Expected) > f.Grace {
+		f.givenUp++
+	}
+	// One that times out after a reading with load still has it.
+	if known != nil && r.TimedOut.After(known.At) && known.Waiting+known.Running > 0 {
+		f.evident++
+		f.at = later(f.at, known.At)
 	}
 }
 

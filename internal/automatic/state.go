@@ -82,7 +82,7 @@ type codec struct {
 }
 
 func (c *codec) value(v reflect.Value) {
-	if at, is := v.Addr().Interface().(*time.Time); is {
+	if at, is := reflect.TypeAssert[*time.Time](v.Addr()); is {
 		c.time(at)
 		return
 	}
@@ -102,21 +102,11 @@ func (c *codec) value(v reflect.Value) {
 			c.value(v.Index(i))
 		}
 	case reflect.Slice:
-		n := float64(min(v.Len(), mostSlice))
-		if c.number(&n); c.reading {
-			v.Set(reflect.MakeSlice(v.Type(), int(min(max(n, 0), mostSlice)), mostSlice))
-		}
-		for i := range min(v.Len(), int(n)) {
-			c.value(v.Index(i))
-		}
+		c.slice(v)
 	case reflect.Float64:
 		c.number(v.Addr().Interface().(*float64)) //nolint:forcetypeassert // by its kind
 	case reflect.Int64:
-		if field := c.take(8); c.reading {
-			v.SetInt(int64(binary.BigEndian.Uint64(field) & math.MaxInt64)) //nolint:gosec // 63 bits
-		} else {
-			binary.BigEndian.PutUint64(field, uint64(max(v.Int(), 0))) //nolint:gosec // not below 0
-		}
+		c.integer(v)
 	case reflect.Bool:
 		if field := c.take(1); c.reading {
 			v.SetBool(field[0] == 1)
@@ -125,6 +115,25 @@ func (c *codec) value(v reflect.Value) {
 		}
 	default:
 		panic("a state has a field of a kind that isn't written: " + v.Type().String())
+	}
+}
+
+func (c *codec) slice(v reflect.Value) {
+	n := float64(min(v.Len(), mostSlice))
+	if c.number(&n); c.reading {
+		v.Set(reflect.MakeSlice(v.Type(), int(min(max(n, 0), mostSlice)), mostSlice))
+	}
+	for i := range min(v.Len(), int(n)) {
+		c.value(v.Index(i))
+	}
+}
+
+// integer is one that isn't below 0.
+func (c *codec) integer(v reflect.Value) {
+	if field := c.take(8); c.reading {
+		v.SetInt(int64(binary.BigEndian.Uint64(field) & math.MaxInt64))
+	} else {
+		binary.BigEndian.PutUint64(field, uint64(max(v.Int(), 0)))
 	}
 }
 
@@ -152,7 +161,7 @@ func (c *codec) time(t *time.Time) {
 	case c.reading && seconds > end:
 		c.wrong = fmt.Sprintf("it has a time of %d s", seconds)
 	case c.reading && seconds > 0:
-		*t = time.Unix(int64(seconds), 0).UTC()
+		*t = time.Unix(int64(seconds), 0).UTC() //nolint:gosec // up to end
 	}
 }
 
@@ -183,9 +192,8 @@ func (c *codec) parts(v reflect.Value) {
 	field := make([]byte, 2)
 	for i := range v.Len() {
 		x := v.Index(i)
-		part := 0.0
 		if value := x.Float(); !c.reading && value >= 0 {
-			part = 1
+			part := 1.0
 			if most > 0 { // less what float32 adds, or it would be a part more each time
 				part += min(math.Ceil(value/most*parts-.01), parts)
 			}
@@ -199,11 +207,11 @@ func (c *codec) parts(v reflect.Value) {
 		}
 		copy(field, []byte{0, 0})
 		copy(field[2-width:], raw)
-		if part = float64(binary.BigEndian.Uint16(field)); part == 0 {
+		if part := float64(binary.BigEndian.Uint16(field)); part > 0 {
+			x.SetFloat(most * (part - 1) / parts)
+		} else {
 			x.SetFloat(-1)
-			continue
 		}
-		x.SetFloat(most * (part - 1) / parts)
 	}
 }
 

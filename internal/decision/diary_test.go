@@ -24,10 +24,6 @@ type diary struct {
 	restarts int32
 }
 
-func newDiary(keep time.Duration) *diary {
-	return &diary{now: time.Unix(1796100000, 0), keep: keep, start: 1000}
-}
-
 func (d *diary) add(families ...sample.Family) *diary {
 	s := sample.NewSample(d.now, families, d.h.Newest())
 	s.ProcessStart, s.Restarts = d.start, d.restarts
@@ -36,20 +32,10 @@ func (d *diary) add(families ...sample.Family) *diary {
 	return d
 }
 
-// miss is a scrape that failed: a gap.
-func (d *diary) miss(n int) *diary {
-	d.now = d.now.Add(time.Duration(n) * step5)
-	return d
-}
-
-// window ends at the newest sample.
-func (d *diary) window(length time.Duration) sample.Window {
-	return sample.Window{Now: d.h.Newest().At, Length: length, Interval: step5}
-}
-
 func tokens(n float64) sample.Family {
 	return sample.Family{Name: promptsT, Kind: sample.Counter, Sum: n, Engines: 1}
 }
+
 func kv(sum float64, engines int) sample.Family {
 	return sample.Family{Name: kvUsage, Kind: sample.Gauge, Sum: sum, Engines: engines}
 }

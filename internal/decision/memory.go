@@ -101,23 +101,28 @@ func Recall(memory []byte, now time.Time) (*Scaler, error) {
 	m := &Scaler{}
 	c := codec{data: fields, reading: true}
 	c.mind(m)
-	l := &m.learned
 	switch {
 	case c.wrong != "":
 		return nil, errors.New(c.wrong)
 	case len(c.data) > 0:
 		return nil, fmt.Errorf("it has %d bytes too many", len(c.data))
-	case l.Began.IsZero() || l.At.Before(l.Began) || l.At.After(now.Add(Interval)) ||
-		l.Enough.After(l.At) || l.Calm.After(l.At) || l.Peaked.After(l.At) ||
-		l.Swings.Burst.After(l.At) || l.Swings.Earlier.After(l.Swings.Burst) ||
-		m.seen.After(now.Add(Interval)) || m.watched.After(m.seen) || m.lowered.After(m.seen):
+	case !m.timely(now):
 		return nil, errors.New("its times make no sense, or lie ahead of this clock")
 	}
-	l.Before = l.At
+	m.learned.Before = m.learned.At
 	return m, nil
 }
 
-// Adopt takes over what another Scaler learned of the same fleet, unless it has
+// timely tells whether the times of what was learned make sense at the time now.
+func (m *Scaler) timely(now time.Time) bool {
+	l, ahead := &m.learned, now.Add(Interval)
+	return !l.Began.IsZero() && !l.At.Before(l.Began) && !l.At.After(ahead) &&
+		!l.Enough.After(l.At) && !l.Calm.After(l.At) && !l.Peaked.After(l.At) &&
+		!l.Swings.Burst.After(l.At) && !l.Swings.Earlier.After(l.Swings.Burst) &&
+		!m.seen.After(ahead) && !m.watched.After(m.seen) && !m.lowered.After(m.seen)
+}
+
+// Merge takes over what another Scaler learned of the same fleet, unless it has
 // known it for less long. What this one has seen since then stays.
 func (m *Scaler) Merge(other *Scaler) {
 	if m.next != nil || other.next != nil {

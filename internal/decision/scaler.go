@@ -73,8 +73,8 @@ type Scaler struct {
 	verdict Verdict
 }
 
-// Evaluate judges if that is due, and answers. It is what simulations call, in
-// the place of Judge at its pace and Answer when KEDA asks.
+// Recommend updates if that is due, and answers. It is what simulations call, in
+// the place of Update every Interval and Answer when KEDA asks.
 func (m *Scaler) Recommend(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	if now.Sub(m.judged) >= Interval {
 		m.Update(trigger, fleet, now)
@@ -82,7 +82,7 @@ func (m *Scaler) Recommend(trigger policy.Trigger, fleet sample.Fleet, now time.
 	return m.Answer(trigger, fleet, now)
 }
 
-// Judge takes the fleet in. It is to be called every Interval.
+// Update takes the fleet in. It is to be called every Interval.
 func (m *Scaler) Update(trigger policy.Trigger, fleet sample.Fleet, now time.Time) {
 	promise := trigger.Learned()
 	if promise == nil {
