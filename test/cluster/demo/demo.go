@@ -100,7 +100,9 @@ func (d *demo) run(ctx context.Context) error {
 	if err != nil {
 		return interruptedOr(ctx, err)
 	}
-	err = d.perform(ctx, s, quick)
+	if err = d.machines.await(); err == nil {
+		err = d.perform(ctx, s, quick)
+	}
 	if err != nil && ctx.Err() == nil {
 		_, _ = fmt.Fprintf(d.stderr, "\ndemo: %v\n\nWhat the components said last:\n", err)
 		s.DumpLogs(d.stderr, 15)

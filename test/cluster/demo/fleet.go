@@ -38,6 +38,8 @@ type machines struct {
 	load func(k *kaito.KAITO, set types.NamespacedName) generator
 	// occupied is how many requests run and wait on a replica.
 	occupied func(ctx context.Context, r kaito.Replica) (running, waiting int)
+	// await waits until they can be had.
+	await func() error
 	// close ends what was made for them, once the stack has stopped.
 	close func()
 }
@@ -62,6 +64,7 @@ func simulated(p pace) machines {
 			stats := r.VLLM.Stats()
 			return stats.Running, stats.Waiting
 		},
+		await: func() error { return nil },
 		close: func() {},
 	}
 }
@@ -83,10 +86,7 @@ func onVLLM(ctx context.Context, out io.Writer, p pace) (machines, error) {
 	// The first replica's engine starts with its pod, as all do in real life. Later ones
 	// would take the CPU from those that serve.
 	_, _ = fmt.Fprintln(out, "starting two engines, for the replicas to come: 40 s of CPU each")
-	standby, err := engines.NewStandby(ctx, installed, gpu, p.Enough-1, logs)
-	if err != nil {
-		return machines{}, err
-	}
+	standby := engines.StartStandby(ctx, installed, gpu, p.Enough-1, logs)
 	return machines{
 		about: []string{
 			"Real: Kubernetes' API server and HPA, etcd, KEDA, keda-kaito-scaler, and vLLM " + installed.Version + ",",
@@ -107,6 +107,7 @@ func onVLLM(ctx context.Context, out io.Writer, p pace) (machines, error) {
 		occupied: func(ctx context.Context, r kaito.Replica) (running, waiting int) {
 			return engines.Occupied(ctx, "http://"+r.VLLM.Addr())
 		},
+		await: standby.Await,
 		close: func() {
 			standby.Close()
 			_ = os.RemoveAll(logs)

@@ -35,18 +35,8 @@ type Standby struct {
 // atOnce is how many engines start beside each other: one a core.
 const atOnce = 2
 
-// NewStandby starts n engines on GPUs of that kind and waits until each has answered.
-// dir gets their logs. Close ends those that no replica took.
-func NewStandby(ctx context.Context, installed engine.Installation, gpu simulate.Engine, n int, dir string) (*Standby, error) {
-	s := StartStandby(ctx, installed, gpu, n, dir)
-	if err := s.Await(); err != nil {
-		s.Close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// StartStandby begins to start them. Await waits until each has answered.
+// StartStandby begins to start n engines on GPUs of that kind. Await waits until each has
+// answered. dir gets their logs. Close ends those that no replica took.
 func StartStandby(ctx context.Context, installed engine.Installation, gpu simulate.Engine, n int, dir string) *Standby {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Standby{gpu: gpu, more: kaito.VLLM(installed, gpu, dir), cancel: cancel}
