@@ -28,7 +28,7 @@ type Saturation struct {
 }
 
 // Tuning are the constants of the policy. What each is worth is in
-// docs/saturation.md.
+// docs/automatic-mode.md.
 type Tuning struct {
 	// Misses is the share of requests that may be late by what is expected of
 	// the load when a replica ordered now serves: on average over what rounding

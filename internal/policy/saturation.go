@@ -145,7 +145,7 @@ func (s *Saturation) write(metadata map[string]string) {
 }
 
 // explain says what the policy will do. Its constants are those of the
-// decision, which docs/saturation.md explains.
+// decision, which docs/automatic-mode.md explains.
 func (s *Saturation) explain(p Policy) []string {
 	up := "Up: straight to what the load needs"
 	if p.Up.Step < min(p.Bounds.Max-p.Bounds.Min, math.MaxInt16) {

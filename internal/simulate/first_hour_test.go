@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// What docs/saturation.md promises of a fleet of which nothing is known: it says
+// What docs/automatic-mode.md promises of a fleet of which nothing is known: it says
 // so, and in its first hour it serves no fewer as promised than KAITO's annotation
 // for one metric with its default, 10 waiting requests for each replica.
 func TestTheFirstHourIsNoWorseThanAThreshold(t *testing.T) {

@@ -50,7 +50,7 @@ const (
 // How far back what was shown can be the reason of a move: a reading counts for
 // 15 s, is 5 s old, and the HPA looks every 15 s; the rest is for busy cores. A
 // list looks back over its own window of 30 s too. Automatic mode keeps ready for a
-// burst that came within four hours (docs/saturation.md).
+// burst that came within four hours (docs/automatic-mode.md).
 const (
 	behindThreshold = time.Minute
 	behindList      = 110 * time.Second
