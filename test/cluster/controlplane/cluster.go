@@ -190,8 +190,10 @@ func (c *Cluster) stop(keep bool) error {
 	return c.stopErr
 }
 
-// stopGrace is how long a process may take to end after SIGTERM.
-const stopGrace = 10 * time.Second
+// stopGrace is how long a process may take to end after SIGTERM. KEDA's adapter and the
+// API server let requests under way end, for a minute at most (ShutdownTimeout of
+// Kubernetes' generic API server); they take a second as a rule.
+const stopGrace = 75 * time.Second
 
 // Kubeconfig is the path of a cluster administrator's kubeconfig.
 func (c *Cluster) Kubeconfig() string { return c.file("admin.kubeconfig") }

@@ -86,8 +86,13 @@ func (p *Process) run(log *os.File, started chan<- error) {
 	p.err = fmt.Errorf("%s ended by itself: %s; the end of its log:\n%s", p.name, reason, p.Tail(tailOnFailure))
 }
 
-// tailOnFailure is how many lines of a log go into an error.
-const tailOnFailure = 25
+const (
+	// tailOnFailure is how many lines of a log go into an error, tailOnKill how many
+	// with the stacks of a program's goroutines.
+	tailOnFailure, tailOnKill = 25, 1000
+	// dumpGrace is how long writing them may take.
+	dumpGrace = 2 * time.Second
+)
 
 // Name is the name given at the start.
 func (p *Process) Name() string { return p.name }
@@ -113,7 +118,8 @@ func (p *Process) Err() error {
 }
 
 // Stop asks the process to end (SIGTERM) and waits. A process that is still
-// there after grace is killed, which is an error. Stopping twice is harmless.
+// there after grace is killed, which is an error with the end of its log: a program in
+// Go writes there, at SIGQUIT, what it was waiting for. Stopping twice is harmless.
 func (p *Process) Stop(grace time.Duration) error {
 	p.stopping.Store(true)
 	if err := p.signal(syscall.SIGTERM); err != nil {
@@ -126,10 +132,18 @@ func (p *Process) Stop(grace time.Duration) error {
 		return nil
 	case <-timer.C:
 	}
-	if err := p.Kill(); err != nil {
+	if err := p.signal(syscall.SIGQUIT); err != nil {
 		return err
 	}
-	return fmt.Errorf("%s did not end within %s of SIGTERM and was killed", p.name, grace)
+	timer.Reset(dumpGrace)
+	select {
+	case <-p.done:
+	case <-timer.C:
+		if err := p.Kill(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s did not end within %s of SIGTERM and was killed; the end of its log:\n%s", p.name, grace, p.Tail(tailOnKill))
 }
 
 // Kill ends the process at once (SIGKILL) and waits for it: a crash, as the
