@@ -351,3 +351,35 @@ func TestBuffersAreUsedAgain(t *testing.T) {
 		t.Error("two buffers are not lent to two, or lent to three")
 	}
 }
+
+// A line may be of two names. That one of them has too many lines says nothing of the
+// other, which has fewer.
+func TestAFloodOfOneNameIsCountedForOthersToo(t *testing.T) {
+	var page strings.Builder
+	page.WriteString("# TYPE g histogram\ng_sum 1\ng_count 1\n")
+	for i := range maxSeries + 1 {
+		_, _ = fmt.Fprintf(&page, "g_bucket{le=\"%d\"} 1\n", i)
+	}
+	d := &decoder{}
+	d.reset(newSelector([]string{"g", "g_bucket"}, nil))
+	if f := d.readLines(strings.NewReader(page.String()), make([]byte, smallChunk), newChunks(1), 8<<20); f != nil {
+		t.Fatal(f)
+	}
+	if d.flaws[0] != tooManySeries || d.flaws[1] != tooManySeries {
+		t.Errorf("g is %v, g_bucket %v: want both too many", d.flaws[0], d.flaws[1])
+	}
+}
+
+// The lines of a family that is too large are counted to the last.
+func TestAFloodIsCounted(t *testing.T) {
+	const lines = 3 * maxSeries
+	d := &decoder{}
+	d.reset(newSelector([]string{"g", "h"}, nil))
+	page := strings.Repeat("g{a=\"1\"} 1\n", lines) + "h 7\n"
+	if f := d.readLines(strings.NewReader(page), make([]byte, smallChunk), newChunks(1), 8<<20); f != nil {
+		t.Fatal(f)
+	}
+	if d.count[0] != lines || d.count[1] != 1 || d.flaws[1] != sound {
+		t.Errorf("%d lines of g, %d of h, which is %v: want %d, 1 and sound", d.count[0], d.count[1], d.flaws[1], lines)
+	}
+}

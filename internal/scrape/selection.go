@@ -29,6 +29,10 @@ type selection struct {
 	kinds []sample.Kind
 	flaws []flaw
 	count []int32
+	// flood is what the lines of the flooded family begin with that had too many: more of
+	// them only count. A page of nothing else took twice as long without it.
+	flood   []byte
+	flooded int
 	// passed counts the lines of the page, and types those that begin a family.
 	passed, types int
 	// openMetrics pages name a counter's family without _total.
@@ -60,7 +64,7 @@ func (p *selection) reset(sel *selector) {
 	clear(p.count)
 	p.openMetrics, p.vllm, p.stub, p.head = false, false, false, 0
 	p.gather, p.gathered, p.names = false, p.gathered[:0], 0
-	p.passed, p.types = 0, 0
+	p.passed, p.types, p.flood = 0, 0, p.flood[:0]
 }
 
 // take looks at all whole lines of chunk, whose first bytes up to from have no
@@ -127,6 +131,9 @@ func (p *selection) cut(start []byte, is flaw) {
 func (p *selection) line(line []byte) {
 	switch {
 	case len(line) == 0:
+		return
+	case len(p.flood) > 0 && bytes.HasPrefix(line, p.flood):
+		p.count[p.flooded]++
 		return
 	case line[0] == '#':
 		if len(line) > 7 && line[2] == 'T' {
@@ -220,6 +227,7 @@ func (p *selection) keepAs(n int, which part, line []byte) {
 		return
 	case p.count[n] > maxSeries:
 		p.flaws[n] = tooManySeries
+		p.floodedBy(n, line)
 		return
 	}
 	for len(p.text)+len(line) > maxText || len(p.lines) == maxKept {
@@ -231,6 +239,20 @@ func (p *selection) keepAs(n int, which part, line []byte) {
 	start := len(p.text)
 	p.text = append(p.text, line...)
 	p.lines = append(p.lines, kept{name: int32(n), part: which, start: int32(start), end: int32(len(p.text))}) //nolint:gosec // bounded by maxText
+}
+
+// floodedBy remembers what a line of the nth name begins with, if it is of no other name.
+func (p *selection) floodedBy(n int, line []byte) {
+	end := bytes.IndexByte(line, '{')
+	if end < 0 {
+		return
+	}
+	for i, name := range p.sel.names {
+		if _, ok := partOf(line, name); ok && i != n {
+			return
+		}
+	}
+	p.flood, p.flooded = append(p.flood[:0], line[:end+1]...), n
 }
 
 // evict drops the family that has most of what was kept, one that is flawed already

@@ -36,7 +36,7 @@ var seed = maphash.MakeSeed()
 // fifth of the time, and of OpenMetrics an exemplar too, unread. It allocates
 // nothing.
 func (s *series) parse(rest []byte, openMetrics bool) (long, ok bool) {
-	*s = series{known: s.known}
+	s.value, s.id, s.engine, s.le, s.awake = 0, 0, 0, nil, false // known is larger than all that
 	rest = trimLeft(rest)
 	if len(rest) > 0 && rest[0] == '{' {
 		if rest, ok = s.labels(rest[1:]); !ok {
