@@ -150,7 +150,7 @@ test-engines-simulator: engines
 
 .PHONY: test-engines-contract
 test-engines-contract: engines
-	go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -run LiveEngine ./internal/scrape
+	go test -tags engines -count 1 -timeout 30m $(TESTFLAGS) -parallel 3 -run LiveEngine ./internal/scrape
 
 .PHONY: test-engines-quick-start
 test-engines-quick-start: engines control-plane
