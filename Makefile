@@ -137,7 +137,7 @@ engines: ## Install vLLM's CPU build into the user's cache, for tests on real en
 	@$(BIN)/engines $(if $(VLLM),-version $(VLLM))
 
 .PHONY: test-engines
-test-engines: engines control-plane ## See real vLLM engines do what is believed of them, as the simulator says and under a real KEDA and HPA, with a machine of its own (17 min; VLLM=0.25.1)
+test-engines: engines control-plane ## See real vLLM engines do what is believed of them, as the simulator says and under a real KEDA and HPA, with a machine of its own (16 min; VLLM=0.25.1)
 	@# One after another: what is measured needs the machine for itself.
 	$(MAKE) test-engines-simulator
 	$(MAKE) test-engines-contract
