@@ -95,6 +95,18 @@ func (c *campaign) look(ctx context.Context, t *target) (s seen, err error) {
 	return s, err
 }
 
+// round is what was measured before and after all pages were read once.
+func (c *campaign) round(ctx context.Context, t *target) (before, after seen, err error) {
+	if before, err = c.look(ctx, t); err != nil {
+		return before, after, err
+	}
+	if err = c.asked(ctx, t, before.pods.Hostile+targets); err != nil {
+		return before, after, err
+	}
+	after, err = c.look(ctx, t)
+	return before, after, err
+}
+
 // attackByPage measures one shape. What else the machine does makes a scrape only
 // dearer, so one that seems too dear is measured again.
 func (c *campaign) attackByPage(ctx context.Context, t *target, s shape, idle float64) error {
@@ -158,14 +170,7 @@ func (c *campaign) allowance(ctx context.Context, t *target) (float64, error) {
 	if err := c.asked(ctx, t, targets); err != nil {
 		return 0, err
 	}
-	before, err := c.look(ctx, t)
-	if err != nil {
-		return 0, err
-	}
-	if err := c.asked(ctx, t, before.pods.Hostile+targets); err != nil {
-		return 0, err
-	}
-	after, err := c.look(ctx, t)
+	before, after, err := c.round(ctx, t)
 	if err != nil {
 		return 0, err
 	}
@@ -181,14 +186,7 @@ func (c *campaign) allowance(ctx context.Context, t *target) (float64, error) {
 // compare measures a round of all pages: what a scrape costs in CPU, to what it
 // costs to fetch and discard.
 func (c *campaign) compare(ctx context.Context, t *target, idle float64) (ratio float64, words string, err error) {
-	before, err := c.look(ctx, t)
-	if err != nil {
-		return 0, "", err
-	}
-	if err := c.asked(ctx, t, before.pods.Hostile+targets); err != nil {
-		return 0, "", err
-	}
-	after, err := c.look(ctx, t)
+	before, after, err := c.round(ctx, t)
 	if err != nil {
 		return 0, "", err
 	}
