@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/command"
 )
 
 // gcPercent is for a program whose memory is mostly the cache of its fleets,
@@ -25,15 +27,15 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	if err := command(defaults(), run).ExecuteContext(ctrl.SetupSignalHandler()); err != nil {
+	if err := rootCommand(defaults(), run).ExecuteContext(ctrl.SetupSignalHandler()); err != nil {
 		fmt.Fprintf(os.Stderr, "keda-kaito-scaler: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// command reads the command line into the options, and runs with them if they
+// rootCommand reads the command line into the options, and runs with them if they
 // are right.
-func command(o *options, run func(context.Context, *options) error) *cobra.Command {
+func rootCommand(o *options, run func(context.Context, *options) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keda-kaito-scaler",
 		Short: "Autoscales KAITO InferenceSets through KEDA, from the inference pods' own metrics",
@@ -57,7 +59,7 @@ waits for them.`,
 	}
 	o.addFlags(cmd)
 	cmd.CompletionOptions.DisableDefaultCmd = true
-	cmd.AddCommand(renderCommand(), simulateCommand(), healthCommand())
+	cmd.AddCommand(renderCommand(), command.New(), healthCommand())
 	return cmd
 }
 

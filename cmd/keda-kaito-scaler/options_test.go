@@ -36,7 +36,7 @@ func call(t *testing.T, root fs.FS, args ...string) outcome {
 	var out outcome
 	o := defaults()
 	o.root = root
-	cmd := command(o, func(_ context.Context, o *options) error {
+	cmd := rootCommand(o, func(_ context.Context, o *options) error {
 		out.ran = o
 		return nil
 	})

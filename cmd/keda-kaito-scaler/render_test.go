@@ -22,7 +22,7 @@ import (
 // sub-command's arguments, and what it says then.
 func subcommand(t *testing.T, stdin string, args ...string) (run func(context.Context) outcome) {
 	t.Helper()
-	cmd := command(defaults(), func(context.Context, *options) error {
+	cmd := rootCommand(defaults(), func(context.Context, *options) error {
 		t.Error("the scaler itself was started")
 		return nil
 	})

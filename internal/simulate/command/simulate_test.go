@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"bytes"
@@ -15,10 +15,24 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/report"
 )
 
+// outcome is what a command line comes to.
+type outcome struct {
+	err            error
+	stdout, stderr string
+}
+
 // simulated runs the sub-command.
 func simulated(t *testing.T, args ...string) func(context.Context) outcome {
 	t.Helper()
-	return subcommand(t, "", append([]string{"simulate"}, args...)...)
+	cmd := New()
+	var stdout, stderr bytes.Buffer
+	cmd.SetOut(&stdout)
+	cmd.SetErr(&stderr)
+	cmd.SetArgs(args)
+	return func(ctx context.Context) outcome {
+		err := cmd.ExecuteContext(ctx)
+		return outcome{err, stdout.String(), stderr.String()}
+	}
 }
 
 // little is a load that takes no time to play.
@@ -27,7 +41,7 @@ var little = []string{"--replicas-at-peak", "0.5", "--length", "20m", "--load", 
 func TestAnnotationsAreSimulated(t *testing.T) {
 	folder := t.TempDir()
 	jsonFile, htmlFile := filepath.Join(folder, "r.json"), filepath.Join(folder, "r.html")
-	example := filepath.Join("..", "..", "examples", "phi-4.yaml")
+	example := filepath.Join("..", "..", "..", "examples", "phi-4.yaml")
 	out := simulated(t, append(little, "-f", example, "--policies", "static-mean,saturation", "--seeds", "2",
 		"--json", jsonFile, "--html", htmlFile)...)(t.Context())
 	if out.err != nil {
@@ -57,7 +71,7 @@ func TestAnnotationsAreSimulated(t *testing.T) {
 
 // An engine from a file is the same machine as the preset of the same numbers.
 func TestAnEngineOfAFileIsSimulated(t *testing.T) {
-	file := filepath.Join("..", "..", "internal", "simulate", "engines", "llama-3.1-8b-a100.json")
+	file := filepath.Join("..", "engines", "llama-3.1-8b-a100.json")
 	preset := simulated(t, append(little, "--policies", "static-mean", "--engine", "llama-3.1-8b-a100")...)(t.Context())
 	read := simulated(t, append(little, "--policies", "static-mean", "--engine", file)...)(t.Context())
 	other := simulated(t, append(little, "--policies", "static-mean", "--steps=false")...)(t.Context())

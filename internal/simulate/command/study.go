@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -82,7 +82,6 @@ and says so.`,
 	f.IntVar(&s.workers, "workers", runtime.GOMAXPROCS(0), "loads played at a time; each takes up to 150 MB")
 	f.BoolVar(&s.steps, "steps", false, "play the standard loads step by step too, and not as a fluid, which is five times as fast")
 	f.StringVar(&s.ablations, "ablations", "", "`folder` with what the policy comes to without one mechanism each, from test/ablation")
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	cmd.SetUsageFunc(usage)
 	return cmd
 }

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -57,7 +57,6 @@ of replicas cures them.`,
 	f.BoolVar(&s.moves, "moves", false, "print each move of the first seed with its reason")
 	f.StringVar(&s.json, "json", "", "`file` to write the result to, in JSON")
 	f.StringVar(&s.html, "html", "", "`file` to write a page of plots to")
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	cmd.SetUsageFunc(usage)
 	return cmd
 }

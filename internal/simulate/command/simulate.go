@@ -1,4 +1,6 @@
-package main
+// Package command is the sub-command simulate: its flags, the files that it reads
+// and writes, and the progress it shows.
+package command
 
 import (
 	"cmp"
@@ -16,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/manifest"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/report"
@@ -23,7 +26,9 @@ import (
 
 // simulator plays InferenceSets' annotations and other policies against a load.
 type simulator struct {
-	renderer
+	// manifests are the InferenceSets of files.
+	manifests manifest.Reader
+	stdout    io.Writer
 
 	policies []string
 	engine   string
@@ -57,11 +62,10 @@ type simulator struct {
 	conditions conditions
 }
 
-// simulateCommand is the sub-command that plays policies against loads, without
-// a cluster.
-func simulateCommand() *cobra.Command {
+// New is the sub-command that plays policies against loads, without a cluster.
+func New() *cobra.Command {
 	s := &simulator{slo: simulate.DefaultSLO}
-	s.each = s.annotated
+	s.manifests.Each = s.annotated
 	cmd := &cobra.Command{
 		Use:   "simulate [-f FILE]",
 		Short: "Play annotations and other scaling policies against a load, without a cluster",
@@ -81,7 +85,7 @@ fleet turned. The first hour, or quarter of a shorter load, isn't scored.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s.stdin, s.stdout, s.stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+			s.manifests.Stdin, s.stdout, s.manifests.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 			study, err := s.study()
 			if err != nil {
 				return err
@@ -90,7 +94,6 @@ fleet turned. The first hour, or quarter of a shorter load, isn't scored.`,
 		},
 	}
 	s.flags(cmd)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	cmd.SetUsageFunc(usage)
 	cmd.AddCommand(studyCommand(), scenariosCommand())
 	return cmd
@@ -106,9 +109,9 @@ func usage(cmd *cobra.Command) error {
 func (s *simulator) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringArrayVarP(&s.files, "filename", "f", nil, "`file` with InferenceSets in YAML or JSON, - for stdin; may be given several times")
-	f.StringVarP(&s.namespace, "namespace", "n", "default", "`namespace` of an InferenceSet that names none")
-	f.Int32Var(&s.nodes, "nodes-per-replica", 0, "`nodes` that a replica takes, which counts against nodeCountLimit; 0 if KAITO has not told yet")
+	f.StringArrayVarP(&s.manifests.Files, "filename", "f", nil, "`file` with InferenceSets in YAML or JSON, - for stdin; may be given several times")
+	f.StringVarP(&s.manifests.Namespace, "namespace", "n", "default", "`namespace` of an InferenceSet that names none")
+	f.Int32Var(&s.manifests.NodesPerReplica, "nodes-per-replica", 0, "`nodes` that a replica takes, which counts against nodeCountLimit; 0 if KAITO has not told yet")
 	f.StringSliceVar(&s.policies, "policies", nil, "`names` of policies to compare with: "+strings.Join(names(report.Contenders()), ", ")+
 		" (default "+strings.Join(usualPolicies, ",")+")")
 	f.StringVar(&s.trace, "trace", "", "`file` with a load, such as one of Azure's public traces")
@@ -159,7 +162,6 @@ func (s *simulator) annotated(is kaito.InferenceSet, p policy.Policy) error {
 		}
 	}
 	s.contenders = append(s.contenders, report.Annotated(name, is.Annotations, p.Bounds))
-	s.written++
 	return nil
 }
 
@@ -184,11 +186,11 @@ func (s *simulator) study() (*report.Study, error) {
 		return nil, err
 	}
 	scenario.Long, scenario.Cancels, scenario.Growth = s.conditions.long, s.conditions.cancels, s.conditions.growth
-	if len(s.files) > 0 {
-		if err := s.run(); err != nil {
+	if len(s.manifests.Files) > 0 {
+		if err := s.manifests.Read(); err != nil {
 			return nil, err
 		}
-		if s.written == 0 {
+		if len(s.contenders) == 0 {
 			return nil, errors.New("no InferenceSet of the files asks for scaling")
 		}
 	}
@@ -223,7 +225,7 @@ func (s *simulator) world(scenario *simulate.Scenario) func(*simulate.Setting) {
 	return func(world *simulate.Setting) {
 		world.WarmUp, world.Loss, world.Stuck, world.RoundRobin, world.Steps = warmUp, s.loss, s.stuck, s.roundRobin, s.steps
 		world.Conditions = s.conditions.Conditions
-		world.Nodes = int(s.nodes)
+		world.Nodes = int(s.manifests.NodesPerReplica)
 		if initial > 0 {
 			world.Initial = initial
 		}
@@ -263,7 +265,7 @@ func (s *simulator) checkNumbers() error {
 	errs = append(errs, s.conditions.parse())
 	given := s.conditions.long.Share > 0 || s.conditions.cancels.Share > 0 || s.conditions.growth.Times > 0
 	refuse(s.requests != "" && given, "--long-prompts, --cancels and --answers-grow: the load of --requests is what it is")
-	refuse(s.nodes < 0, "--nodes-per-replica %d: must not be negative", s.nodes)
+	refuse(s.manifests.NodesPerReplica < 0, "--nodes-per-replica %d: must not be negative", s.manifests.NodesPerReplica)
 	refuse(s.rate < 0, "--peak-tokens-per-minute %g: must be above 0", s.rate)
 	refuse(s.cold < 15*time.Second || s.cold > 2*time.Hour, "--cold-start %v: must be from 15s to 2h", s.cold)
 	refuse(s.ttft <= 0, "--ttft %v: must be above 0", s.ttft)
@@ -384,7 +386,7 @@ func (s *simulator) play(ctx context.Context, study *report.Study) error {
 
 // tell runs the study and writes its tables.
 func (s *simulator) tell(ctx context.Context, study *report.Study) error {
-	result, err := played(ctx, study, s.stderr)
+	result, err := played(ctx, study, s.manifests.Stderr)
 	if err != nil {
 		return err
 	}
