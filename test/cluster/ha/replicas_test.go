@@ -122,12 +122,13 @@ func TestNothingMovesWhileScalersAreKilledAndReplaced(t *testing.T) {
 		_, after := ours.so()
 		lost := append(keda.failures(f), keda.failures(byHand)...)
 		t.Logf("%s: of our polls %d failed, of KEDA's calls %d", what, len(after)-len(failed), len(lost))
-		if n := len(after) - len(failed); n > most {
-			t.Errorf("%s: %d of our polls failed, want %d at most: %q", what, n, most, after[len(failed):])
+		// gRPC tries an address again .8 to 1.2 s after it led to a dead scaler, so two
+		// polls that are a second apart can both fail for one connection.
+		if n := len(after) - len(failed); n > 2*most {
+			t.Errorf("%s: %d of our polls failed, want %d at most: %q", what, n, 2*most, after[len(failed):])
 		}
 		// KEDA asks and asks again several times a second here, for two
-		// ScaledObjects and their HPAs. Its gRPC waits a second before it tries
-		// an address again that led it to a dead scaler.
+		// ScaledObjects and their HPAs, and waits as long.
 		if n := stack.Seconds(lost); n > 2*most {
 			t.Errorf("%s: KEDA's calls failed in %d different seconds, want %d at most:\n%s", what, n, 2*most, strings.Join(lost, "\n"))
 		}
