@@ -20,10 +20,13 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/archive"
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/lifecycle"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/ports"
 	"github.com/kaito-project/keda-kaito-scaler/internal/provision"
@@ -37,9 +40,6 @@ const (
 	clientQPS   = 50
 	clientBurst = 100
 )
-
-// leaseName is the Lease that replicas elect the leader by.
-const leaseName = "keda-kaito-scaler"
 
 // run is the program: health first, then the wait for the APIs, then the rest,
 // until the context ends.
@@ -69,11 +69,11 @@ func run(ctx context.Context, o *options) error {
 	p := newProgram(o, config, log)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return scaler.ServeHealth(ctx, o.listen(o.healthPort), p.ready, &p.watchdog, log.WithName("health"))
+		return scaler.ServeHealth(ctx, o.listen(o.healthPort), p.readiness.Ready, &p.watchdog, log.WithName("health"))
 	})
 	group.Go(func() error {
-		found := awaitAPIs(ctx, cluster, log)
-		if found.kaito == "" {
+		found := lifecycle.WaitForAPIs(ctx, cluster, log)
+		if found.KAITO == "" {
 			return nil
 		}
 		return p.run(ctx, cluster, found, roots)
@@ -118,35 +118,38 @@ type program struct {
 	source  *certs.Source
 	// began is the process's start.
 	began time.Time
-	// watching tells whether the InferenceSets in the cache are the newest.
-	watching *watching
-	// watcher and judges are set by run.
-	watcher *kaito.Watcher
-	judges  *scaler.Judges
-	cached  cached
+	// watches tell whether the InferenceSets in the cache are the newest.
+	watches *lifecycle.Watches
+	// watcher, judges and managers are set by run.
+	watcher  *kaito.Watcher
+	judges   *scaler.Judges
+	managers *lifecycle.Managers
 	// clientTrouble is why KEDA's client certificate isn't where KEDA reads it.
 	clientTrouble trouble
-	// elected is set by each manager.
-	elected atomic.Pointer[election]
-	readiness
-	watchdog scaler.Watchdog
+	readiness     scaler.Readiness
+	watchdog      scaler.Watchdog
 }
 
 func newProgram(o *options, config *rest.Config, log logr.Logger) *program {
 	return &program{
 		options: o, config: config, log: log, source: certs.NewSource(), began: time.Now(),
-		watching: newWatching(len(o.watchNamespaces), log),
+		watches: lifecycle.NewWatches(len(o.watchNamespaces), log),
 	}
 }
 
 // run wires the parts together and runs them until the context ends.
-func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface, found apis, roots *x509.CertPool) error {
+func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface, found lifecycle.APIs, roots *x509.CertPool) error {
 	o, log := p.options, p.log
 	p.config = rest.CopyConfig(p.config)
-	p.config.Wrap(p.watching.wrap)
+	p.config.Wrap(p.watches.Wrap)
+	p.managers = &lifecycle.Managers{Settings: lifecycle.Settings{
+		Config: p.config, Log: log, WorkingNamespace: o.workingNamespace, WatchNamespaces: o.watchNamespaces, LeaderElect: o.leaderElect,
+		CacheObjects: provision.CacheObjects(), AddTo: p.addTo,
+	}}
+	cache := &p.managers.Cache
 	reader := scrape.New(scrape.Config{
 		Interval: o.scrapeInterval, Timeout: o.scrapeTimeout, MaxBytes: o.scrapeMaxBytes, Grace: o.unreadableGrace,
-		NoTolerance: found.noTolerance, Roots: roots, SkipVerify: o.scrapeSkipVerify,
+		NoTolerance: found.NoTolerance, Roots: roots, SkipVerify: o.scrapeSkipVerify,
 		Log: log.WithName("scrape"), Registerer: metrics.Registry,
 	})
 	started := func() bool { return p.watcher.Synced() && reader.Swept() }
@@ -154,7 +157,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	measured := scaler.NewMetrics(metrics.Registry, reader)
 	p.judges.Metrics = measured
 	group, ctx := errgroup.WithContext(ctx)
-	answering, stopAnswering := lingering(ctx, drain)
+	answering, stopAnswering := lifecycle.GraceContext(ctx, drain)
 	defer stopAnswering()
 	// An event is written in full, although the program was told to stop.
 	recorder, stop, err := p.recorder(answering)
@@ -164,14 +167,14 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	defer stop()
 	teller := &scaler.Teller{
 		Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
-			return p.cached.inferenceSet(ctx, key)
+			return cache.InferenceSet(ctx, key)
 		},
 		Recorder: recorder, Log: log.WithName("scaler"), Metrics: measured,
-		Leads: p.leads, LedUntil: p.ledUntil,
+		Leads: p.managers.Leads, LedUntil: p.managers.LedUntil,
 	}
 	// What isn't watched may have been scaled, and no event could be written.
-	observer := scaler.NewObserver(reader, p.judges, &p.cached, teller, measured, func() bool {
-		return started() && p.watching.Blind().IsZero()
+	observer := scaler.NewObserver(reader, p.judges, cache, teller, measured, func() bool {
+		return started() && p.watches.Blind().IsZero()
 	})
 	handshakes := &scaler.Handshakes{}
 	observer.KEDA = scaler.KEDA{
@@ -180,16 +183,16 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	metrics.Registry.MustRegister(observer.Unasked())
 	p.watcher = kaito.NewWatcher(reader, asked{p.judges, observer, measured})
 	p.watcher.AllowHostNetwork = o.allowHostNetwork
-	p.set(func() bool { return started() && p.source.Ready() == nil })
+	p.readiness.Set(func() bool { return started() && p.source.Ready() == nil })
 	service := &scaler.Service{
 		Fleets: reader, Started: started, Verdicts: p.judges, Audience: observer,
 		Asked:         observer.Asked,
 		Handshakes:    handshakes,
 		Metrics:       measured,
-		ScaledObjects: &p.cached,
+		ScaledObjects: cache,
 		Refused:       p.watcher.Refused,
-		Absent:        p.absent,
-		Blind:         p.watching.Blind,
+		Absent:        p.managers.WhyNotRead,
+		Blind:         p.watches.Blind,
 	}
 	p.watchdog.Add("scrape loop", func() bool { return reader.OnTime(time.Now()) })
 	p.watchdog.Add("evaluation loop", p.judges.OnTime)
@@ -201,8 +204,10 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		return scaler.Serve(answering, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service, &p.watchdog)
 	})
 	group.Go(func() error { return p.serveMetrics(ctx) })
-	group.Go(func() error { return p.serveProfiles(ctx) })
-	group.Go(func() error { return p.generations(ctx, cluster, found.kaito) })
+	if o.pprofAddress != "" {
+		group.Go(func() error { return ports.ServeProfiles(ctx, o.pprofAddress, log) })
+	}
+	group.Go(func() error { return p.managers.Run(ctx, cluster, found.KAITO) })
 	return group.Wait()
 }
 
@@ -231,24 +236,6 @@ func (a asked) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 // Health says "not serving" at once, and the Service's endpoints follow within a
 // second or two; until then KEDA may come back here.
 const drain = 3 * time.Second
-
-// lingering is a context that ends so long after another one.
-func lingering(ctx context.Context, d time.Duration) (_ context.Context, stop func()) {
-	later, end := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-later.Done():
-		case <-timer.C:
-			end()
-		}
-	})
-	return later, func() {
-		unhook()
-		end()
-	}
-}
 
 // recorder tells of verdicts, which go on between two managers. What it was told
 // is written until the context ends or it is stopped.
@@ -279,4 +266,44 @@ func (p *program) serveMetrics(ctx context.Context) error {
 		}
 	}
 	return ports.ServeMetrics(ctx, p.options.listen(p.options.metricsPort), metrics.Registry, authorizer, log) //nolint:wrapcheck // it names the address
+}
+
+// rollout is how long after a start the scaler of an earlier version may still
+// answer KEDA. In a rolling upgrade it ends some 6 s after its successor has
+// started, when that is ready; the rest is for a slow second replica.
+const rollout = 30 * time.Second
+
+// addTo gives a manager all that watches.
+func (p *program) addTo(ctx context.Context, mgr manager.Manager, version string, leads func() bool) error {
+	// Known anew to each manager: another replica may have led in between.
+	credentials := provision.NewCredentials()
+	_, err := certs.AddToManager(mgr, certs.Options{
+		Rules:    certs.NewRules(p.options.names(), p.options.certDuration),
+		External: p.options.certificates == certificatesExternal,
+		Source:   p.source, OnClientMaterial: credentials.Set, OnClientTrouble: p.clientTrouble.set,
+	})
+	if err != nil {
+		return fmt.Errorf("set up certificates: %w", err)
+	}
+	if err := p.watcher.AddToManager(ctx, mgr, version); err != nil {
+		return fmt.Errorf("set up the watch of KAITO's objects: %w", err)
+	}
+	err = provision.AddToManager(ctx, mgr, provision.Settings{
+		Version: version, Address: p.options.scalerAddress, Authentication: certs.TriggerAuthentication,
+		Trust: p.source.Ready, Credentials: credentials, Registerer: metrics.Registry,
+		Handover: func() time.Duration { return time.Until(p.began.Add(rollout)) },
+	})
+	if err != nil {
+		return fmt.Errorf("set up provisioning: %w", err)
+	}
+	learned := &archive.Archive{
+		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: p.options.workingNamespace,
+	}
+	err = mgr.Add(lifecycle.OnEveryReplica(func(ctx context.Context) error {
+		return p.judges.Keep(ctx, learned, leads)
+	}))
+	if err != nil {
+		return fmt.Errorf("add what was learned to the manager: %w", err)
+	}
+	return nil
 }

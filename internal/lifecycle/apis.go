@@ -1,4 +1,4 @@
-package main
+package lifecycle
 
 import (
 	"context"
@@ -13,47 +13,46 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 )
 
-// apis are what the cluster was found to have.
-type apis struct {
-	// kaito is the version of KAITO's API to use, "" if the wait for it ended
-	// with the program.
-	kaito string
-	// noTolerance is set if the HPA has no tolerance in its behaviour.
-	noTolerance bool
+// APIs are what the cluster was found to have.
+type APIs struct {
+	// KAITO is the version of KAITO's API to use, "" if the context ended first.
+	KAITO string
+	// NoTolerance is set if the HPA has no tolerance in its behaviour.
+	NoTolerance bool
 }
 
-// awaitAPIs waits for KEDA's and KAITO's APIs to be installed, and says which
+// WaitForAPIs waits for KEDA's and KAITO's APIs to be installed, and says which
 // are missing whenever that changes.
-func awaitAPIs(ctx context.Context, cluster discovery.DiscoveryInterface, log logr.Logger) apis {
+func WaitForAPIs(ctx context.Context, cluster discovery.DiscoveryInterface, log logr.Logger) APIs {
 	const every = 2 * time.Second
-	said := ""
+	logged := ""
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		found, missing, err := lookForAPIs(cluster)
+		found, missing, err := findAPIs(cluster)
 		switch text := fmt.Sprint(missing, err); {
 		case err == nil && len(missing) == 0:
-			log.Info("APIs found", "kaito", kaito.Group+"/"+found.kaito, "keda", kedav1alpha1.SchemeGroupVersion.String())
+			log.Info("APIs found", "kaito", kaito.Group+"/"+found.KAITO, "keda", kedav1alpha1.SchemeGroupVersion.String())
 			return found
-		case text == said:
+		case text == logged:
 		case err != nil:
 			log.Info("cannot reach the API server, trying again", "error", err.Error())
-			said = text
+			logged = text
 		default:
 			log.Info("waiting for APIs that the cluster doesn't serve: install KEDA and KAITO", "missing", missing)
-			said = text
+			logged = text
 		}
 		select {
 		case <-ctx.Done():
-			return apis{}
+			return APIs{}
 		case <-ticker.C:
 		}
 	}
 }
 
-func lookForAPIs(cluster discovery.DiscoveryInterface) (found apis, missing []string, err error) {
-	if found.kaito, missing, err = kaito.Discover(cluster); err != nil {
-		return apis{}, nil, err
+func findAPIs(cluster discovery.DiscoveryInterface) (found APIs, missing []string, err error) {
+	if found.KAITO, missing, err = kaito.Discover(cluster); err != nil {
+		return APIs{}, nil, err
 	}
 	keda := kaito.API{
 		GroupVersion: kedav1alpha1.SchemeGroupVersion.String(),
@@ -61,9 +60,9 @@ func lookForAPIs(cluster discovery.DiscoveryInterface) (found apis, missing []st
 	}
 	more, err := keda.Missing(cluster)
 	if err != nil {
-		return apis{}, nil, err
+		return APIs{}, nil, err
 	}
-	found.noTolerance, err = lacksTolerance(cluster)
+	found.NoTolerance, err = lacksTolerance(cluster)
 	return found, append(missing, more...), err
 }
 
@@ -86,17 +85,17 @@ func lacksTolerance(cluster discovery.DiscoveryInterface) (bool, error) {
 	return version.LessThan(utilversion.MustParseGeneric("1.35.0")), nil
 }
 
-// lookEvery is how often it is looked for another version of KAITO's API. An
-// upgrade of KAITO takes minutes, and a look is one or two small requests.
-const lookEvery = 30 * time.Second
+// discoveryInterval is how often KAITO's API is discovered. An upgrade of KAITO takes
+// minutes, and a discovery is one or two small requests.
+const discoveryInterval = 30 * time.Second
 
-// awaitChange waits for KAITO's API to be served in a version to be preferred to
+// waitForOtherVersion waits for KAITO's API to be served in a version to be preferred to
 // the one in use, or no longer in that, and returns the version to use from now
 // on; "" if the context ends first. An API that has gone altogether is waited
 // for: its objects went with it.
-func awaitChange(ctx context.Context, cluster discovery.DiscoveryInterface, used string, log logr.Logger) string {
+func waitForOtherVersion(ctx context.Context, cluster discovery.DiscoveryInterface, used string, log logr.Logger) string {
 	gone := false
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(discoveryInterval)
 	defer ticker.Stop()
 	for {
 		select {

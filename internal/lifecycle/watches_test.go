@@ -1,4 +1,4 @@
-package main
+package lifecycle
 
 import (
 	"context"
@@ -33,7 +33,7 @@ func TestAWatchBeginsAsSoonAsTheAPIServerIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		server := &refusing{back: began.Add(10 * time.Minute), ready: began.Add(10*time.Minute + 2*time.Second)}
-		client := &http.Client{Transport: newWatching(0, logr.Discard()).wrap(server)}
+		client := &http.Client{Transport: NewWatches(0, logr.Discard()).Wrap(server)}
 		get := func(ctx context.Context, path string) (int, time.Duration) {
 			t.Helper()
 			since := time.Now()
@@ -60,7 +60,7 @@ func TestAWatchBeginsAsSoonAsTheAPIServerIsBack(t *testing.T) {
 			t.Errorf("pods: status %d after %s, want 200 within a second of the API server's return", status, took)
 		}
 		server.ready = time.Now().Add(time.Hour) // no rights, and that is meant
-		if status, took := get(t.Context(), "apis/kaito.sh/v1beta1/workspaces"); status != http.StatusForbidden || took > refusals+2*again {
+		if status, took := get(t.Context(), "apis/kaito.sh/v1beta1/workspaces"); status != http.StatusForbidden || took > refusalTimeout+2*retryInterval {
 			t.Errorf("without rights: status %d after %s, want 403 soon", status, took)
 		}
 	})
@@ -85,8 +85,8 @@ func (s *streaming) restart() {
 func TestWhoWatchesNoInferenceSetsKnowsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &streaming{}
-		w := newWatching(2, logr.Discard())
-		client := &http.Client{Transport: w.wrap(server)}
+		w := NewWatches(2, logr.Discard())
+		client := &http.Client{Transport: w.Wrap(server)}
 		watch := func(path string) {
 			t.Helper()
 			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://api/apis/kaito.sh/v1beta1/"+path, http.NoBody)

@@ -1,27 +1,22 @@
-package main
+package ports
 
 import (
 	"context"
 	"net"
 	"net/http"
 	"testing"
+
+	"github.com/go-logr/logr"
 )
 
-func TestProfilesAreServedIfAskedFor(t *testing.T) {
-	quiet := &program{options: defaults()}
-	if err := quiet.serveProfiles(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-
+func TestProfilesAreServed(t *testing.T) {
 	var config net.ListenConfig
 	free, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := free.Addr().String()
-	p := &program{options: defaults()}
-	p.options.pprofAddress = address
-	if err := p.serveProfiles(t.Context()); err == nil {
+	if err := ServeProfiles(t.Context(), address, logr.Discard()); err == nil {
 		t.Error("no error for a port that is taken")
 	}
 	if err := free.Close(); err != nil {
@@ -29,7 +24,7 @@ func TestProfilesAreServedIfAskedFor(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- p.serveProfiles(ctx) }()
+	go func() { ended <- ServeProfiles(ctx, address, logr.Discard()) }()
 	for {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/debug/pprof/heap", nil)
 		if err != nil {

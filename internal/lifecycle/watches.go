@@ -1,4 +1,4 @@
-package main
+package lifecycle
 
 import (
 	"io"
@@ -10,13 +10,13 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// watching keeps the watches of KAITO's objects and their pods alive, and knows
+// Watches keeps the watches of KAITO's objects and their pods alive, and knows
 // whether InferenceSets are being watched. When the API server goes away, client-go
 // tries again after growing pauses of up to a minute, in which it neither notices
 // that the API server is back nor that the program is to stop, and meanwhile what
 // is in the cache looks like news. So a request that can't be made waits here, and
 // the streams are counted as they pass.
-type watching struct {
+type Watches struct {
 	// wanted is how many streams there are when all is well: one, or one for each
 	// watched namespace.
 	wanted int
@@ -28,8 +28,9 @@ type watching struct {
 	lost time.Time      // since when there are fewer than wanted; zero while there are enough
 }
 
-func newWatching(namespaces int, log logr.Logger) *watching {
-	return &watching{wanted: max(1, namespaces), log: log, open: map[string]int{}, lost: time.Now()}
+// NewWatches are those of so many namespaces, 0 for all.
+func NewWatches(namespaces int, log logr.Logger) *Watches {
+	return &Watches{wanted: max(1, namespaces), log: log, open: map[string]int{}, lost: time.Now()}
 }
 
 // blindAfter is how long a stream may be away. The API server ends each after
@@ -37,7 +38,7 @@ func newWatching(namespaces int, log logr.Logger) *watching {
 const blindAfter = 3 * time.Second
 
 // Blind is since when InferenceSets have not been watched; zero while they are.
-func (w *watching) Blind() time.Time {
+func (w *Watches) Blind() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.lost.IsZero() || time.Since(w.lost) < blindAfter {
@@ -46,7 +47,7 @@ func (w *watching) Blind() time.Time {
 	return w.lost
 }
 
-func (w *watching) add(path string, n int) {
+func (w *Watches) add(path string, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open[path] += n
@@ -64,14 +65,14 @@ func (w *watching) add(path string, n int) {
 	}
 }
 
-// wrap looks at what passes through a transport.
-func (w *watching) wrap(next http.RoundTripper) http.RoundTripper {
+// Wrap looks at what passes through a transport.
+func (w *Watches) Wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		if !watchesFleets(request) {
+		if !isFleetRequest(request) {
 			return next.RoundTrip(request)
 		}
-		response, err := patiently(request, next)
-		if err != nil || response.StatusCode != http.StatusOK || !watchesInferenceSets(request) {
+		response, err := retry(request, next)
+		if err != nil || response.StatusCode != http.StatusOK || !isInferenceSetWatch(request) {
 			return response, err
 		}
 		path := request.URL.Path
@@ -81,15 +82,15 @@ func (w *watching) wrap(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// again is how long a request waits before it is made once more.
-const again = time.Second
+// retryInterval is how long a request waits before it is made once more.
+const retryInterval = time.Second
 
-// refusals is how long an API server may refuse: one that has just begun knows no
+// refusalTimeout is how long an API server may refuse: one that has just begun knows no
 // rights for a moment. Beyond that it is meant.
-const refusals = 10 * time.Second
+const refusalTimeout = 10 * time.Second
 
-// patiently makes a request until the API server answers it.
-func patiently(request *http.Request, next http.RoundTripper) (*http.Response, error) {
+// retry makes a request until the API server answers it.
+func retry(request *http.Request, next http.RoundTripper) (*http.Response, error) {
 	var refused time.Time // first
 	for {
 		response, err := next.RoundTrip(request)
@@ -99,10 +100,10 @@ func patiently(request *http.Request, next http.RoundTripper) (*http.Response, e
 			return response, nil
 		case refused.IsZero():
 			refused = time.Now()
-		case time.Since(refused) > refusals:
+		case time.Since(refused) > refusalTimeout:
 			return response, nil
 		}
-		timer := time.NewTimer(again)
+		timer := time.NewTimer(retryInterval)
 		select {
 		case <-request.Context().Done():
 			timer.Stop()
@@ -115,9 +116,9 @@ func patiently(request *http.Request, next http.RoundTripper) (*http.Response, e
 	}
 }
 
-// watchesFleets tells a list or a watch of what fleets are made of. Nobody but the
+// isFleetRequest tells a list or a watch of what fleets are made of. Nobody but the
 // cache asks for these.
-func watchesFleets(request *http.Request) bool {
+func isFleetRequest(request *http.Request) bool {
 	if request.Method != http.MethodGet {
 		return false
 	}
@@ -129,7 +130,7 @@ func watchesFleets(request *http.Request) bool {
 	return false
 }
 
-func watchesInferenceSets(request *http.Request) bool {
+func isInferenceSetWatch(request *http.Request) bool {
 	if !strings.HasSuffix(request.URL.Path, "/inferencesets") {
 		return false
 	}

@@ -1,0 +1,40 @@
+package lifecycle
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Told to stop, the program goes on answering for as long as KEDA may still be
+// sent to it.
+func TestAnswersLinger(t *testing.T) {
+	const grace = 3 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		ctx, tell := context.WithCancel(t.Context())
+		answering, stop := GraceContext(ctx, grace)
+		defer stop()
+		time.Sleep(time.Hour)
+		tell()
+		told := time.Now()
+		synctest.Wait()
+		if answering.Err() != nil {
+			t.Fatal("answers end at once")
+		}
+		<-answering.Done()
+		if after := time.Since(told); after != grace {
+			t.Errorf("answers end after %s, want %s", after, grace)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, tell := context.WithCancel(t.Context())
+		answering, stop := GraceContext(ctx, grace)
+		tell()
+		synctest.Wait()
+		stop()
+		if answering.Err() == nil {
+			t.Error("answers go on although everything else has ended")
+		}
+	})
+}
