@@ -32,7 +32,7 @@ func TestTheQuickStartMeansWhatKAITODocuments(t *testing.T) {
 	}
 	want := Policy{
 		Bounds: Bounds{Min: 1, Max: 5},
-		Queue:  Queue{Metric: "vllm:num_requests_waiting", Target: 10, Guard: &Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}},
+		Queue:  Queue{Metric: "vllm:num_requests_waiting", Target: 10, Guard: &Saturation{TTFT: 2500 * time.Millisecond, ITL: 75 * time.Millisecond}},
 		Up:     Pace{Window: time.Minute, Cooldown: 5 * time.Minute, Step: 1, Tolerance: 0.1},
 		Down:   Pace{Window: 5 * time.Minute, Cooldown: 10 * time.Minute, Step: 1, Tolerance: 0.5},
 	}
@@ -164,9 +164,9 @@ func TestARefusalNamesKeyValueAndRule(t *testing.T) {
 		{"threshold that KEDA would round to zero", []string{"threshold", "0.0004", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold "0.0004": must be a number`},
 		{"threshold missing", []string{"metricName", "vllm:num_requests_running", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold: required`},
 		{"a rule for a list that isn't there", []string{"combinepolicy", "OR", "max-replicas", "5"}, `scaledobject.kaito.sh/threshold: required`},
-		{"a promise too quick", []string{"max-replicas", "5", "ttft-slo", "50ms"}, `scaledobject.kaito.sh/ttft-slo "50ms": must be from 100ms to 1m, such as 2s`},
-		{"a promise of hours", []string{"max-replicas", "5", "ttft-slo", "1h"}, `scaledobject.kaito.sh/ttft-slo "1h": must be from 100ms to 1m, such as 2s`},
-		{"a promise without a unit, taken for seconds", []string{"max-replicas", "5", "itl-slo", "60"}, `scaledobject.kaito.sh/itl-slo "60": must be from 5ms to 1s, such as 60ms`},
+		{"a promise too quick", []string{"max-replicas", "5", "ttft-slo", "50ms"}, `scaledobject.kaito.sh/ttft-slo "50ms": must be from 100ms to 1m, such as 2.5s`},
+		{"a promise of hours", []string{"max-replicas", "5", "ttft-slo", "1h"}, `scaledobject.kaito.sh/ttft-slo "1h": must be from 100ms to 1m, such as 2.5s`},
+		{"a promise without a unit, taken for seconds", []string{"max-replicas", "5", "itl-slo", "60"}, `scaledobject.kaito.sh/itl-slo "60": must be from 5ms to 1s, such as 75ms`},
 		{"a promise in words", []string{"max-replicas", "5", "itl-slo", "fast"}, `scaledobject.kaito.sh/itl-slo "fast": must be from 5ms to 1s`},
 		{"saturation without a bound", nil, `scaledobject.kaito.sh/max-replicas: required unless spec.nodeCountLimit is given`},
 		{"a guard that is neither", []string{"threshold", "10", "max-replicas", "5", "downguard", "maybe"}, `scaledobject.kaito.sh/downguard "maybe": must be "true" or "false"`},

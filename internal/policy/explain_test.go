@@ -25,7 +25,7 @@ At 3 replicas: up above 33, down below 15.
 At 4 replicas: up above 44, down below 20.
 At 5 replicas: down below 25.
 Between these it stays, and also while a replica that can't be read could make the difference.
-Guarded: it doesn't go down while what was learned says that one replica less can't keep 2s until the first token and 60ms between tokens.`},
+Guarded: it doesn't go down while what was learned says that one replica less can't keep 2.5s until the first token and 75ms between tokens.`},
 		{"a large fleet at another pace", []string{
 			"threshold", "0.7", "metricName", "vllm:kv_cache_usage_perc", "min-replicas", "2", "max-replicas", "100",
 			"evaluationwindow", "0", "scaleupcooldown", "90s", "scaledowncooldown", "30m",
@@ -44,7 +44,7 @@ At 8 replicas: up above 6.16, down below 2.8.
 …
 At 100 replicas: down below 35.
 Between these it stays, and also while a replica that can't be read could make the difference.
-Guarded: it doesn't go down while what was learned says that one replica less can't keep 2s until the first token and 60ms between tokens.`},
+Guarded: it doesn't go down while what was learned says that one replica less can't keep 2.5s until the first token and 75ms between tokens.`},
 		{"a counter's rate", []string{
 			"threshold", "5000", "metricName", "vllm:prompt_tokens_total", "aggregation", "rate", "metriccachewindow", "2m",
 			"max-replicas", "2", "downguard", "false",
@@ -95,7 +95,7 @@ Down: one replica at most every 5 min, and no sooner after a step up, when a is 
 Between these it stays, and also while a metric is unknown that could make the difference.`},
 		{"nothing but a bound", []string{"max-replicas", "8"}, `
 Between 1 and 8 replicas.
-Promised: 2s until the first token and 60ms between tokens, in the mean of an answer.
+Promised: 2.5s until the first token and 75ms between tokens, in the mean of an answer.
 Learned from the pods: what a replica can do while that is kept, what a request costs, how the load grows, how long a replica takes to start.
 Measured: arriving requests × their cost, as replicas that are filled as far as is safe, and those who wait.
 Up: straight to what the load needs, with what it is expected to grow until a new replica serves. Replicas that are starting count.

@@ -15,11 +15,20 @@ type Saturation struct {
 	ITL time.Duration
 }
 
-// The promises unless others are given: as fast as people read on, and begin to
-// wonder.
+// The SLOs unless others are given: as fast as people read on, and begin to wonder.
+// They are bounds of vLLM's histograms, so that they are judged as they are.
 const (
-	DefaultTTFT = 2 * time.Second
-	DefaultITL  = 60 * time.Millisecond
+	DefaultTTFT = 2500 * time.Millisecond
+	DefaultITL  = 75 * time.Millisecond
+)
+
+// The bounds of FamilyTTFT and of FamilyTPOT (and FamilyITL) on vLLM's page, in
+// seconds, without +Inf. They are the same from vLLM 0.12 to 0.25.
+var (
+	TTFTBounds = [...]float64{
+		.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
+	}
+	TPOTBounds = [...]float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}
 )
 
 const (
@@ -139,6 +148,31 @@ func told(d time.Duration) string {
 	return d.String()
 }
 
+// AtBounds is the SLO as it is judged: no page tells two times of one bucket apart, so
+// each is the smallest bound that isn't below it.
+func (s *Saturation) AtBounds() Saturation {
+	return Saturation{TTFT: atBound(s.TTFT, TTFTBounds[:]), ITL: atBound(s.ITL, TPOTBounds[:])}
+}
+
+// atBound rounds up to a bound; every SLO within its range has one.
+func atBound(d time.Duration, bounds []float64) time.Duration {
+	for _, bound := range bounds {
+		if at := time.Duration(math.Round(bound*1e6)) * time.Microsecond; at >= d {
+			return at
+		}
+	}
+	return d
+}
+
+// Judged says where the SLO is judged, "" if that is at itself.
+func (s *Saturation) Judged() string {
+	at := s.AtBounds()
+	if at == *s {
+		return ""
+	}
+	return fmt.Sprintf("judged at %s and %s, the next bounds of vLLM's histograms", told(at.TTFT), told(at.ITL))
+}
+
 // write adds what is promised to a trigger's metadata.
 func (s *Saturation) write(metadata map[string]string) {
 	metadata[metaTTFT], metadata[metaITL] = told(s.TTFT), told(s.ITL)
@@ -152,7 +186,7 @@ func (s *Saturation) explain(p Policy) []string {
 		up = "Up: towards what the load needs, " + p.Up.step()
 	}
 	return []string{
-		fmt.Sprintf("Promised: %s until the first token and %s between tokens, in the mean of an answer.", told(s.TTFT), told(s.ITL)),
+		fmt.Sprintf("Promised: %s, in the mean of an answer%s.", s.inWords(), s.judged()),
 		"Learned from the pods: what a replica can do while that is kept, what a request costs, how the load grows, how long a replica takes to start.",
 		"Measured: arriving requests × their cost, as replicas that are filled as far as is safe, and those who wait.",
 		up + ", with what it is expected to grow until a new replica serves" + p.Up.seen() + ". Replicas that are starting count.",
@@ -165,8 +199,19 @@ func (s *Saturation) explain(p Policy) []string {
 
 // guarded says what a queue's guard does.
 func (s *Saturation) guarded() string {
-	return fmt.Sprintf("Guarded: it doesn't go down while what was learned says that one replica less can't keep %s until the first token and %s between tokens.",
-		told(s.TTFT), told(s.ITL))
+	return fmt.Sprintf("Guarded: it doesn't go down while what was learned says that one replica less can't keep %s%s.", s.inWords(), s.judged())
+}
+
+func (s *Saturation) inWords() string {
+	return fmt.Sprintf("%s until the first token and %s between tokens", told(s.TTFT), told(s.ITL))
+}
+
+// judged is Judged within a sentence.
+func (s *Saturation) judged() string {
+	if at := s.Judged(); at != "" {
+		return " (" + at + ")"
+	}
+	return ""
 }
 
 // stepOf is a number of replicas at a time.

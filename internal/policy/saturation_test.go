@@ -8,7 +8,7 @@ import (
 )
 
 func TestABoundAloneAsksForSaturation(t *testing.T) {
-	usual := &Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}
+	usual := &Saturation{TTFT: 2500 * time.Millisecond, ITL: 75 * time.Millisecond}
 	down := Pace{Window: 30 * time.Second, Cooldown: time.Minute, Step: 1}
 	for _, tt := range []struct {
 		name string
@@ -65,7 +65,7 @@ func TestABoundAloneAsksForSaturation(t *testing.T) {
 }
 
 func TestAThresholdIsGuardedUnlessItIsTurnedOff(t *testing.T) {
-	usual := &Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}
+	usual := &Saturation{TTFT: 2500 * time.Millisecond, ITL: 75 * time.Millisecond}
 	for value, want := range map[string]*Saturation{"unset": usual, "true": usual, "false": nil} {
 		var pairs []string
 		if value != "unset" {
@@ -84,5 +84,26 @@ func TestAThresholdIsGuardedUnlessItIsTurnedOff(t *testing.T) {
 func TestSaturationIsPublishedAsReplicas(t *testing.T) {
 	if metric, target := (Trigger{Saturation: &Saturation{}}).Published(); metric != "desired-replicas" || target != 1 {
 		t.Errorf("%s against %g", metric, target)
+	}
+}
+
+// No page tells two times of one bucket apart, and whoever asks for a time within one
+// is told where it is judged.
+func TestAnSLOWithinABucketIsToldToBeJudgedAtItsBound(t *testing.T) {
+	for _, tt := range []struct {
+		ttft, itl time.Duration
+		want      string
+	}{
+		{DefaultTTFT, DefaultITL, ""},
+		{time.Second, 50 * time.Millisecond, ""},
+		{2 * time.Second, 60 * time.Millisecond, "judged at 2.5s and 75ms, the next bounds of vLLM's histograms"},
+		{2501 * time.Millisecond, 76 * time.Millisecond, "judged at 5s and 100ms, the next bounds of vLLM's histograms"},
+		{2500 * time.Millisecond, 60 * time.Millisecond, "judged at 2.5s and 75ms, the next bounds of vLLM's histograms"},
+		{minTTFT, minITL, "judged at 100ms and 10ms, the next bounds of vLLM's histograms"},
+		{maxTTFT, maxITL, "judged at 1m20s and 1s, the next bounds of vLLM's histograms"},
+	} {
+		if got := (&Saturation{TTFT: tt.ttft, ITL: tt.itl}).Judged(); got != tt.want {
+			t.Errorf("%v and %v: %q, want %q", tt.ttft, tt.itl, got, tt.want)
+		}
 	}
 }

@@ -189,14 +189,19 @@ func TestAHandWrittenTriggerIsUnderstood(t *testing.T) {
 		{
 			"saturation, by its key alone",
 			[]string{"threshold", "", "saturation", "true", "itlSLO", "50ms"},
-			Trigger{Saturation: &Saturation{TTFT: 2 * time.Second, ITL: 50 * time.Millisecond}},
+			Trigger{Saturation: &Saturation{TTFT: 2500 * time.Millisecond, ITL: 50 * time.Millisecond}},
+		},
+		{
+			"saturation, as releases wrote it whose default was 2 s and 60 ms",
+			[]string{"threshold", "", "saturation", "true", "ttftSLO", "2s", "itlSLO", "60ms"},
+			Trigger{Saturation: &Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}},
 		},
 		{
 			"a guarded queue",
 			[]string{"downGuard", "true", "ttftSLO", "1500ms"},
 			Trigger{Queue: Queue{
 				Metric: "vllm:num_requests_waiting", Target: 10,
-				Guard: &Saturation{TTFT: 1500 * time.Millisecond, ITL: 60 * time.Millisecond},
+				Guard: &Saturation{TTFT: 1500 * time.Millisecond, ITL: 75 * time.Millisecond},
 			}},
 		},
 	} {
@@ -226,7 +231,7 @@ func TestATriggerIsRefusedInWords(t *testing.T) {
 		{"no threshold", "threshold", "", "threshold: required"},
 		{"a threshold of no meaning", "threshold", "many", `threshold "many": must be a number of at least 0.001`},
 		{"a threshold beyond what the HPA counts to", "threshold", "1e300", `threshold "1e300": must be at most 1e+12`},
-		{"an SLO to the microsecond", "downGuard", "true\x00itlSLO\x0060.001ms", `itlSLO "60.001ms": must be whole milliseconds, such as 60ms`},
+		{"an SLO to the microsecond", "downGuard", "true\x00itlSLO\x0060.001ms", `itlSLO "60.001ms": must be whole milliseconds, such as 75ms`},
 		{"a book", "notes", strings.Repeat("n", 33<<10), `metadata: must have at most 20480 bytes in all`},
 		{"a name that no object has", "inferenceSetName", strings.Repeat("n", 254), `inferenceSetName "nnn`},
 		{"a path for a metric", "metricName", "../../secrets", `metricName "../../secrets": must be the name`},

@@ -210,7 +210,7 @@ func TestARefusalLeavesEverythingAsItIsAndIsToldOnce(t *testing.T) {
 			w.reconcile()
 			w.wantEvents("Warning ScalingRefused: nothing was changed: " + tt.want)
 			if note := w.recorder.last; !strings.HasSuffix(note, "; still in force: scaling between 1 and 5 replicas on vllm:num_requests_waiting, 10 for each replica, "+
-				"guarded on the way down: 2s to the first token, 60ms between tokens") {
+				"guarded on the way down: 2.5s to the first token, 75ms between tokens") {
 				t.Errorf("the event doesn't tell what is in force: %s", note)
 			}
 			w.wantState("outdated")

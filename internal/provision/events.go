@@ -135,7 +135,11 @@ func summary(so *kedav1alpha1.ScaledObject) string {
 
 // slos are those of automatic mode.
 func slos(s *policy.Saturation) string {
-	return fmt.Sprintf("%s to the first token, %s between tokens", s.TTFT, s.ITL)
+	text := fmt.Sprintf("%s to the first token, %s between tokens", s.TTFT, s.ITL)
+	if at := s.Judged(); at != "" {
+		text += " (" + at + ")"
+	}
+	return text
 }
 
 // count is a bound of a ScaledObject; one of an earlier version may have none.

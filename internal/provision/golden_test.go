@@ -102,7 +102,7 @@ func TestAChangeToSaturationIsToldInWords(t *testing.T) {
 	w.reconcile()
 	w.wantEvents("Normal ScaledObjectUpdated: metricName removed; threshold removed; saturation added; downguard removed; " +
 		"window upwards 60 → 0; window downwards 300 → 30; scaleupcooldown 300 → 5 replicas in 15; scaledowncooldown 600 → 60; " +
-		"tolerance upwards 100m → 0; tolerance downwards 500m → 0; now scaling between 1 and 5 replicas by saturation: 2s to the first token, 60ms between tokens")
+		"tolerance upwards 100m → 0; tolerance downwards 500m → 0; now scaling between 1 and 5 replicas by saturation: 2.5s to the first token, 75ms between tokens")
 }
 
 // Whoever changed the guard off, or comes from a version that had none, is told.
@@ -113,12 +113,26 @@ func TestAGuardThatComesOrGoesIsTold(t *testing.T) {
 	w.wantEvents("Normal ScaledObjectCreated: scaling between 1 and 5 replicas on vllm:num_requests_waiting, 10 for each replica")
 	w.annotate("downguard", "true")
 	w.reconcile()
-	w.wantEvents("Normal ScaledObjectUpdated: downguard added; ttft-slo unset → 2s; itl-slo unset → 60ms; now scaling between 1 and 5 replicas on " +
-		"vllm:num_requests_waiting, 10 for each replica, guarded on the way down: 2s to the first token, 60ms between tokens")
+	w.wantEvents("Normal ScaledObjectUpdated: downguard added; ttft-slo unset → 2.5s; itl-slo unset → 75ms; now scaling between 1 and 5 replicas on " +
+		"vllm:num_requests_waiting, 10 for each replica, guarded on the way down: 2.5s to the first token, 75ms between tokens")
 	w.annotate("downguard", "false")
 	w.reconcile()
 	w.wantEvents("Normal ScaledObjectUpdated: downguard removed; ttft-slo removed; itl-slo removed; now scaling between 1 and 5 replicas on " +
 		"vllm:num_requests_waiting, 10 for each replica")
+}
+
+// A ScaledObject of a release whose default was 2 s and 60 ms gets the new one, and its
+// owner is told; whoever asked for 2 s keeps them, and is told where they are judged.
+func TestAnSLOThatChangesIsTold(t *testing.T) {
+	w := newWorld(t, inferenceSet())
+	w.annotate("ttft-slo", "2s", "itl-slo", "60ms")
+	w.reconcile()
+	const scaling = "scaling between 1 and 5 replicas on vllm:num_requests_waiting, 10 for each replica, guarded on the way down: "
+	w.wantEvents("Normal ScaledObjectCreated: " + scaling +
+		"2s to the first token, 60ms between tokens (judged at 2.5s and 75ms, the next bounds of vLLM's histograms)")
+	w.annotate("ttft-slo", "", "itl-slo", "")
+	w.reconcile()
+	w.wantEvents("Normal ScaledObjectUpdated: ttft-slo 2s → 2.5s; itl-slo 60ms → 75ms; now " + scaling + "2.5s to the first token, 75ms between tokens")
 }
 
 // A change of a metric list is told metric by metric, and a change from one

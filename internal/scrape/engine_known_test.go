@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine"
 )
 
@@ -216,6 +217,27 @@ func TestPagesOfLiveEnginesSayWhatWasTrue(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAnSLOIsJudgedAtABoundThatRealPagesHave(t *testing.T) {
+	files, err := filepath.Glob("testdata/engines/*.txt")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d pages: %v", len(files), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for metric, bounds := range map[string][]float64{
+			policy.FamilyTTFT: policy.TTFTBounds[:], policy.FamilyTPOT: policy.TPOTBounds[:], policy.FamilyITL: policy.TPOTBounds[:],
+		} {
+			f := families(t, string(text), metric)[0]
+			if want := append(slices.Clone(bounds), math.Inf(1)); !slices.Equal(f.Buckets.Le, want) {
+				t.Errorf("%s: %s has the bounds %v, want %v", file, metric, f.Buckets.Le, want)
+			}
+		}
 	}
 }
 

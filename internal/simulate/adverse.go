@@ -68,7 +68,7 @@ func adverseEngines() []Scenario {
 	const phi = "phi-4-mini-a100"
 	return []Scenario{
 		{
-			Name: "itl-in-bucket", Rate: 1, Replicas: 1, SLO: DefaultSLO, Shape: Steady(), Length: 6 * time.Hour,
+			Name: "itl-in-bucket", Rate: 1, Replicas: 1, SLO: SLO{TTFT: 2, ITL: .06}, Shape: Steady(), Length: 6 * time.Hour,
 			Engine: preset(phi, func(e *Engine) { e.Name, e.Alpha, e.Gamma = "steps of 50 ms", .05, .0002 }),
 		},
 		{

@@ -19,6 +19,7 @@ func TestAnSLOIsJudgedAtABucketsBound(t *testing.T) {
 	}
 	attained := func(alpha float64, exact bool) float64 {
 		s := world()
+		s.SLO = SLO{TTFT: 2, ITL: .06}
 		s.Engine.Alpha, s.Engine.Gamma, s.Exact = alpha, .0001, exact
 		load := &Load{Name: "few", Length: 10 * time.Minute}
 		for i := range 50 {

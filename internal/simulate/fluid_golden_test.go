@@ -21,9 +21,9 @@ func TestTheFluidEnginesFiguresStand(t *testing.T) {
 		policy Policy
 		want   string
 	}{
-		{0, &Conversation, Spare("llm-d", .8, 5), "6684 of 26514, refused 4793, broken 45, 19.39246657338596 54.56773358850551, 2.5458333333333334 GPU-hours, 1.0195203263474717 wasted, peak 4, 9 moves, engine 499783.0802603036"},
-		{1, &Code, Concurrency("knative", 100), "15843 of 58992, refused 18944, broken 29, 5.128117172066091 45.69961780328123, 4.316666666666666 GPU-hours, 2.838576137206724 wasted, peak 8, 21 moves, engine 1.1623448693371003e+06"},
-		{2, &Conversation, Static("2", 2), "3391 of 15633, refused 724, broken 0, 14.00953045834431 82.53859313460455, 2 GPU-hours, 0.4836797571664584 wasted, peak 2, 0 moves, engine 306853.6094621834"},
+		{0, &Conversation, Spare("llm-d", .8, 5), "7108 of 27206, refused 4928, broken 100, 17.746854038919107 51.43532245122587, 2.5583333333333336 GPU-hours, 1.0429380413228782 wasted, peak 4, 8 moves, engine 499783.0802603036"},
+		{1, &Code, Concurrency("knative", 100), "17165 of 61120, refused 19952, broken 44, 3.1956730820785344 45.69961780328123, 4.2125 GPU-hours, 2.708891717203344 wasted, peak 8, 22 moves, engine 1.1623448693371003e+06"},
+		{2, &Conversation, Static("2", 2), "3536 of 16061, refused 961, broken 0, 19.39246657338596 82.53859313460455, 2 GPU-hours, 0.5524957361856024 wasted, peak 2, 0 moves, engine 306853.6094621834"},
 	} {
 		s := slow(world(), 3)
 		s.EvaluatedBefore = 0 // as the figures were

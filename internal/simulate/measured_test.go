@@ -90,10 +90,13 @@ func TestTheStepsAreThoseOfARealEngine(t *testing.T) {
 	}
 }
 
+// measuredSLO is the one that was measured by.
+var measuredSLO = SLO{TTFT: 2, ITL: .06}
+
 // alone is what one engine makes of a load.
 func alone(t *testing.T, load *Load) []RequestResult {
 	t.Helper()
-	world := Setting{Engine: slowEngine(), SLO: DefaultSLO, Steps: true, PerRequest: true, Seed: 1}
+	world := Setting{Engine: slowEngine(), SLO: measuredSLO, Steps: true, PerRequest: true, Seed: 1}
 	return play(t, world, load, Static("1", 1)).PerRequest
 }
 
@@ -112,7 +115,7 @@ func later(load *Load, seed uint64) *Load {
 func missed(load *Load, results []RequestResult) float64 {
 	n := 0.0
 	for i, r := range results {
-		if r.Outcome != Served || !DefaultSLO.met(&load.Requests[i], r.TTFT, r.PerToken) {
+		if r.Outcome != Served || !measuredSLO.met(&load.Requests[i], r.TTFT, r.PerToken) {
 			n++
 		}
 	}
@@ -202,7 +205,7 @@ func TestTheStepsAreWhatIsSaidOfThem(t *testing.T) {
 			}
 		}
 		e.KVTokens = 10_000_000
-		world := Setting{Engine: e, SLO: DefaultSLO, Steps: true, PerRequest: true, Seed: 1}
+		world := Setting{Engine: e, SLO: measuredSLO, Steps: true, PerRequest: true, Seed: 1}
 		load.Length = 3 * time.Hour
 		result := play(t, world, load, Static("1", 1))
 		if result.Refused > 0 {
@@ -243,7 +246,7 @@ func TestWhereTheTwoEnginesPart(t *testing.T) {
 	for rate, most := range map[float64]float64{3: 4, 4: 8} {
 		kind := 0.0
 		for seed := range uint64(30) {
-			full := Setting{Engine: slowEngine(), SLO: DefaultSLO, Exact: true, Seed: 1}
+			full := Setting{Engine: slowEngine(), SLO: measuredSLO, Exact: true, Seed: 1}
 			fluid := play(t, full, drawn(rate, seed), Static("1", 1)).Attainment()
 			full.Steps = true
 			kind += 100 * (fluid - play(t, full, drawn(rate, seed), Static("1", 1)).Attainment()) / 30

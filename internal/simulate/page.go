@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
@@ -34,10 +35,8 @@ type counters struct {
 
 // The buckets of vLLM's histograms.
 var (
-	ttftBounds = [...]float64{
-		.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
-	}
-	tokenBounds  = [...]float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}
+	ttftBounds   = policy.TTFTBounds
+	tokenBounds  = policy.TPOTBounds
 	secondBounds = [...]float64{
 		.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
 	}

@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // SLO is what users are promised.
@@ -33,8 +35,8 @@ func boundOf(bounds []float64, x float64) float64 {
 	return x
 }
 
-// DefaultSLO is 2 s to the first token and 60 ms between tokens.
-var DefaultSLO = SLO{TTFT: 2, ITL: .06}
+// DefaultSLO is that of automatic mode: 2.5 s to the first token and 75 ms between tokens.
+var DefaultSLO = SLO{TTFT: policy.DefaultTTFT.Seconds(), ITL: policy.DefaultITL.Seconds()}
 
 const perMoreTokens = 4096
 

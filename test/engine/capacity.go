@@ -11,18 +11,19 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
 )
 
-// judgedTTFT and judgedITL are the bounds of vLLM's histograms that the default SLO of
-// 2 s and 60 ms is judged at: no page tells what is between two.
-const judgedTTFT, judgedITL = 2500 * time.Millisecond, 75 * time.Millisecond
+// sweptSLO is the one that engines were swept with. It lies within buckets of vLLM's
+// histograms, and is judged at 2.5 s and 75 ms: no page tells what is between two bounds.
+var sweptSLO = policy.Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}
 
-// Misses is the share of requests that miss the default SLO.
+// Misses is the share of requests that miss the swept SLO.
 func Misses(results []load.Result) float64 {
-	return load.Missed(results, policy.DefaultTTFT, policy.DefaultITL)
+	return load.Missed(results, sweptSLO.TTFT, sweptSLO.ITL)
 }
 
 // JudgedMisses is the share that misses it as far as pages tell.
 func JudgedMisses(results []load.Result) float64 {
-	return load.Missed(results, judgedTTFT, judgedITL)
+	at := sweptSLO.AtBounds()
+	return load.Missed(results, at.TTFT, at.ITL)
 }
 
 // tolerated is how much greater than at little load the share of misses may be at a

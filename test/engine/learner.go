@@ -29,6 +29,7 @@ type Learner interface {
 func NewLearners() (map[string]Learner, error) {
 	p, _, err := policy.Parse(policy.Request{Annotations: map[string]string{
 		policy.Prefix + "auto-provision": "true", policy.Prefix + "max-replicas": "10",
+		policy.Prefix + "ttft-slo": sweptSLO.TTFT.String(), policy.Prefix + "itl-slo": sweptSLO.ITL.String(),
 	}})
 	if err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ type automaticNext struct {
 func (a *automaticNext) policy() automatic.Policy {
 	return automatic.Policy{
 		Min: 1, Max: 10, Budget: tolerated,
-		SLO: sample.SLO{FirstToken: policy.DefaultTTFT.Seconds(), PerToken: policy.DefaultITL.Seconds()},
+		SLO: sample.SLO{FirstToken: sweptSLO.TTFT.Seconds(), PerToken: sweptSLO.ITL.Seconds()},
 	}
 }
 

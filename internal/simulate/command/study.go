@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/report"
 )
@@ -77,8 +78,8 @@ and says so.`,
 	f.IntVar(&s.seeds, "seeds", 5, "how many seeds")
 	f.IntVar(&s.first, "first-seed", report.FirstSeed, "the first of them: constants are chosen on seeds below the default")
 	f.DurationSliceVar(&s.coldStarts, "cold-starts", []time.Duration{2 * time.Minute, report.JudgedAt, 10 * time.Minute}, "mean times to start a replica; goals are judged at 5m")
-	f.DurationVar(&s.ttft, "ttft", 2*time.Second, "promised time to the first token, up to 4096 tokens; a second more for each 4096 more")
-	f.DurationVar(&s.itl, "itl", 60*time.Millisecond, "promised mean time between tokens")
+	f.DurationVar(&s.ttft, "ttft", policy.DefaultTTFT, "promised time to the first token, up to 4096 tokens; a second more for each 4096 more")
+	f.DurationVar(&s.itl, "itl", policy.DefaultITL, "promised mean time between tokens")
 	f.IntVar(&s.workers, "workers", runtime.GOMAXPROCS(0), "loads played at a time; each takes up to 150 MB")
 	f.BoolVar(&s.steps, "steps", false, "play the standard loads step by step too, and not as a fluid, which is five times as fast")
 	f.StringVar(&s.ablations, "ablations", "", "`folder` with what the policy comes to without one mechanism each, from test/ablation")

@@ -48,7 +48,7 @@ func (m mode) real() bool { return m == byLatency || m == automatic }
 
 // small is the model of pods that get requests: with 16 seats instead of 256, so
 // that few requests fill it. Full it makes a token in 57 ms, which is below the
-// default SLO of 60 ms, and serves 1.4 requests of 200 tokens per second.
+// default SLO of 75 ms, and serves 1.4 requests of 200 tokens per second.
 func small() vllm.Model {
 	return vllm.Model{
 		Name: "phi-4-mini-instruct", Base: 40 * time.Millisecond, PerPrefillToken: 10 * time.Microsecond,
