@@ -78,7 +78,7 @@ func (l *loaded) page(at time.Time) *sample.Sample {
 // saturating is default/phi-4's trigger with nothing but a bound.
 var saturating = policy.Trigger{
 	Namespace: "default", InferenceSet: "phi-4", Bounds: policy.Bounds{Min: 1, Max: 8},
-	Saturation: &policy.Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond},
+	Saturation: &policy.Saturation{TTFT: policy.DefaultTTFT, ITL: policy.DefaultITL},
 }
 
 func ready() bool { return true }
