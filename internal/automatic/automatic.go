@@ -252,7 +252,9 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 	judged, overloaded := f.slo, 0
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
-		if r.Phase != sample.Serving || r.Asleep {
+		// One that has just become Ready has no share of the load yet: what it will have,
+		// the others have now.
+		if r.Asleep || !r.HasLoad(f.Freshness, now) {
 			continue
 		}
 		f.serving++

@@ -316,3 +316,32 @@ func TestAnSLOThatAnIdleReplicaCannotKeepIsNotBoughtOff(t *testing.T) {
 		t.Errorf("10.1 ms are promised and taken by an idle replica: %d replicas: %s", w.last.Replicas, w.last.Reason)
 	}
 }
+
+// Eight replicas that have just become Ready have no share of the load yet: what they
+// will have, the one that is read has now.
+func TestReplicasThatJoinDoNotMultiplyTheLoad(t *testing.T) {
+	w := newWorld(t, 1)
+	w.plays(10*time.Minute, 12)
+	before := w.last
+	for range 8 {
+		r := w.order()
+		r.Phase, r.ReadySince, r.Expected = sample.Serving, w.now, w.now
+	}
+	readable := w.fleet.Replicas
+	w.now = w.now.Add(tick)
+	w.read(&readable[0], 12)
+	after := w.scaler.Recommend(w.policy, w.fleet, w.now)
+	if after.Need > 1.3*before.Need || after.Demand > 1.3*before.Demand || after.Replicas > 9 {
+		t.Errorf("a load of %.1f replicas becomes one of %.1f once eight joined: %s", before.Demand, after.Demand, after.Reason)
+	}
+	// One that was Ready for long and can't be read has its share.
+	for i := range readable[1:] {
+		readable[i+1].ReadySince = begin
+		readable[i+1].Expected = begin
+	}
+	w.now = w.now.Add(tick)
+	w.read(&readable[0], 12)
+	if after := w.scaler.Recommend(w.policy, w.fleet, w.now); after.Demand < 5*before.Demand {
+		t.Errorf("eight of nine can't be read since the scaler began, and the load is %.1f, of the one %.1f", after.Demand, before.Demand)
+	}
+}

@@ -150,7 +150,7 @@ func (m *Model) Observe(i *sample.Interval, elapsed float64) {
 // off. It reports whether the replica was overloaded.
 func (m *Model) Learn(i *sample.Interval, slo sample.SLO) (overloaded bool) {
 	decoded := i.Generated - i.FirstTokens
-	if i.Seconds <= 0 || i.FirstTokens <= 0 {
+	if i.Seconds <= 0 || i.FirstTokens <= 0 || !i.Even {
 		return false
 	}
 	slow := false

@@ -25,7 +25,7 @@ func (e engine) minute(r *rand.Rand, rate, in, out float64) *sample.Interval {
 	perToken := (e.alpha + e.gamma) / e.perStep / max(.02, 1-load) * math.Exp(.03*r.NormFloat64())
 	return &sample.Interval{
 		Seconds: 60, Prompt: prompt, Generated: generated, FirstTokens: n, TokenTime: perToken * (generated - n),
-		Arrived: n, Answered: n, Late: boolean(perToken > slo.PerToken) * n,
+		Arrived: n, Answered: n, Even: true, Late: boolean(perToken > slo.PerToken) * n,
 	}
 }
 
@@ -196,7 +196,7 @@ func TestTheCurveNeverFallsAndIsANumber(t *testing.T) {
 			i := sample.Interval{
 				Seconds: rapid.Float64Range(1, 100).Draw(t, "seconds"), Prompt: number.Draw(t, "prompt"), Generated: number.Draw(t, "generated"),
 				FirstTokens: number.Draw(t, "first"), TokenTime: number.Draw(t, "time"), Arrived: number.Draw(t, "arrived"),
-				Answered: number.Draw(t, "answered"), Waited: rapid.Bool().Draw(t, "waited"),
+				Answered: number.Draw(t, "answered"), Waited: rapid.Bool().Draw(t, "waited"), Even: rapid.Bool().Draw(t, "even"),
 			}
 			i.Late = i.Answered * rapid.Float64Range(0, 1).Draw(t, "late")
 			m.SetBenchmark(rapid.SampledFrom([]float64{0, 1000, 23000, math.Inf(1)}).Draw(t, "benchmark"))
@@ -232,5 +232,24 @@ func TestABenchmarkThatComesLateForgetsNothing(t *testing.T) {
 	m.SetBenchmark(5000)
 	if after := m.Cost(); math.Abs(after/before-1) > 1e-9 {
 		t.Errorf("a request costs %.4f s, and %.4f s once a benchmark is told", before, after)
+	}
+}
+
+// TestTheMinuteInWhichAFirstLoadComesShowsNoLimit: a replica that was idle for half of it,
+// and overloaded then, worked off half of what it can.
+func TestTheMinuteInWhichAFirstLoadComesShowsNoLimit(t *testing.T) {
+	for name, steps := range map[string]float64{"of a small model": .0078, "of a model whose steps take half the SLO": .036} {
+		e := engine{steps, .00003, .00011, 1}
+		r := rand.New(rand.NewPCG(3, 3))
+		var m Model
+		fill := func() float64 { c := m.Curve(slo, false); return c.Fill(.01) / m.Cost() }
+		m.SetBenchmark(.9 / (e.beta*8/9 + e.gamma/9))
+		before := fill()
+		half := e.minute(r, .4/(e.beta*1155+e.gamma*211), 1155, 211)
+		half.TokenTime, half.Late, half.Even = .2*(half.Generated-half.FirstTokens), half.Answered, false
+		m.Learn(half, slo)
+		if after := fill(); math.Abs(after/before-1) > .01 {
+			t.Errorf("the first load of a replica %s fills it with %.2f requests a second, before with %.2f", name, after, before)
+		}
 	}
 }

@@ -7,6 +7,10 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
+// uneven is how many times the requests, and how many more, run at one end of a minute
+// than at the other if its load changed in it.
+const uneven = 2
+
 // SLO is what users are promised, in seconds.
 type SLO struct{ FirstToken, PerToken float64 }
 
@@ -20,8 +24,9 @@ type Interval struct {
 	// Arrived are requests that came and were taken, Refused those that weren't,
 	// Answered those that are done, Late those of them that were later than the SLO.
 	Arrived, Refused, Answered, Late float64
-	// Waited is set if requests waited all the time.
-	Waited bool
+	// Waited is set if requests waited all the time, Even if about as many ran at the end
+	// as at the beginning: one that was idle before its load came has no one load.
+	Waited, Even bool
 }
 
 // Add adds what another replica did at the same time.
@@ -146,6 +151,8 @@ func (p *Pod) Add(s *Sample, slo SLO) (lately, minute Interval) {
 	if !p.fresh {
 		minute, _ = r.since(&p.begin)
 		minute.Waited = p.waited >= 2
+		a, b := p.begin.running, r.running
+		minute.Even = max(a, b) <= uneven*min(a, b)+uneven
 	}
 	p.begin, p.fresh, p.waited = r, false, r.waiting
 	return lately, minute
