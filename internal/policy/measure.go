@@ -139,8 +139,8 @@ type Reading struct {
 	// Families are exact names, sorted, each once.
 	Families []string
 	// Limits are of histograms of which no more is wanted than how many
-	// observations there were, and how many beyond this limit. A family that isn't
-	// here is wanted whole.
+	// observations there were, and how many beyond this limit or a greater one. A
+	// family that isn't here is wanted whole.
 	Limits map[string]float64
 	// Window is how far back samples are kept, 0 for the newest alone.
 	Window time.Duration
@@ -214,7 +214,7 @@ func (r Reading) with(other Reading) Reading {
 	for _, name := range both.Families {
 		one, brief1 := r.limit(name)
 		two, brief2 := other.limit(name)
-		if brief1 && brief2 && (one == two || math.IsInf(one, 1) || math.IsInf(two, 1)) {
+		if brief1 && brief2 {
 			limits[name] = min(one, two)
 		}
 	}

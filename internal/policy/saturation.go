@@ -69,9 +69,10 @@ const (
 // of one that a pod may have been silent for.
 const saturationWindow = 75 * time.Second
 
-// limits are what the histograms are read for: answers that were later than
-// promised, the mean time between tokens, the number of steps. Whole, those of a pod and
-// window would be 16 kB more.
+// limits are what the histograms are read for: answers that were later than the SLO,
+// or than a greater one, which is judged where an idle replica can't keep it or prompts
+// are long; the mean time between tokens; the number of steps. Whole, a page takes a
+// third more CPU and memory.
 func (s *Saturation) limits() map[string]float64 {
 	limits := map[string]float64{}
 	for metric, limit := range map[string]float64{

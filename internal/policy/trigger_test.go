@@ -337,14 +337,11 @@ func counts(ttft, itl float64) map[string]float64 {
 	}
 }
 
-// A histogram that anybody wants whole, or of which two want another limit, is
-// read whole.
+// A histogram that anybody wants whole is read whole, and of two limits the lesser counts.
 func TestLimitsOfTriggersThatShareAPage(t *testing.T) {
 	guarded := func(ttft time.Duration) Trigger {
 		return Trigger{Queue: Queue{Metric: "a", Guard: &Saturation{TTFT: ttft, ITL: 60 * time.Millisecond}}}
 	}
-	other := counts(2, .06)
-	delete(other, "vllm:time_to_first_token_seconds")
 	whole := counts(2, .06)
 	delete(whole, "vllm:inter_token_latency_seconds")
 	delete(whole, "vllm:time_per_output_token_seconds")
@@ -356,7 +353,8 @@ func TestLimitsOfTriggersThatShareAPage(t *testing.T) {
 		{"one alone", nil, counts(2, .06)},
 		{"another of the same", []Trigger{guarded(2 * time.Second)}, counts(2, .06)},
 		{"another that reads none of them", []Trigger{{Queue: Queue{Metric: "b"}}}, counts(2, .06)},
-		{"another promise", []Trigger{guarded(3 * time.Second)}, other},
+		{"a later SLO", []Trigger{guarded(3 * time.Second)}, counts(2, .06)},
+		{"an earlier SLO", []Trigger{guarded(time.Second)}, counts(1, .06)},
 		{"a list of one of them", []Trigger{{List: &List{Metrics: []Metric{
 			{Name: "vllm:inter_token_latency_seconds", Kind: Histogram, Window: time.Minute},
 		}}}}, whole},

@@ -106,7 +106,7 @@ func (b *Buckets) Count() float64 {
 }
 
 // NewSample makes a sample of these families, of which it keeps a copy. like, an
-// earlier sample of the pod or nil, lends what is the same in it. Beside them stood
+// earlier sample or nil, lends what is the same in it. Beside them stood
 // the unusable ones on the page.
 func NewSample(at time.Time, families []Family, like *Sample, unusable ...Unusable) *Sample {
 	n := 0

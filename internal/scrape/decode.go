@@ -223,7 +223,6 @@ func (d *decoder) assemble(at time.Time, prev *sample.Sample) reading {
 		if n < d.sel.asked {
 			f := sample.Family{Name: name, Kind: d.kinds[n], Sum: t.sum, Engines: len(t.engines)}
 			if f.Kind == sample.Histogram {
-				t.cut(d.sel.limits[n])
 				f.Buckets = sample.Buckets{Le: t.le, Cumulative: t.cumulative, Sum: t.hist}
 			}
 			d.found = append(d.found, f)
@@ -324,26 +323,6 @@ func (t *tally) sortBounds() {
 	for i, r := range rows {
 		t.le[i], t.cumulative[i], t.perBound[i] = r.le, r.cumulative, r.n
 	}
-}
-
-// cut leaves the bounds that tell how many observations are beyond the limit: the
-// first that isn't below it, the one before that, and the last. Of a histogram
-// without a limit (NaN) it leaves all.
-func (t *tally) cut(limit float64) {
-	last := len(t.le) - 1
-	if math.IsNaN(limit) || last < 1 {
-		return
-	}
-	kept := 0
-	at, _ := slices.BinarySearch(t.le, limit)
-	for _, i := range [...]int{at - 1, at, last} {
-		if i < 0 || kept > 0 && t.le[i] == t.le[kept-1] || i < last && math.IsInf(limit, 1) {
-			continue
-		}
-		t.le[kept], t.cumulative[kept] = t.le[i], t.cumulative[i]
-		kept++
-	}
-	t.le, t.cumulative = t.le[:kept], t.cumulative[:kept]
 }
 
 // onPage is how many of the families that were asked for stand on the page, usable or

@@ -263,13 +263,13 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Of a histogram with a limit the bounds around it are kept, and the last.
+// Of a histogram with a limit no bounds below it are kept.
 func TestAHistogramIsCutToItsLimit(t *testing.T) {
 	const name, inf = "vllm:time_to_first_token_seconds", "+Inf"
 	var page strings.Builder
 	page.WriteString("vllm:num_requests_waiting 3\n# TYPE " + name + " histogram\n")
 	for i, le := range []string{"0.5", "1", "2.5", "5", inf} {
-		fmt.Fprintf(&page, "%s_bucket{le=%q} %d\n", name, le, 10*i+10)
+		fmt.Fprintf(&page, "%s_bucket{handle=\"0.01\",le=%q} %d\n", name, le, 10*i+10)
 	}
 	page.WriteString(name + "_count 50\n" + name + "_sum 77\n")
 	text := page.String()
@@ -278,10 +278,11 @@ func TestAHistogramIsCutToItsLimit(t *testing.T) {
 		limit          float64
 		le, cumulative []float64
 	}{
-		{2, []float64{1, 2.5, last}, []float64{20, 30, 50}},
-		{2.5, []float64{1, 2.5, last}, []float64{20, 30, 50}},
-		{.1, []float64{.5, last}, []float64{10, 50}},
-		{60, []float64{5, last}, []float64{40, 50}},
+		{2, []float64{2.5, 5, last}, []float64{30, 40, 50}},
+		{2.5, []float64{2.5, 5, last}, []float64{30, 40, 50}},
+		{math.Nextafter(2.5, 3), []float64{2.5, 5, last}, []float64{30, 40, 50}},
+		{.1, []float64{.5, 1, 2.5, 5, last}, []float64{10, 20, 30, 40, 50}},
+		{60, []float64{last}, []float64{50}},
 		{last, []float64{last}, []float64{50}},
 		{math.NaN(), []float64{.5, 1, 2.5, 5, last}, []float64{10, 20, 30, 40, 50}},
 	} {

@@ -215,8 +215,8 @@ func (p *selection) keepAs(n int, which part, line []byte) {
 		return
 	case n >= s.asked && s.names[n] == familySleepState && !bytes.Contains(line, []byte(`"awake"`)):
 		return // of the three states, one tells all
-	case which == bucket && math.IsInf(s.limits[n], 1) && !bytes.Contains(line, []byte(`le="+Inf"`)):
-		return // no other will be kept
+	case which == bucket && isBelow(line, s.limits[n]):
+		return // nobody asks for it
 	}
 	p.count[n]++
 	switch {
@@ -253,6 +253,21 @@ func (p *selection) floodedBy(n int, line []byte) {
 		}
 	}
 	p.flood, p.flooded = append(p.flood[:0], line[:end+1]...), n
+}
+
+// isBelow reports whether a bucket's bound is below the limit, if it is written as usual.
+// One that isn't is kept: more buckets than were asked for do no harm.
+func isBelow(line []byte, limit float64) bool {
+	if math.IsNaN(limit) {
+		return false
+	}
+	_, le, found := bytes.Cut(line, []byte(`,le="`))
+	if !found {
+		_, le, _ = bytes.Cut(line, []byte(`{le="`))
+	}
+	le, _, _ = bytes.Cut(le, []byte(`"`))
+	bound, ok := parseDecimal(le)
+	return ok && bound < limit*(1-1e-9)
 }
 
 // evict drops the family that has most of what was kept, one that is flawed already

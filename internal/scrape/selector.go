@@ -38,8 +38,8 @@ type selector struct {
 	wanted []int
 	// partsOf are the histograms of which a single line is wanted by its own name.
 	partsOf []string
-	// limits[n] is what histogram names[n] is wanted for, as in policy.Reading;
-	// NaN if it is wanted whole.
+	// limits[n] is the least bound of histogram names[n] that is wanted, as in
+	// policy.Reading; NaN if it is wanted whole.
 	limits []float64
 	// aliases[n] are what else names[n], one that was asked for, may be called
 	// on a page.
