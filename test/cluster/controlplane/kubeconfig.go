@@ -2,8 +2,10 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -48,7 +50,21 @@ func (c *Cluster) writeKubeconfig(name string, user *clientcmdapi.AuthInfo) (str
 		return "", fmt.Errorf("writing the kubeconfig of %s: %w", name, err)
 	}
 	path := c.file(name + ".kubeconfig")
-	return path, os.WriteFile(path, bytes, 0o600)
+	return path, replaceFile(path, bytes)
+}
+
+// replaceFile writes a private file that others may be reading: they see what was there
+// before or all of this.
+func replaceFile(path string, content []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return os.Rename(file.Name(), path)
 }
 
 // tokenLife outlasts any run, so that no program needs to renew its token.
