@@ -2,7 +2,6 @@ package decision
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
@@ -62,60 +61,4 @@ func (m measurement) lately(r *sample.Replica, now time.Time) (value float64, lo
 	m.window.Length = before
 	sum := m.over(r, &family)*before.Seconds() + last*since.Seconds()
 	return sum / (before + since).Seconds(), exceeds(last, m.threshold)
-}
-
-// loaded tells whether an engine was full when it was read last: requests waited, or
-// more ran than do at the promised time between tokens.
-func loaded(r *sample.Replica, s Saturation) bool {
-	if value(r.Last, familyWaiting) > 0 {
-		return true
-	}
-	first, last := r.History.Ends(r.Last.At.Add(-sight))
-	running := value(last, familyRunning)
-	d := stretch{first, last}
-	return running > 0 && d.seconds() > 0 && running >= d.gain(familyGenerated)/d.seconds()*s.ITL.Seconds()
-}
-
-// goesOn is the replica as if it had been read just now as it was read last.
-func goesOn(r sample.Replica, now time.Time) sample.Replica {
-	by := now.Sub(r.Last.At)
-	var lately []*sample.Sample
-	for s := range r.History.Backward() {
-		if r.Last.At.Sub(s.At) <= 2*sight {
-			lately = append(lately, s)
-		}
-	}
-	r.History, r.Failure = sample.History{}, ""
-	for _, s := range slices.Backward(lately) {
-		later := *s
-		later.At = s.At.Add(by)
-		r.History.Add(&later, time.Hour)
-	}
-	r.Last = r.History.Newest()
-	return r
-}
-
-// underLoad is the least load that the fleet could have if those of the lost that time
-// out since a loaded reading still have it, and who they are.
-func underLoad(fleet sample.Fleet, lost []Unread, s Saturation, now time.Time) (sample.Fleet, evidence) {
-	var e evidence
-	least := unburdened(fleet, lost)
-	for i := range fleet.Replicas {
-		r := &fleet.Replicas[i]
-		if r.TimesOut(fleet.Freshness, now) && mute(r, now.Sub(r.Last.At), now) == "" && loaded(r, s) && e.add(r, fleet, now) {
-			least.Replicas[i] = goesOn(*r, now)
-		}
-	}
-	return least, e
-}
-
-// evidently is the verdict with that evidence, where it asks for more.
-func (v Verdict) evidently(likely Verdict, e evidence) Verdict {
-	to := min(likely.Replicas, e.limit)
-	if likely.Answer == Unknown || to <= max(v.Replicas, v.Desired) {
-		return v
-	}
-	v.Answer, v.Waiting, v.Replicas, v.Load = Bounded, false, to, likely.Load
-	v.Reason = fmt.Sprintf("%d → %d: %s; %s", v.Desired, to, facts(likely.Reason), e.words())
-	return v
 }

@@ -86,45 +86,6 @@ func TestWhatIsNoEvidenceOfLoad(t *testing.T) {
 	}
 }
 
-func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
-	plays := func(accepted bool, rps, waits float64) (Verdict, sample.Fleet, *Scaler) {
-		var m Scaler
-		workers := []*worker{worksAt(rps), worksAt(rps)}
-		thinks(&m, saturates(), 0, 5*time.Minute, 2, workers...)
-		for _, w := range workers {
-			w.waiting = waits
-		}
-		thinks(&m, saturates(), 5*time.Minute+5*time.Second, 5*time.Minute+15*time.Second, 2, workers...)
-		for _, w := range workers {
-			w.silent, w.Failure = true, "no answer within 2s"
-			if accepted {
-				w.TimedOut = t0.Add(10 * time.Minute)
-			}
-		}
-		end := 5*time.Minute + 50*time.Second
-		f := thinks(&m, saturates(), 5*time.Minute+20*time.Second, end, 2, workers...)
-		return m.Answer(saturates(), f, t0.Add(end)), f, &m
-	}
-	v, f, m := plays(true, 17, 200)
-	if v.Answer != Bounded || v.Replicas != 4 || !strings.Contains(v.Reason, "phi-4-a-0 and 1 more time out since a loaded reading") {
-		t.Errorf("loaded: %s %s", v.Answer, v.Reason)
-	}
-	f.Desired, f.Rises = 4, []sample.Rise{{At: t0.Add(5*time.Minute + 45*time.Second), From: 2}}
-	m.Update(saturates(), f, t0.Add(6*time.Minute))
-	if v := m.Answer(saturates(), f, t0.Add(6*time.Minute)); v.Replicas != 4 || v.Answer != Unknown {
-		t.Errorf("after two steps: %s %s", v.Answer, v.Reason)
-	}
-	for what, v := range map[string]Verdict{
-		"not reached": first(plays(false, 17, 200)), "idle": first(plays(true, .1, 0)),
-	} {
-		if v.Answer != Unknown {
-			t.Errorf("%s: %s %s", what, v.Answer, v.Reason)
-		}
-	}
-}
-
-func first(v Verdict, _ sample.Fleet, _ *Scaler) Verdict { return v }
-
 // timingOut draws a fleet some of which time out since readings of any load.
 func timingOut(t *rapid.T) (policy.Trigger, sample.Fleet) {
 	all := tenWaiting()

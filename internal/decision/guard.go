@@ -29,11 +29,10 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet sample.Fleet, 
 		return v
 	case load == nil:
 		why = "what the load needs is not known yet"
-	case load.Vain:
-		v.Reason += "; not guarded, because most answers are later than promised however little a replica has been seen to do"
+	case load.Slow:
+		v.Reason += "; not guarded, because most answers are later than the SLO however little a replica has to do"
 		return v
-	// Latency alone would keep a model for ever that is slower than the promise,
-	// and what was foretold a fleet whose load has ended for some 10 min more.
+	// What is forecast would keep a fleet whose load has ended for some 10 min more.
 	case load.Present > float64(less):
 		why = fmt.Sprintf("the load needs %.1f replicas, more than %d can serve as promised", load.Present, less)
 	default:
@@ -55,7 +54,7 @@ func idle(fleet sample.Fleet, now time.Time) bool {
 		if !r.HasLoad(fleet.Freshness, now) {
 			continue
 		}
-		if mute(r, fleet.Freshness, now) != "" || value(r.Last, familyRunning)+value(r.Last, familyWaiting) > 0 {
+		if mute(r, fleet.Freshness, now) != "" || gauge(r, policy.FamilyRunning)+gauge(r, policy.FamilyWaiting) > 0 {
 			return false
 		}
 		read = true
@@ -85,4 +84,10 @@ func blank(fleet sample.Fleet, now time.Time) string {
 		}
 	}
 	return first
+}
+
+// gauge is a gauge of the replica's newest page, 0 if it isn't on it.
+func gauge(r *sample.Replica, metric string) float64 {
+	f, _ := find(r.Last, metric)
+	return f.Value()
 }

@@ -16,7 +16,7 @@ import (
 // guards is a queue's trigger with a guard.
 func guards() policy.Trigger {
 	return policy.Trigger{
-		Queue:  policy.Queue{Metric: familyWaiting, Target: 10, Guard: &policy.Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}},
+		Queue:  policy.Queue{Metric: policy.FamilyWaiting, Target: 10, Guard: &policy.Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}},
 		Bounds: policy.Bounds{Min: 1, Max: 10},
 	}
 }
@@ -29,7 +29,7 @@ func TestAFullFleetWithoutAQueueIsGuarded(t *testing.T) {
 		want   float64
 		reason string
 	}{
-		{"each is full: the HPA holds", 9, Held, 40, "holding at 4: vllm:num_requests_waiting is 0 in total on 4 replicas, 10 wanted on each, but the load needs "},
+		{"each is full: the HPA holds", 12, Held, 40, "holding at 4: vllm:num_requests_waiting is 0 in total on 4 replicas, 10 wanted on each, but the load needs "},
 		{"each idles: the queue has its way", 1, Measured, 0, "4 → 1: vllm:num_requests_waiting is 0"},
 	} {
 		var m Scaler
@@ -59,10 +59,10 @@ func TestAGuardKnowsTheHPAsTolerance(t *testing.T) {
 		{"none at all", &policy.Tolerances{}, 40},
 	} {
 		var m Scaler
-		f := thinks(&m, guards(), 0, 2*time.Minute, 4, worksAt(9), worksAt(9), worksAt(9), worksAt(9))
+		f := thinks(&m, guards(), 0, 2*time.Minute, 4, worksAt(12), worksAt(12), worksAt(12), worksAt(12))
 		for i := range f.Replicas {
-			blanked(&f.Replicas[i], familyWaiting)
-			printed(&f.Replicas[i], familyWaiting, 6)
+			blanked(&f.Replicas[i], policy.FamilyWaiting)
+			printed(&f.Replicas[i], policy.FamilyWaiting, 6)
 		}
 		trigger := guards()
 		trigger.Tolerances = tt.tolerances
@@ -91,7 +91,7 @@ func printed(r *sample.Replica, gauge string, sum float64) {
 // would without a guard; where that is only not known yet, the fleet is kept.
 func TestAGuardThatCanNeverKnowStandsAside(t *testing.T) {
 	const aside, holds = "; not guarded, because no page tells what the load needs: ", "but what the load needs is not known yet"
-	all := slices.Concat(essential, []string{familyKV, familyTPOT})
+	all := slices.Concat(essential, []string{policy.FamilyKV, policy.FamilyTPOT})
 	for _, tt := range []struct {
 		story  string
 		metric string
@@ -100,11 +100,11 @@ func TestAGuardThatCanNeverKnowStandsAside(t *testing.T) {
 		value float64
 		says  string
 	}{
-		{"another engine, or an exporter of its own", "queue_length", [2][]string{all, all}, 0, aside + "phi-4-a-0 has no " + familyRunning},
-		{"a vLLM that doesn't count its iterations yet", familyWaiting, [2][]string{{familySteps}, {familySteps}}, 0, aside + "phi-4-a-0 has no " + familySteps},
-		{"each page lacks something else", familyWaiting, [2][]string{{familyRunning}, {familyITL}}, 0, aside + "phi-4-a-0 has no " + familyRunning},
-		{"one page has it all, and was not looked at for long enough", familyWaiting, [2][]string{{familyRunning}, nil}, 20, holds},
-		{"nobody has judged them yet", familyWaiting, [2][]string{}, 20, holds},
+		{"another engine, or an exporter of its own", "queue_length", [2][]string{all, all}, 0, aside + "phi-4-a-0 has no " + policy.FamilyRunning},
+		{"a vLLM that doesn't time its tokens yet", policy.FamilyWaiting, [2][]string{{policy.FamilyITL}, {policy.FamilyITL}}, 0, aside + "phi-4-a-0 has no " + policy.FamilyITL},
+		{"each page lacks something else", policy.FamilyWaiting, [2][]string{{policy.FamilyRunning}, {policy.FamilyITL}}, 0, aside + "phi-4-a-0 has no " + policy.FamilyRunning},
+		{"one page has it all, and was not looked at for long enough", policy.FamilyWaiting, [2][]string{{policy.FamilyRunning}, nil}, 20, holds},
+		{"nobody has judged them yet", policy.FamilyWaiting, [2][]string{}, 20, holds},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			f := thinks(new(Scaler), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1))
@@ -146,8 +146,8 @@ func TestAGuardLetsGoOfAnIdleFleet(t *testing.T) {
 		f := thinks(&m, guards(), 0, 5*time.Minute, 2, worksAt(9), worksAt(9))
 		for i := range f.Replicas {
 			r := &f.Replicas[i]
-			blanked(r, familyRunning)
-			printed(r, familyRunning, tt.running[i])
+			blanked(r, policy.FamilyRunning)
+			printed(r, policy.FamilyRunning, tt.running[i])
 		}
 		if tt.unread {
 			f.Replicas[1].Last, f.Replicas[1].Failure = nil, "no answer within 2s"
@@ -165,7 +165,7 @@ func TestAGuardHoldsInAGap(t *testing.T) {
 	if v := m.Answer(guards(), f, t0.Add(5*time.Minute)); v.Value != 0 {
 		t.Fatalf("before: %s", v.Reason)
 	}
-	m.judged = t0.Add(4 * time.Minute)
+	m.updated = t0.Add(4 * time.Minute)
 	if v := m.Answer(guards(), f, t0.Add(5*time.Minute)); v.Value != 20 || v.Answer != Held {
 		t.Errorf("judged a minute ago: %v %s", v.Value, v.Reason)
 	}
@@ -181,7 +181,7 @@ func TestAGuardGivesUpAPageThatLacksWhatOthersHave(t *testing.T) {
 	}{{1, 0}, {9, 20}} {
 		var m Scaler
 		f := thinks(&m, guards(), 0, 5*time.Minute, 2, worksAt(1), worksAt(tt.rps))
-		blanked(&f.Replicas[0], familyRunning)
+		blanked(&f.Replicas[0], policy.FamilyRunning)
 		f.Replicas[0].Expected = t0.Add(-time.Hour)
 		m.Update(guards(), f, at)
 		if v := m.Answer(guards(), f, at); v.Value != tt.value {
@@ -206,7 +206,7 @@ func TestAPromiseThatCantBeKeptGuardsNothing(t *testing.T) {
 		says  string
 	}{
 		{"hardly any load", slow, .1, 0, "4 → 1: vllm:num_requests_waiting is 0"},
-		{"a third of what each could do", slow, 5, 0, "; not guarded, because most answers are later than promised however little a replica has been seen to do"},
+		{"a third of what each could do", slow, 5, 0, "; not guarded, because most answers are later than the SLO however little a replica has to do"},
 		{"more than half on a model that keeps it", worksAt, 9, 40, "but the load needs "},
 	} {
 		var m Scaler
@@ -232,7 +232,7 @@ func TestAGuardOnlyEverHolds(t *testing.T) {
 		queued.Replicas = trigger.Bounds.Clamp(HPA(queued.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance))
 		var load *Load
 		if rapid.Bool().Draw(t, "known") {
-			load = &Load{Present: rapid.Float64Range(0, 60).Draw(t, "need"), Vain: rapid.Bool().Draw(t, "vain")}
+			load = &Load{Present: rapid.Float64Range(0, 60).Draw(t, "need"), Slow: rapid.Bool().Draw(t, "vain")}
 		}
 		v := Guarded(queued, load, trigger, f, t0)
 		hold := trigger.Queue.Target * float64(f.Desired)
@@ -241,7 +241,7 @@ func TestAGuardOnlyEverHolds(t *testing.T) {
 			t.Fatalf("%v became %v", queued, v)
 		case queued.Replicas < f.Desired && v.Value != queued.Value && v.Value != hold:
 			t.Fatalf("%v is neither the queue's %v nor the %v on which the HPA holds", v.Value, queued.Value, hold)
-		case load != nil && (load.Present <= float64(f.Desired-1) || load.Vain) && v.Value != queued.Value:
+		case load != nil && (load.Present <= float64(f.Desired-1) || load.Slow) && v.Value != queued.Value:
 			t.Fatalf("a need of %v keeps %d replicas", load.Present, f.Desired)
 		}
 		if got := HPA(v.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance); v.Answer == Held && got != f.Desired {
@@ -252,6 +252,7 @@ func TestAGuardOnlyEverHolds(t *testing.T) {
 
 // turns goes over to another load after so long.
 func (w *worker) turns(after time.Duration, rps float64) {
+	w.spent = w.spends(after.Seconds())
 	w.base += w.rps * (after.Seconds() - w.since)
 	w.since, w.rps, w.running = after.Seconds(), rps, rps
 }

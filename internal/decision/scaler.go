@@ -1,82 +1,46 @@
 package decision
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/automatic"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// Interval is how far apart the judgements of a Scaler are. What is learned depends on
+// Interval is how far apart the updates of a Scaler are. What is learned depends on
 // it, so it is kept whenever and however often KEDA asks.
 const Interval = 15 * time.Second
 
-// stale is how old a judgement may be that is still answered with.
+// stale is how old an update may be that is still answered with.
 const stale = 3 * Interval
 
-// seamless is how long a gap between judgements may be that nothing can have
-// happened in that counts.
-const seamless = 2 * time.Minute
-
-// UsualColdStart is how long a replica is taken to start until one was seen.
-const UsualColdStart = 6 * time.Minute
+// ErrorBudget is the share of requests that may miss the SLO.
+const ErrorBudget = .01
 
 // Load is what was learned of a fleet's load, as a verdict rests on it.
-type Load struct {
-	// Demand is in replicas that are filled as far as is safe; Need is the
-	// replicas that it comes to with what waits and what is expected to come.
-	// Neither is rounded or within any bounds.
-	Demand, Need float64
-	// Present is the Need without what only latency or the KV cache asks for, and
-	// of a load that is lower than foretold that of the last three minutes.
-	Present float64
-	// Safe is the share of its time that a replica can give to tokens while the
-	// promise is kept, in (0, 1).
-	Safe float64
-	// ColdStart is how long a replica is taken to start.
-	ColdStart time.Duration
-	// Learning is set until enough was seen to go by more than the prior.
-	Learning bool
-	// Vain is set while no number of replicas is known to keep the promise.
-	Vain bool
-}
+type Load = automatic.Load
 
-// load is what a verdict tells of the need that it rests on.
-func (l Learned) load(s Saturation, n need) *Load {
-	late := l.lateness(s)
-	return &Load{
-		Demand: n.demand, Need: n.whole, Present: n.present, Safe: l.limit(s) * late.under(s.Tuning.Misses),
-		ColdStart: l.coldStart(s), Learning: n.learning, Vain: l.vain(s),
-	}
-}
-
-// Scaler judges one fleet over time by one trigger, and remembers what it learned
-// in doing so. A trigger that learns nothing is judged as Evaluate does. Its
-// zero value knows nothing. It isn't safe for use by several at once.
+// Scaler scales one fleet by one trigger, and remembers what it learned in doing so. A
+// trigger that learns nothing is judged as Evaluate does. Its zero value knows nothing.
+// It isn't safe for use by several at once.
 type Scaler struct {
-	learned Learned
-	// next is what learns in the place of it, if it isn't nil.
-	next *next
-	// peak is what KAITO's benchmark measured when the learning began: speeds are
-	// relative to it.
-	peak float64
-	// seen is when the fleet was looked at last, watched since when that has been
-	// so without a gap, lowered when it was last seen to shrink. They outlive a
-	// process.
-	seen, watched, lowered time.Time
-	// judged is when verdict was given, of a fleet of desired replicas.
-	judged  time.Time
+	// automatic is what outlives a process.
+	automatic automatic.Scaler
+	// updated is when verdict was given, of a fleet of desired replicas.
+	updated time.Time
 	verdict Verdict
 }
 
-// Recommend updates if that is due, and answers. It is what simulations call, in
-// the place of Update every Interval and Answer when KEDA asks.
+// Recommend updates the Scaler if that is due, and answers. It is what simulations
+// call, in the place of Update at its Interval and Answer when KEDA asks.
 func (m *Scaler) Recommend(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
-	if now.Sub(m.judged) >= Interval {
+	if now.Sub(m.updated) >= Interval {
 		m.Update(trigger, fleet, now)
 	}
 	return m.Answer(trigger, fleet, now)
@@ -84,77 +48,42 @@ func (m *Scaler) Recommend(trigger policy.Trigger, fleet sample.Fleet, now time.
 
 // Update takes the fleet in. It is to be called every Interval.
 func (m *Scaler) Update(trigger policy.Trigger, fleet sample.Fleet, now time.Time) {
-	promise := trigger.Learned()
-	if promise == nil {
+	slo := trigger.Learned()
+	if slo == nil {
 		return
 	}
-	if m.next != nil {
-		m.judged, m.verdict = now, m.next.update(trigger, promise, fleet, now)
-		return
-	}
-	if m.watched.IsZero() || now.Sub(m.seen) > seamless {
-		m.watched = now
-	}
-	m.seen = now
-	if fleet.Lowered.After(m.lowered) {
-		m.lowered = fleet.Lowered
-	}
-	fleet.Lowered = m.lowered
-	if fleet.PeakTokensPerMinute > 0 && m.learned.Requests < enoughRequests {
-		m.peak = fleet.PeakTokensPerMinute
-	}
-	s := Saturation{
-		Bounds: bounded(trigger.Bounds), TTFT: promise.TTFT, ITL: promise.ITL,
-		PeakTokensPerMinute: m.peak, ColdStart: UsualColdStart, Tuning: DefaultTuning,
+	bounds := bounded(trigger.Bounds)
+	p := automatic.Policy{
+		Min: bounds.Min, Max: bounds.Max, Budget: ErrorBudget,
+		SLO: sample.SLO{FirstToken: slo.TTFT.Seconds(), PerToken: slo.ITL.Seconds()},
 	}
 	fleet, idle := settleFrozen(fleet, now)
-	whole, lost := readable(fleet, now)
-	verdict, learned := s.Judge(m.learned, whole, now)
-	verdict.unread(lost)
-	if len(lost) > 0 && verdict.Replicas > fleet.Desired {
-		least, _ := s.Judge(m.learned, unburdened(fleet, lost), now)
-		verdict = least.beside(verdict)
+	told, read, lost := readable(fleet, now)
+	r := m.automatic.Recommend(p, told, now)
+	v := Verdict{
+		Answer: Measured, Desired: fleet.Desired, Replicas: r.Replicas, Reason: r.Reason, Advice: r.Advice,
+		Read: read, Unreadable: lost, Missing: lacking(fleet, now),
 	}
-	if least, e := underLoad(fleet, lost, s, now); len(e.pods) > 0 {
-		likely, _ := s.Judge(m.learned, least, now)
-		verdict = verdict.evidently(likely, e)
+	switch {
+	case !r.Known:
+		v.Answer = Unknown
+	case r.Holds:
+		v.Answer = Held
+	default:
+		v.Load = &r.Load
+		if len(lost) > 0 {
+			v.Answer = Bounded
+		}
+		if r.Waits {
+			v.Answer, v.Waiting = Held, true
+		}
 	}
-	if verdict.Replicas < fleet.Desired {
-		verdict = m.patient(verdict, learned, s, now)
+	if why := fruitless(fleet, now); why != "" && v.Replicas > fleet.Desired {
+		v.Answer, v.Waiting, v.Replicas = Held, true, fleet.Desired
+		v.Reason = fmt.Sprintf("holding at %d: %s; %s", fleet.Desired, facts(v.Reason), why)
 	}
-	if why := fruitless(fleet, now); why != "" && verdict.Replicas > fleet.Desired {
-		verdict.Answer, verdict.Waiting, verdict.Replicas = Held, true, fleet.Desired
-		verdict.Reason = fmt.Sprintf("holding at %d: %s; %s", fleet.Desired, facts(verdict.Reason), why)
-	}
-	verdict.setAside(idle, fleet.Grace)
-	verdict.Missing = lacking(fleet, now)
-	m.learned, m.judged, m.verdict = learned, now, verdict
-}
-
-// unread puts right who was read: who stands for another wasn't.
-func (v *Verdict) unread(lost []Unread) {
-	v.Read = slices.DeleteFunc(v.Read, func(pod string) bool {
-		return slices.ContainsFunc(lost, func(u Unread) bool { return u.Pod == pod })
-	})
-	v.Unreadable = lost
-	if v.Answer == Measured && len(lost) > 0 {
-		v.Answer = Bounded
-	}
-}
-
-// beside is the verdict on the least load that a fleet could have, where the one
-// on the greatest goes up: it goes up as far as both do, and else holds.
-func (v Verdict) beside(greatest Verdict) Verdict {
-	held := greatest
-	if v.Replicas > greatest.Desired {
-		held.Replicas = min(v.Replicas, greatest.Replicas)
-		held.Reason, held.Load = v.Reason, v.Load
-		return held
-	}
-	held.Answer, held.Replicas = Held, greatest.Desired
-	held.Reason = fmt.Sprintf("holding at %d: %s; but %d of %d can't be read (%s: %s)", greatest.Desired, facts(greatest.Reason),
-		len(held.Unreadable), len(held.Unreadable)+len(held.Read), held.Unreadable[0].Pod, held.Unreadable[0].Why)
-	return held
+	v.setAside(idle, fleet.Grace)
+	m.updated, m.verdict = now, v
 }
 
 // bounded are the bounds of a trigger that may not tell them. Nobody is woken
@@ -167,25 +96,10 @@ func bounded(b policy.Bounds) policy.Bounds {
 	return b
 }
 
-// patient holds a step down until the fleet has been watched for a whole window
-// of the way down: what it needed in a gap of the readings is unknown, and not
-// nothing.
-func (m *Scaler) patient(v Verdict, l Learned, s Saturation, now time.Time) Verdict {
-	window := max(s.Tuning.DownFloor, time.Duration(s.Tuning.DownStarts*float64(l.coldStart(s))))
-	left := window - now.Sub(m.watched)
-	if left <= 0 {
-		return v
-	}
-	v.Answer, v.Waiting = Held, true
-	v.Reason = fmt.Sprintf("%d for now: %s; a step down not before it has been watched for another %s",
-		v.Desired, facts(v.Reason), duration(left))
-	v.Replicas = v.Desired
-	return v
-}
-
-// essential are the families without which nothing can be said.
+// essential are the families without which nothing can be said: a counter that isn't
+// there gains nothing, and would read as idleness.
 var essential = []string{
-	familyRunning, familyWaiting, familySuccess, familyPrompt, familyGenerated, familySteps, familyTTFT, familyITL,
+	policy.FamilyRunning, policy.FamilyWaiting, policy.FamilyPrompt, policy.FamilyGenerated, policy.FamilyTTFT, policy.FamilyITL,
 }
 
 // lacking are those of them that no page has.
@@ -197,8 +111,49 @@ func lacking(fleet sample.Fleet, now time.Time) []Missing {
 	return all
 }
 
-// Answer is the verdict for KEDA, at any time: the newest judgement of the fleet
-// as it stands now, or a queue's own, which the judgement may guard.
+// readable is the fleet with every page that lacks an essential family as one that
+// can't be read, who was read, and who wasn't.
+func readable(fleet sample.Fleet, now time.Time) (_ sample.Fleet, read []string, lost []Unread) {
+	all := slices.Clone(fleet.Replicas)
+	for i := range all {
+		r := &all[i]
+		if r.Phase == sample.Serving && !r.HasLoad(fleet.Freshness, now) {
+			r.Phase = sample.Starting // a moment ago, and not read yet
+		}
+		if r.Phase != sample.Serving {
+			continue
+		}
+		why := mute(r, fleet.Freshness, now)
+		if why == "" {
+			read = append(read, r.Pod)
+			continue
+		}
+		unread := silent(r, policy.FamilyRunning, now)
+		lost = append(lost, Unread{Pod: r.Pod, Why: why, Released: unread > fleet.Grace})
+		r.Expected, r.Failure = now.Add(-unread), why
+		if r.Last != nil && now.Sub(r.Last.At) <= fleet.Freshness {
+			r.Last = nil
+		}
+	}
+	for i := range lost { // There is nothing to stand for if nobody was read.
+		lost[i].Released = lost[i].Released && len(read) > 0
+	}
+	fleet.Replicas = all
+	return fleet, read, lost
+}
+
+// mute says why the replica's newest page doesn't tell its load, "" if it does.
+func mute(r *sample.Replica, freshness time.Duration, now time.Time) string {
+	for _, metric := range essential {
+		if _, why := family(r, metric, freshness, now); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// Answer is the verdict for KEDA, at any time: the newest update of the fleet as it
+// stands now, or a queue's own, which the update may guard.
 func (m *Scaler) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
 	if trigger.Saturation == nil {
 		settled, idle := settleFrozen(fleet, now)
@@ -213,8 +168,8 @@ func (m *Scaler) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Tim
 	v := m.verdict
 	v.Members = members(fleet, now)
 	v = at(v, fleet)
-	switch age := now.Sub(m.judged); {
-	case m.judged.IsZero():
+	switch age := now.Sub(m.updated); {
+	case m.updated.IsZero():
 		v = Verdict{Answer: Held, Waiting: true, Members: v.Members}
 		v.Reason = fmt.Sprintf("holding at %d: the fleet has not been judged yet", fleet.Desired)
 	case age > stale:
@@ -231,7 +186,7 @@ func (m *Scaler) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Tim
 
 // loadAt is the newest load, nil if none is known any more.
 func (m *Scaler) loadAt(now time.Time) *Load {
-	if m.judged.IsZero() || now.Sub(m.judged) > stale {
+	if m.updated.IsZero() || now.Sub(m.updated) > stale {
 		return nil
 	}
 	return m.verdict.Load
@@ -282,4 +237,37 @@ func (v *Verdict) publish(trigger policy.Trigger, fleet sample.Fleet) {
 		v.Reason += fmt.Sprintf("; %d is published, because this cluster's HPA stays within %s %%", v.Replicas, number(100*h.up))
 		v.Replicas = trigger.Bounds.Clamp(v.Replicas)
 	}
+}
+
+// MarshalBinary is what was learned; nil while that is nothing.
+func (m *Scaler) MarshalBinary() ([]byte, error) {
+	if m.automatic.Demand.Last == 0 {
+		return nil, nil
+	}
+	return m.automatic.MarshalBinary()
+}
+
+// Recall is a Scaler that learned what MarshalBinary told, at the time now. The error
+// says in words why it can't be.
+func Recall(state []byte, now time.Time) (*Scaler, error) {
+	m := &Scaler{}
+	if err := m.automatic.UnmarshalBinary(state); err != nil {
+		return nil, err
+	}
+	if m.automatic.Evaluated.After(now.Add(Interval)) {
+		return nil, errors.New("it lies ahead of this clock")
+	}
+	return m, nil
+}
+
+// Merge takes over what another Scaler learned of the same fleet, unless this one has
+// known it for longer. What this one has seen since then stays.
+func (m *Scaler) Merge(other *Scaler) { m.automatic.Merge(&other.automatic) }
+
+// Since is when the Scaler learned first and last; zero before.
+func (m *Scaler) Since() (began, at time.Time) {
+	if m.automatic.Demand.Last == 0 {
+		return began, at
+	}
+	return time.Unix(m.automatic.Demand.First*60, 0).UTC(), m.automatic.Evaluated
 }

@@ -14,30 +14,9 @@ func BenchmarkJudge(b *testing.B) {
 		workers[i] = worksAt(float64(3 + i))
 	}
 	f := thinks(&m, saturates(), 0, 10*time.Minute, 5, workers...)
-	m.learned.Began = t0.Add(-24 * time.Hour)
 	m.Update(saturates(), f, t0.Add(10*time.Minute))
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Update(saturates(), f, t0.Add(10*time.Minute))
 	}
-}
-
-// BenchmarkMemory packs with a compressor that is used again, and with one made
-// anew, as it was done before.
-func BenchmarkMemory(b *testing.B) {
-	m, _, _ := experienced(b)
-	b.Run("pooled", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			m.Memory()
-		}
-	})
-	b.Run("anew", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			c := codec{}
-			c.mind(m)
-			packAnew(c.data)
-		}
-	})
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
@@ -60,10 +61,10 @@ func TestAnAnswerBetweenJudgements(t *testing.T) {
 		want    int32
 		reason  string
 	}{
-		{"a moment later", 1, 4 * time.Second, Measured, to, fmt.Sprintf("1 → %d: demand ", to)},
-		{"the HPA is on its way", 2, 5 * time.Second, Measured, to, fmt.Sprintf("2 → %d: demand ", to)},
-		{"the HPA has got there", to, 6 * time.Second, Measured, to, fmt.Sprintf("%d is right, as judged at 1: demand ", to)},
-		{"somebody asked for more", 7, 7 * time.Second, Measured, 7, "7 until it is judged anew, last at 1: demand "},
+		{"a moment later", 1, 4 * time.Second, Measured, to, fmt.Sprintf("1 → %d: the load needs ", to)},
+		{"the HPA is on its way", 2, 5 * time.Second, Measured, to, fmt.Sprintf("2 → %d: the load needs ", to)},
+		{"the HPA has got there", to, 6 * time.Second, Measured, to, fmt.Sprintf("%d is right, as judged at 1: the load needs ", to)},
+		{"somebody asked for more", 7, 7 * time.Second, Measured, 7, "7 until it is judged anew, last at 1: the load needs "},
 		{"the process was asleep", 1, time.Minute, Held, 1, "holding at 1: the fleet was judged last 1 min ago"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
@@ -86,8 +87,17 @@ func TestAMindThatHasNotJudgedHolds(t *testing.T) {
 	}
 }
 
+func state(t *testing.T, m *Scaler) []byte {
+	t.Helper()
+	state, err := m.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
 // What several calls of KEDA's cost in between teaches nothing.
-func TestAMindIsJudgedAtItsPaceHoweverOftenItIsAsked(t *testing.T) {
+func TestAMindIsJudgedAtItsIntervalHoweverOftenItIsAsked(t *testing.T) {
 	var often, seldom Scaler
 	thinks(&often, saturates(), 0, 5*time.Minute, 1, worksAt(8))
 	w := worksAt(8)
@@ -99,8 +109,8 @@ func TestAMindIsJudgedAtItsPaceHoweverOftenItIsAsked(t *testing.T) {
 		w.Last = w.History.Newest()
 		seldom.Recommend(saturates(), fleet(1, w.Replica), t0.Add(at))
 	}
-	if often.learned != seldom.learned {
-		t.Error("asked every 5 s it learned otherwise than asked every 15 s")
+	if diff := cmp.Diff(state(t, &often), state(t, &seldom)); diff != "" {
+		t.Errorf("asked every 5 s it learned otherwise than asked every 15 s: %s", diff)
 	}
 }
 
@@ -109,22 +119,19 @@ func TestAMindIsJudgedAtItsPaceHoweverOftenItIsAsked(t *testing.T) {
 func TestAGapIsNoIdleness(t *testing.T) {
 	var m Scaler
 	workers := []*worker{worksAt(1), worksAt(1), worksAt(1), worksAt(1)}
-	f := thinks(&m, saturates(), 0, 20*time.Minute, 4, workers...)
-	if v := m.Answer(saturates(), f, t0.Add(20*time.Minute)); v.Value != 3 {
+	f := thinks(&m, saturates(), 0, 40*time.Minute, 4, workers...)
+	if v := m.Answer(saturates(), f, t0.Add(40*time.Minute)); v.Value != 3 {
 		t.Fatalf("before the gap: %s", v.Reason)
 	}
-	m.watched = time.Time{}
+	m.automatic.Watched = time.Time{}
 	for _, w := range workers {
 		w.History = sample.History{}
 	}
-	window := DefaultTuning.DownFloor
-	if starts := time.Duration(DefaultTuning.DownStarts * float64(UsualColdStart)); starts > window {
-		window = starts
-	}
+	const window = 30 * time.Minute // three cold starts of 10 min
 	before, end := time.Hour+window-time.Minute, time.Hour+window
 	f = thinks(&m, saturates(), time.Hour, before, 4, workers...)
 	v := m.Answer(saturates(), f, t0.Add(before))
-	if v.Value != 4 || v.Answer != Held || !v.Waiting || !strings.Contains(v.Reason, "a step down not before it has been watched for another 1 min") {
+	if v.Value != 4 || v.Answer != Held || !v.Waiting || !strings.Contains(v.Reason, "a step down is not taken before the fleet was watched for another 60 s") {
 		t.Errorf("a minute before the window has been watched: %v %s", v.Value, v.Reason)
 	}
 	f = thinks(&m, saturates(), before, end, 4, workers...)
@@ -188,7 +195,7 @@ func TestMissingFamiliesAreTold(t *testing.T) {
 	r.Last.Names = []string{"vllm:generation_tokens"}
 	m.Update(saturates(), f, t0.Add(time.Minute))
 	v := m.Answer(saturates(), f, t0.Add(time.Minute))
-	if len(v.Missing) == 0 || v.Missing[0] != (Missing{Metric: familyGenerated, Nearest: "vllm:generation_tokens"}) {
+	if len(v.Missing) == 0 || v.Missing[0] != (Missing{Metric: policy.FamilyGenerated, Nearest: "vllm:generation_tokens"}) {
 		t.Errorf("missing: %+v", v.Missing)
 	}
 }
@@ -254,13 +261,12 @@ func TestALostReadingNeverReversesAMind(t *testing.T) {
 			r.Last = longer
 			if lose {
 				if lacks {
-					blanked(r, familySuccess)
+					blanked(r, policy.FamilyGenerated)
 				} else {
 					r.Last, r.Failure, r.Expected = nil, "no answer within 2s", t0
 				}
 			}
-			m.watched = t0.Add(-time.Hour)
-			m.learned.Began = t0.Add(-time.Hour)
+			m.automatic.Watched = t0.Add(-time.Hour)
 			at := t0.Add(seen + Interval)
 			f.Freshness = time.Minute
 			m.Update(saturates(), f, at)
@@ -292,10 +298,10 @@ func TestAPodThatWasGivenUpStandsForTheMostLoaded(t *testing.T) {
 	for i, w := range workers {
 		w.Pod = fmt.Sprintf("pod-%d", i)
 	}
-	f := thinks(&m, saturates(), 0, 20*time.Minute, 4, workers...)
+	f := thinks(&m, saturates(), 0, 40*time.Minute, 4, workers...)
 	f.Replicas[3].Expected = t0
-	m.Update(saturates(), f, t0.Add(20*time.Minute))
-	v := m.Answer(saturates(), f, t0.Add(20*time.Minute))
+	m.Update(saturates(), f, t0.Add(40*time.Minute))
+	v := m.Answer(saturates(), f, t0.Add(40*time.Minute))
 	if v.Value != 3 || v.Answer != Bounded || len(v.Unreadable) != 1 || !v.Unreadable[0].Released || len(v.Read) != 3 {
 		t.Errorf("%v %v: %s, %+v, read %v", v.Answer, v.Value, v.Reason, v.Unreadable, v.Read)
 	}
@@ -327,11 +333,11 @@ func TestWhoJoinsBringsNoLoad(t *testing.T) {
 				page = changed(page, func(all []sample.Family) []sample.Family {
 					for j := range all {
 						switch all[j].Name {
-						case familySuccess:
+						case policy.FamilyFinished:
 							all[j].Sum += done
-						case familyPrompt:
+						case policy.FamilyPrompt:
 							all[j].Sum += 1000 * done
-						case familyGenerated:
+						case policy.FamilyGenerated:
 							all[j].Sum += 100 * done
 						}
 					}

@@ -63,14 +63,6 @@ func TestARatioIsAMeanOverEnginesEverywhere(t *testing.T) {
 	}
 }
 
-// The KV cache of two engines at 48 % is no cache that is nearly full.
-func TestAutomaticModeTakesTheMeanOfEnginesToo(t *testing.T) {
-	s := sample.NewSample(t0, []sample.Family{kv(.96, 2)}, nil)
-	if got := value(s, familyKV); got != .48 {
-		t.Errorf("%v", got)
-	}
-}
-
 // tokensAt has gained so many tokens a second for two minutes.
 func tokensAt(perSecond float64) sample.Replica {
 	r := waiting(0)

@@ -2,6 +2,7 @@ package scaler
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -71,7 +72,10 @@ func (m *mind) pack() (memory []byte, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.memory == nil {
-		m.memory = m.Memory()
+		var err error
+		if m.memory, err = m.MarshalBinary(); err != nil {
+			panic(fmt.Sprintf("write into memory: %v", err)) // a buffer takes everything
+		}
 	}
 	_, at = m.Since()
 	return m.memory, at

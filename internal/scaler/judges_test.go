@@ -65,9 +65,10 @@ func (l *loaded) page(at time.Time) *sample.Sample {
 	} {
 		families = append(families, sample.Family{Name: name, Sum: value, Engines: 1})
 	}
-	for _, name := range []string{policy.FamilySteps, policy.FamilyTTFT, policy.FamilyITL} {
+	for name, each := range map[string]float64{policy.FamilyTTFT: 1, policy.FamilyITL: 99} {
+		n := each * done
 		families = append(families, sample.Family{Name: name, Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{
-			Le: []float64{.01, math.Inf(1)}, Cumulative: []float64{100 * done, 100 * done}, Sum: done,
+			Le: []float64{.01, 2.5, math.Inf(1)}, Cumulative: []float64{n, n, n}, Sum: n * .01 / (1 - .064*l.rps),
 		}})
 	}
 	s := sample.NewSample(at, families, nil)
@@ -110,7 +111,7 @@ func at(t *testing.T, j *Judges, d time.Duration) {
 
 func TestFleetsAreJudgedInTheirTurnWhoeverAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0", "b-0"}, rps: 14}
+		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0", "b-0"}, rps: 11}
 		j := NewJudges(l, ready, logr.Discard())
 		j.Ask(phi4, []policy.Trigger{saturating})
 		time.Sleep(4 * time.Second) // not on the quarter
@@ -126,7 +127,7 @@ func TestFleetsAreJudgedInTheirTurnWhoeverAsks(t *testing.T) {
 		// Asked by KEDA a hundred times, it answers the same.
 		fleet, _ := l.Fleet(phi4, policy.Page{})
 		first := j.Answer(saturating, fleet, time.Now())
-		if first.Answer != decision.Measured || first.Replicas < 2 || !strings.Contains(first.Reason, ": demand ") {
+		if first.Answer != decision.Measured || first.Replicas < 2 || !strings.Contains(first.Reason, ": the load needs ") {
 			t.Errorf("%v %d: %s", first.Answer, first.Replicas, first.Reason)
 		}
 		for range 100 {
@@ -270,8 +271,8 @@ func TestKEDAIsAnsweredByTheJudges(t *testing.T) {
 		if _, err := ask(t, s, ref); err != nil || heard.last.Answer != decision.Held || heard.last.Value != 2 {
 			t.Errorf("before anything was judged: %v, %+v", err, heard.last)
 		}
-		at(t, j, time.Minute)
-		if _, err := ask(t, s, ref); err != nil || heard.last.Answer != decision.Measured || heard.last.Load == nil {
+		at(t, j, 3*time.Minute)
+		if _, err := ask(t, s, ref); err != nil || heard.last.Load == nil || !strings.HasPrefix(heard.last.Reason, "2 is right: the load needs ") {
 			t.Errorf("%v, %+v", err, heard.last)
 		}
 		if _, err := ask(t, s, trigger("threshold", "", "saturation", "yes")); status.Code(err) != codes.InvalidArgument {
@@ -289,7 +290,7 @@ func TestAGuardedQueueIsAnsweredByTheJudges(t *testing.T) {
 		for _, tt := range []struct {
 			rps   float64
 			value float64
-		}{{14, 20}, {1, 0}} {
+		}{{11, 20}, {1, 0}} {
 			l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: tt.rps}
 			j := NewJudges(l, ready, logr.Discard())
 			j.Ask(phi4, []policy.Trigger{guarded})
@@ -299,7 +300,7 @@ func TestAGuardedQueueIsAnsweredByTheJudges(t *testing.T) {
 			if _, err := ask(t, s, ref); err != nil || heard.last.Value != 20 || !strings.Contains(heard.last.Reason, "not known yet") {
 				t.Errorf("before anything was judged: %v, %+v", err, heard.last)
 			}
-			at(t, j, time.Minute)
+			at(t, j, 3*time.Minute)
 			if _, err := ask(t, s, ref); err != nil || heard.last.Value != tt.value || heard.last.Load == nil {
 				t.Errorf("%v requests a second: %v, %+v", tt.rps, err, heard.last)
 			}

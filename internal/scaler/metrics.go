@@ -357,7 +357,7 @@ func collect(out chan<- prometheus.Metric, subject Subject, trigger string, a an
 	if load := v.Load; load != nil {
 		send(demandReplicas, load.Demand)
 		send(neededReplicas, load.Need)
-		send(safeLoad, load.Safe)
+		send(safeLoad, load.Fill)
 		send(coldStart, load.ColdStart.Seconds())
 		send(learning, one(load.Learning))
 	}

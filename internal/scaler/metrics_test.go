@@ -316,7 +316,7 @@ func TestWhatWasLearnedIsMeasured(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m := NewMetrics(registry, of(2))
 	subject := subjectOf(saturating)
-	load := &decision.Load{Demand: 1.25, Need: 1.5, Safe: .75, ColdStart: 4 * time.Minute, Learning: true}
+	load := &decision.Load{Demand: 1.25, Need: 1.5, Fill: .75, ColdStart: 4 * time.Minute, Learning: true}
 	m.heard(subject, decision.Verdict{Answer: decision.Measured, Value: 2, Desired: 2, Replicas: 2, Load: load})
 	got := strings.Join(gather(t, registry), "\n")
 	for _, want := range []string{

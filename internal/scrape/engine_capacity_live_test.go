@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
@@ -80,7 +79,7 @@ func TestCapacityByHandOfALiveEngine(t *testing.T) {
 // course reads the page for a time, as often as the scaler does by default, for what
 // automatic mode reads. Histograms are whole, whatever SLO is asked of them later.
 func (l *live) course(length time.Duration) (c engine.Course) {
-	reading := decision.SaturationReading()
+	reading := automaticReading()
 	var history sample.History
 	ticks := time.NewTicker(engine.ScrapeInterval)
 	defer ticks.Stop()

@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine"
 	"github.com/kaito-project/keda-kaito-scaler/test/engine/load"
@@ -40,7 +39,7 @@ var beside = []string{
 // the page lacks stays empty.
 func (c *course) read(t *testing.T, text string, at time.Duration, sent int) {
 	t.Helper()
-	p, failure := decode(t, text, slices.Concat(decision.SaturationReading().Families, beside)...)
+	p, failure := decode(t, text, slices.Concat(automaticReading().Families, beside)...)
 	if failure != nil {
 		t.Fatal(failure)
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
@@ -57,7 +56,7 @@ const (
 // readTruth reads a page as the scaler does.
 func readTruth(t *testing.T, text string) truth {
 	t.Helper()
-	want := slices.Concat(decision.SaturationReading().Families, []string{familyPreempted})
+	want := slices.Concat(automaticReading().Families, []string{familyPreempted})
 	p, failure := decode(t, text, want...)
 	if failure != nil {
 		t.Fatalf("the page is refused: %v", failure)
@@ -122,4 +121,9 @@ func (want truth) String() string {
 		parts = append(parts, fmt.Sprintf("%s %v", name, want[name]))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// automaticReading is what automatic mode reads.
+func automaticReading() policy.Reading {
+	return policy.Trigger{Saturation: &policy.Saturation{}}.Reading()
 }

@@ -36,7 +36,7 @@ func recorded(p Policy, into *[]seen) Policy {
 func TestPoliciesSeeReadingsAlone(t *testing.T) {
 	s := world()
 	s.Stuck, s.Loss = .2, .1
-	for _, p := range []Policy{Saturation("saturation"), GuardedQueue("guarded", 10), MetricList("list", 10, 30)} {
+	for _, p := range []Policy{Automatic("automatic"), GuardedQueue("guarded", 10), MetricList("list", 10, 30)} {
 		var all []seen
 		play(t, s, loadOf(&Conversation, Spikes(.2, 20*time.Minute, 8*time.Minute), 3, 45*time.Minute), recorded(p, &all))
 		again, err := p.New(s)
@@ -58,7 +58,7 @@ func TestPoliciesSeeReadingsAlone(t *testing.T) {
 				}
 			}
 		}
-		if len(all) < 100 || p.Name == "saturation" && !moved {
+		if len(all) < 100 || p.Name == "automatic" && !moved {
 			t.Errorf("%s was asked %d times, moved %t", p.Name, len(all), moved)
 		}
 	}

@@ -127,7 +127,7 @@ func TestRecommendationsAreAsOldAsRealOnes(t *testing.T) {
 			}
 		}
 	}
-	for _, p := range []Policy{QueueTarget("queue", 10), Saturation("saturation"), GuardedQueue("guarded", 10), Concurrency("knative", 100)} {
+	for _, p := range []Policy{QueueTarget("queue", 10), Automatic("automatic"), GuardedQueue("guarded", 10), Concurrency("knative", 100)} {
 		scaler, err := p.New(world())
 		if err != nil {
 			t.Fatal(err)

@@ -29,20 +29,20 @@ func Annotated(name string, annotations map[string]string) Policy {
 		trigger := p.Trigger("default", "simulated")
 		reading := trigger.Reading()
 		_, target := trigger.Published()
-		mind := new(decision.Scaler)
+		scaler := new(decision.Scaler)
 		return Scaler{
 			Families: reading.Families, Window: reading.Window, Up: Paced(p.Up), Down: Paced(p.Down),
 			WhenAsked: trigger.Learned() == nil,
 			Judge: func(fleet sample.Fleet, now time.Time) Call {
-				v := mind.Recommend(trigger, fleet, now)
+				v := scaler.Recommend(trigger, fleet, now)
 				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: target, Reason: v.Reason}
 			},
 		}, nil
 	}}
 }
 
-// Saturation is what annotations without a threshold ask for.
-func Saturation(name string) Policy { return bounded(name, nil) }
+// Automatic is what annotations without a threshold ask for.
+func Automatic(name string) Policy { return bounded(name, nil) }
 
 // GuardedQueue is the same with its guard, as it is by default: it releases no
 // replica which the load needs.
@@ -267,26 +267,6 @@ func bridge(need []int32, pause int) []int32 {
 		}
 	}
 	return kept
-}
-
-// Saturated is the policy without thresholds, with a tuning of its own.
-func Saturated(name string, tuning decision.Tuning) Policy {
-	return Policy{Name: name, New: func(s Setting) (Scaler, error) {
-		saturation := decision.Saturation{
-			Bounds: s.Bounds, TTFT: seconds(s.SLO.TTFT), ITL: seconds(s.SLO.ITL),
-			PeakTokensPerMinute: s.Engine.PeakTokensPerMinute(), ColdStart: decision.UsualColdStart, Tuning: tuning,
-		}
-		var learned decision.Learned
-		reading := decision.SaturationReading()
-		return Scaler{
-			Families: reading.Families, Window: reading.Window, Up: Free(), Down: Free(),
-			Judge: func(fleet sample.Fleet, now time.Time) Call {
-				var v decision.Verdict
-				v, learned = saturation.Judge(learned, fleet, now)
-				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: 1, Reason: v.Reason}
-			},
-		}, nil
-	}}
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -4,11 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
-
-func saturation() Policy { return Saturated("saturation", decision.DefaultTuning) }
 
 // slow has replicas that serve so many times fewer requests a second: as long a
 // load of as many replicas is played in so much less time, which the race detector
@@ -31,7 +28,7 @@ func loadOf(kind *Kind, shape Shape, replicas float64, length time.Duration) *Lo
 func TestASteadyLoadKeepsItsReplicas(t *testing.T) {
 	s := slow(world(), 3)
 	s.Initial = 5
-	r := play(t, s, loadOn(&s.Engine, &Conversation, Steady(), 3.2, 6*time.Hour), saturation())
+	r := play(t, s, loadOn(&s.Engine, &Conversation, Steady(), 3.2, 6*time.Hour), Automatic("automatic"))
 	if r.Attainment() < .99 || r.Reversals > 0 || r.GPUHours > 6*5.2 {
 		t.Errorf("%.4f attained, %d reversals, %.1f GPU-hours where five replicas are 30", r.Attainment(), r.Reversals, r.GPUHours)
 	}
@@ -44,7 +41,7 @@ func TestADayIsFollowed(t *testing.T) {
 		s := slow(world(), times)
 		s.Initial, s.WarmUp = 3, time.Hour
 		load := loadOn(&s.Engine, kind, Days(.25), 5, 12*time.Hour)
-		r := play(t, s, load, saturation())
+		r := play(t, s, load, Automatic("automatic"))
 		static := float64(r.Peak) * (load.Length - s.WarmUp).Hours()
 		if r.Attainment() < .98 || r.Reversals > 10 {
 			t.Errorf("%s: %.4f attained, %d reversals", kind.Name, r.Attainment(), r.Reversals)
@@ -61,7 +58,7 @@ func TestAFirstRampIsFollowed(t *testing.T) {
 	ramp := func(at time.Duration) float64 { return .3 + .7*min(1, max(0, (at.Hours()-2)/4)) }
 	s := world()
 	s.Engine, s.Initial, s.WarmUp = Engines[1], 4, time.Hour
-	if r := play(t, s, loadOn(&s.Engine, &Conversation, ramp, 6, 6*time.Hour), saturation()); r.Attainment() < .97 {
+	if r := play(t, s, loadOn(&s.Engine, &Conversation, ramp, 6, 6*time.Hour), Automatic("automatic")); r.Attainment() < .97 {
 		t.Errorf("%.4f attained", r.Attainment())
 	}
 }
@@ -80,7 +77,7 @@ func TestABurstThatCameOnceIsLetGo(t *testing.T) {
 	}
 	s := slow(world(), 3)
 	s.Initial = 1
-	r := play(t, s, loadOn(&s.Engine, &Conversation, shape, 6, bursts[2]), saturation())
+	r := play(t, s, loadOn(&s.Engine, &Conversation, shape, 6, bursts[2]), Automatic("automatic"))
 	had := func(at time.Duration) (n int32) {
 		for _, m := range r.Moves {
 			if m.At < at {
@@ -105,7 +102,7 @@ func TestABurstIsOrderedForAtOnce(t *testing.T) {
 	s.Initial = 2
 	var first time.Duration
 	var from, to int32
-	for _, m := range play(t, s, loadOf(&Conversation, Step(.2, time.Hour), 5, 90*time.Minute), saturation()).Moves {
+	for _, m := range play(t, s, loadOf(&Conversation, Step(.2, time.Hour), 5, 90*time.Minute), Automatic("automatic")).Moves {
 		if m.At < time.Hour {
 			from = m.To
 		} else if to = max(to, m.To); m.To >= 5 && first == 0 {
@@ -122,7 +119,7 @@ func TestStuckReplicasAreNotOrderedAgain(t *testing.T) {
 	s := world()
 	s.Stuck, s.Initial = 1, 1
 	s.Bounds = policy.Bounds{Min: 1, Max: 30}
-	r := play(t, s, loadOf(&Conversation, Steady(), 3, 2*time.Hour), saturation())
+	r := play(t, s, loadOf(&Conversation, Steady(), 3, 2*time.Hour), Automatic("automatic"))
 	// One replica that refuses most of it tells of more than three, and in the
 	// first hour half as much again may come.
 	if r.Peak > 9 {

@@ -54,7 +54,7 @@ func look(t *testing.T, page string, args ...string) (stdout, stderr string) {
 // written is the page of a study of four policies on two loads.
 func written(t *testing.T) string {
 	t.Helper()
-	contenders, err := report.ContendersNamed([]string{report.NameJudged, "kaito-queue", "static", "oracle"})
+	contenders, err := report.ContendersNamed([]string{report.NameAutomatic, "kaito-queue", "static", "oracle"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func complete(t *testing.T, dom string) {
 		}
 	}
 	for _, word := range []string{
-		report.NameJudged, "kaito-queue", "static99", "oracle", "replicas", "waiting requests", "slowest TTFT, s", "GPU-hours", "hours", "missed",
+		report.NameAutomatic, "kaito-queue", "static99", "oracle", "replicas", "waiting requests", "slowest TTFT, s", "GPU-hours", "hours", "missed",
 	} {
 		if !strings.Contains(dom, word) {
 			t.Errorf("the page doesn't say %q", word)

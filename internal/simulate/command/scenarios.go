@@ -49,7 +49,7 @@ of replicas cures them.`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringSliceVar(&s.policies, "policies", []string{report.NameJudged, report.NameStatic}, "`names` of policies; static99 is what GPU-hours are compared with")
+	f.StringSliceVar(&s.policies, "policies", []string{report.NameAutomatic, report.NameStatic}, "`names` of policies; static99 is what GPU-hours are compared with")
 	f.DurationSliceVar(&s.coldStarts, "cold-starts", []time.Duration{5 * time.Minute}, "mean times to start a replica, for scenarios without one of their own")
 	f.IntVar(&s.seeds, "seeds", 1, "how many seeds")
 	f.IntVar(&s.first, "first-seed", 1, "the first of them")

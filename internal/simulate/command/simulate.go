@@ -143,7 +143,7 @@ func (s *simulator) flags(cmd *cobra.Command) {
 }
 
 // usualPolicies are compared with where none are named.
-var usualPolicies = []string{report.NameSaturation, report.NameStatic, report.NameOracle}
+var usualPolicies = []string{report.NameAutomatic, report.NameStatic, report.NameOracle}
 
 func names(contenders []report.Contender) []string {
 	all := make([]string, len(contenders))

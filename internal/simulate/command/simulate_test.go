@@ -47,7 +47,7 @@ func TestAnnotationsAreSimulated(t *testing.T) {
 	if out.err != nil {
 		t.Fatal(out.err)
 	}
-	for _, word := range []string{"steady-conversation", "phi-4 ", "static-mean", "saturation", "attained, %", " ±", "GPU-hours"} {
+	for _, word := range []string{"steady-conversation", "phi-4 ", "static-mean", "automatic", "attained, %", " ±", "GPU-hours"} {
 		if !strings.Contains(out.stdout, word) {
 			t.Errorf("there is no %q in\n%s", word, out.stdout)
 		}

@@ -183,7 +183,7 @@ func (s *studier) studies() ([]*report.Study, error) {
 	}
 	var studies []*report.Study
 	for _, part := range parts {
-		contenders, err := report.ContendersNamed(append([]string{report.NameJudged}, part.Policies...))
+		contenders, err := report.ContendersNamed(append([]string{report.NameAutomatic}, part.Policies...))
 		if err != nil {
 			return nil, err
 		}

@@ -88,20 +88,18 @@ func Annotated(name string, annotations map[string]string, bounds policy.Bounds)
 	return c
 }
 
-// The names of the policies that goals are about: NameJudged is the one that they
+// The names of the policies that goals are about: NameAutomatic is the one that they
 // judge.
 const (
-	NameJudged     = "automatic-next"
-	NameSaturation = "saturation"
-	NameStatic     = "static99"
-	NameOracle     = "oracle"
+	NameAutomatic = "automatic"
+	NameStatic    = "static99"
+	NameOracle    = "oracle"
 )
 
 // Contenders are all policies to compare with, in the order of tables.
 func Contenders() []Contender {
 	return []Contender{
-		Plain("automatic mode as it is going to be", simulate.AutomaticNext(NameJudged)),
-		Plain("this project's policy without thresholds, as it is by default", simulate.Saturation(NameSaturation)),
+		Plain("automatic mode: what annotations without a threshold ask for", simulate.Automatic(NameAutomatic)),
 		Plain("KAITO's annotation for one metric, as KAITO documents it: 10 waiting requests for each replica, with downguard off",
 			simulate.QueueTarget("kaito-queue", 10)),
 		Plain("the same as this project has it by default, guarded: no replica goes that the load needs", simulate.GuardedQueue("kaito-queue-guarded", 10)),

@@ -12,12 +12,12 @@ import (
 // and a fixed fleet by nothing.
 func TestAScenariosDemandsAreJudged(t *testing.T) {
 	engine := simulate.Engines[1]
-	s := small(t, "saturation", "kaito-queue", "fixed-3", "static")
+	s := small(t, "automatic", "kaito-queue", "fixed-3", "static")
 	s.Scenarios = s.Scenarios[:1]
 	sc := &s.Scenarios[0]
 	sc.Engine, sc.SLO, sc.Rate = &engine, simulate.SLO{TTFT: 5, ITL: .1}, 3
 	sc.ColdStart = 3 * time.Minute
-	sc.Judged = "saturation"
+	sc.Judged = "automatic"
 	sc.Must = simulate.Must{Attained: .5, OfStatic: 50, PeakOfStatic: 50, Turns: 1000, Words: "the sky is blue"}
 	var worlds []simulate.Setting
 	sc.Must.Also = func(_ *simulate.Result, w simulate.Setting) string { worlds = append(worlds, w); return "" }

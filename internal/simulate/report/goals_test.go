@@ -16,13 +16,13 @@ func world(attained, hours float64) World {
 		return Score{Policy: policy, Runs: []Run{{Seed: FirstSeed, Attainment: attainment, GPUHours: hours, Requests: 1000, PeakReplicas: 10}}}
 	}
 	return World{ColdStart: Minutes(5 * time.Minute), Scores: []Score{
-		score(NameJudged, attained, hours), score(NameStatic, .995, 100), score(NameOracle, .991, 65),
+		score(NameAutomatic, attained, hours), score(NameStatic, .995, 100), score(NameOracle, .991, 65),
 	}}
 }
 
 // judged are the goals of a load by their names' last parts.
 func judged(l Load) map[string]Goal {
-	l.Judged, l.ScoredHours = NameJudged, 24
+	l.Judged, l.ScoredHours = NameAutomatic, 24
 	r := Report{Loads: []Load{l}}
 	r.Judge()
 	goals := map[string]Goal{}
@@ -115,7 +115,7 @@ func TestAblations(t *testing.T) {
 	of := func(attained, hours float64, turns int) *Report {
 		w := world(attained, hours)
 		w.Scores[0].Runs[0].Turns = turns
-		return &Report{Loads: []Load{{Name: "knee", Judged: NameJudged, ScoredHours: 24, Worlds: []World{w}}}}
+		return &Report{Loads: []Load{{Name: "knee", Judged: NameAutomatic, ScoredHours: 24, Worlds: []World{w}}}}
 	}
 	whole := of(.995, 100, 4)
 	r := Merged("all", []*Report{whole}, []Ablation{
@@ -149,8 +149,8 @@ func TestAblations(t *testing.T) {
 
 func TestFigures(t *testing.T) {
 	r := Report{Loads: []Load{{
-		Name: "days-conversation", Judged: NameJudged, ScoredHours: 12, Must: simulate.Must{Attained: .99}, Worlds: []World{world(.98, 70)},
-	}}, Speeds: []Speed{{NameJudged, 20_000}}}
+		Name: "days-conversation", Judged: NameAutomatic, ScoredHours: 12, Must: simulate.Must{Attained: .99}, Worlds: []World{world(.98, 70)},
+	}}, Speeds: []Speed{{NameAutomatic, 20_000}}}
 	r.Loads[0].Worlds[0].Scores[0].Runs[0].Turns = 3
 	r.Judge()
 	var b bytes.Buffer
@@ -158,11 +158,11 @@ func TestFigures(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		"figure days-conversation/5m/" + NameJudged + "/attainment 0.9800\n",
-		"figure days-conversation/5m/" + NameJudged + "/gpu-hours-vs-static99 0.700\n",
-		"figure days-conversation/5m/" + NameJudged + "/gpu-hours-vs-oracle 1.077\n",
-		"figure days-conversation/5m/" + NameJudged + "/turns-per-day 6.0\n",
-		"figure speed/" + NameJudged + "/times-real-time 20000\n",
+		"figure days-conversation/5m/" + NameAutomatic + "/attainment 0.9800\n",
+		"figure days-conversation/5m/" + NameAutomatic + "/gpu-hours-vs-static99 0.700\n",
+		"figure days-conversation/5m/" + NameAutomatic + "/gpu-hours-vs-oracle 1.077\n",
+		"figure days-conversation/5m/" + NameAutomatic + "/turns-per-day 6.0\n",
+		"figure speed/" + NameAutomatic + "/times-real-time 20000\n",
 		"figure goal/days-conversation/5m/attainment missed\n",
 		"figure goal/speed met\n",
 	} {

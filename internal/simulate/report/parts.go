@@ -29,7 +29,7 @@ const FirstSeed = 1001
 // Parts are the standard comparison, of which traced are the loads on traces.
 func Parts(traced []simulate.Scenario) []Part {
 	everybody := []string{
-		NameSaturation, "kaito-queue", "kaito-queue-guarded", "kaito-list", "knative", "llm-d", "static-mean", "static-peak", NameStatic, NameOracle,
+		"kaito-queue", "kaito-queue-guarded", "kaito-list", "knative", "llm-d", "static-mean", "static-peak", NameStatic, NameOracle,
 	}
 	standard := append(simulate.Generated(), traced...)
 	return []Part{

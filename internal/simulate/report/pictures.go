@@ -9,7 +9,7 @@ import (
 
 // colours are the classes of policies, each with its colour in the page.
 var colours = map[string]string{
-	NameJudged: "judged", NameSaturation: "saturation", "kaito-queue": "queue", "kaito-queue-guarded": "guarded", "kaito-list": "list", "knative": "knative", "llm-d": "llmd",
+	NameAutomatic: "automatic", "kaito-queue": "queue", "kaito-queue-guarded": "guarded", "kaito-list": "list", "knative": "knative", "llm-d": "llmd",
 	NameStatic: "static", "static-mean": "static", "static-peak": "static", "static": "static", NameOracle: "oracle",
 }
 

@@ -48,7 +48,7 @@ func run(t *testing.T, s *Study) *Report {
 }
 
 func TestAStudyPlaysAllWithAll(t *testing.T) {
-	s := small(t, "saturation", "kaito-queue", "static-mean", "static", "oracle")
+	s := small(t, "automatic", "kaito-queue", "static-mean", "static", "oracle")
 	last := 0.0
 	s.Progress = func(p Progress) {
 		if p.Done <= last || p.Total <= 0 || p.What == "" {
@@ -79,7 +79,7 @@ func TestAStudyPlaysAllWithAll(t *testing.T) {
 }
 
 func TestAStudyIsRepeatable(t *testing.T) {
-	once, again := run(t, small(t, "saturation")), run(t, small(t, "saturation"))
+	once, again := run(t, small(t, "automatic")), run(t, small(t, "automatic"))
 	if diff := cmp.Diff(once, again); diff != "" {
 		t.Error(diff)
 	}
@@ -130,7 +130,7 @@ func TestTheSmallestFleetIsTheSmallest(t *testing.T) {
 }
 
 func TestUnknownPoliciesAreRefused(t *testing.T) {
-	if _, err := ContendersNamed([]string{"saturation", "hope"}); err == nil || !strings.Contains(err.Error(), "static99") {
+	if _, err := ContendersNamed([]string{"automatic", "hope"}); err == nil || !strings.Contains(err.Error(), "static99") {
 		t.Errorf("got %v, want an error that names those that there are", err)
 	}
 }

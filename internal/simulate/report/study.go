@@ -338,7 +338,7 @@ func (p *playing) load(scenario int, units []*Unit) Load {
 	sc := &p.Scenarios[scenario]
 	load := Load{
 		Name: sc.Name, Part: p.Part, Words: sc.String(), OutOfReach: sc.OutOfReach, Hours: sc.Length.Hours(),
-		Judged: cmp.Or(sc.Judged, NameJudged), Must: sc.Must,
+		Judged: cmp.Or(sc.Judged, NameAutomatic), Must: sc.Must,
 	}
 	load.Must.Also = nil
 	contenders := p.contenders(scenario)
