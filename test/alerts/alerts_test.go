@@ -217,12 +217,12 @@ var stories = []struct {
 	{
 		"InferenceSetAtItsLimit", "automatic mode estimates more than the maximum",
 		func(w *world) {
-			w.sets[types.NamespacedName{Namespace: "team-b", Name: "phi-4"}].rate = 20
+			w.sets[types.NamespacedName{Namespace: "team-b", Name: "phi-4"}].rate = 14
 		},
 		func(w *world) {
 			w.sets[types.NamespacedName{Namespace: "team-b", Name: "phi-4"}].rate = .2
 		},
-		"team-b/phi-4 needs 4 replicas, more than its maximum", nil,
+		"team-b/phi-4 needs 3 replicas, more than its maximum", nil,
 	},
 	{
 		"InferenceSetScalingRefused", "annotations that were right are changed for wrong ones",

@@ -354,7 +354,8 @@ func (w *world) Fleet(key types.NamespacedName, _ policy.Page) (sample.Fleet, bo
 // pod is one's pages, and what it has done so far.
 type pod struct {
 	history sample.History
-	done    float64
+	// done are requests, spent the time between their tokens.
+	done, spent float64
 }
 
 // reads adds the pages of a pod that are due, one every 5 s.
@@ -369,14 +370,17 @@ func (s *inferenceSet) reads(i int, now time.Time, waiting float64) {
 	}
 	for ; !at.After(now); at = at.Add(scrapePods) {
 		if !s.hung {
-			p.done += s.rate * scrapePods.Seconds()
-			p.history.Add(s.sample(at, p.done, waiting), 2*time.Minute)
+			n := s.rate * scrapePods.Seconds()
+			p.done += n
+			// Steps of 10 ms, and 64 ms of the replica's time for a request.
+			p.spent += n * 99 * .01 / max(.02, 1-.064*s.rate)
+			p.history.Add(s.sample(at, p.done, p.spent, waiting), 2*time.Minute)
 		}
 	}
 }
 
-// sample is a page once so many requests are done.
-func (s *inferenceSet) sample(at time.Time, done, waiting float64) *sample.Sample {
+// sample is a page once so many requests are done, with so much time between their tokens.
+func (s *inferenceSet) sample(at time.Time, done, spent, waiting float64) *sample.Sample {
 	if s.renamed {
 		return sample.NewSample(at, []sample.Family{{Name: "other:requests", Kind: sample.Gauge, Sum: 1, Engines: 1}}, nil)
 	}
@@ -387,9 +391,10 @@ func (s *inferenceSet) sample(at time.Time, done, waiting float64) *sample.Sampl
 	} {
 		families = append(families, sample.Family{Name: name, Sum: value, Engines: 1})
 	}
-	for _, name := range []string{policy.FamilySteps, policy.FamilyTTFT, policy.FamilyITL} {
+	for name, each := range map[string]float64{policy.FamilyTTFT: 1, policy.FamilyITL: 99} {
+		n := each * done
 		families = append(families, sample.Family{Name: name, Kind: sample.Histogram, Engines: 1, Buckets: sample.Buckets{
-			Le: []float64{.01, math.Inf(1)}, Cumulative: []float64{100 * done, 100 * done}, Sum: done,
+			Le: []float64{.01, 2.5, math.Inf(1)}, Cumulative: []float64{n, n, n}, Sum: spent,
 		}})
 	}
 	page := sample.NewSample(at, families, nil)

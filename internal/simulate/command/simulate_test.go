@@ -42,7 +42,7 @@ func TestAnnotationsAreSimulated(t *testing.T) {
 	folder := t.TempDir()
 	jsonFile, htmlFile := filepath.Join(folder, "r.json"), filepath.Join(folder, "r.html")
 	example := filepath.Join("..", "..", "..", "examples", "phi-4.yaml")
-	out := simulated(t, append(little, "-f", example, "--policies", "static-mean,saturation", "--seeds", "2",
+	out := simulated(t, append(little, "-f", example, "--policies", "static-mean,automatic", "--seeds", "2",
 		"--json", jsonFile, "--html", htmlFile)...)(t.Context())
 	if out.err != nil {
 		t.Fatal(out.err)

@@ -115,7 +115,7 @@ func predicted(t *testing.T, annotations map[string]string, load *simulate.Load,
 	result, err := simulate.Run(t.Context(), simulate.Setting{
 		Engine: slow, SLO: simulate.DefaultSLO, ColdStart: coldStart, Initial: 1, Seed: 1,
 		Bounds: policy.Bounds{Min: 1, Max: most},
-	}, load, simulate.Annotated("saturation", full))
+	}, load, simulate.Annotated("automatic", full))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestABoundAloneFollowsTheLoad(t *testing.T) {
 			t.Errorf("%d replicas %s after the load fell to one replica's worth", last, s.d)
 		}
 	}
-	s.told("ScalingUp", "demand ")
+	s.told("ScalingUp", "the load needs ")
 }
 
 // watch notes the desired replicas and those that serve each second for so long.
