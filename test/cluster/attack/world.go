@@ -46,26 +46,13 @@ func (w world) namespace(ctx context.Context, name string) error {
 }
 
 func object(kind, namespace, name string) *unstructured.Unstructured {
-	u := &unstructured.Unstructured{}
-	u.SetAPIVersion(kaitoAPI)
-	u.SetKind(kind)
-	u.SetNamespace(namespace)
-	u.SetName(name)
-	return u
+	return kaito.Object("v1beta1", kind, types.NamespacedName{Namespace: namespace, Name: name})
 }
 
 // inferenceSet makes one without replicas yet, which has these annotations.
 func (w world) inferenceSet(ctx context.Context, namespace, name string, replicas int, annotations map[string]string) error {
-	u := object("InferenceSet", namespace, name)
+	u := kaito.NewInferenceSet("v1beta1", types.NamespacedName{Namespace: namespace, Name: name}, replicas, nil)
 	u.SetAnnotations(annotations)
-	u.Object["spec"] = map[string]any{
-		"replicas":      int64(replicas),
-		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": name}},
-		"template": map[string]any{
-			"inference": map[string]any{"preset": map[string]any{"name": "phi-4-mini-instruct"}},
-			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-		},
-	}
 	if err := w.client.Create(ctx, u); err != nil {
 		return fmt.Errorf("make InferenceSet %s/%s: %w", namespace, name, err)
 	}

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 )
 
 // fleet is an InferenceSet with two replicas, whose load is between its
@@ -48,15 +49,7 @@ func (u *upgrade) fleet(namespace string) *fleet {
 		u.Fatal(err)
 	}
 	f := &fleet{upgrade: u, NamespacedName: types.NamespacedName{Namespace: namespace, Name: "phi-4"}}
-	object := f.object()
-	object.Object["spec"] = map[string]any{
-		"replicas":      int64(replicasNow),
-		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
-		"template": map[string]any{
-			"inference": map[string]any{"preset": map[string]any{"name": "phi-4-mini-instruct"}},
-			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-		},
-	}
+	object := kaito.NewInferenceSet("v1beta1", f.NamespacedName, replicasNow, nil)
 	if err := u.stack.Client.Create(u.Context(), object); err != nil {
 		u.Fatal(err)
 	}
@@ -70,12 +63,7 @@ func (u *upgrade) fleet(namespace string) *fleet {
 }
 
 func (f *fleet) object() *unstructured.Unstructured {
-	object := &unstructured.Unstructured{}
-	object.SetAPIVersion("kaito.sh/v1beta1")
-	object.SetKind("InferenceSet")
-	object.SetNamespace(f.Namespace)
-	object.SetName(f.NamespacedName.Name)
-	return object
+	return kaito.Object("v1beta1", "InferenceSet", f.NamespacedName)
 }
 
 // load is what each replica's page shows.
@@ -91,11 +79,7 @@ func (f *fleet) annotate() {
 	f.Helper()
 	object := f.object()
 	before := object.DeepCopy()
-	prefixed := map[string]string{}
-	for name, value := range asked {
-		prefixed["scaledobject.kaito.sh/"+name] = value
-	}
-	object.SetAnnotations(prefixed)
+	object.SetAnnotations(kaito.Annotations(asked))
 	if err := f.stack.Client.Patch(f.Context(), object, client.MergeFrom(before)); err != nil {
 		f.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/await"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/controlplane"
 )
 
@@ -30,22 +31,6 @@ func adminClient(t *testing.T, c *controlplane.Cluster) client.Client {
 		t.Fatal(err)
 	}
 	return kube
-}
-
-// eventually polls until ready says nil, and fails with its last word.
-func eventually(t *testing.T, limit time.Duration, ready func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := ready()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %s: %v", limit, err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
 }
 
 func object(t *testing.T, text string) *unstructured.Unstructured {
@@ -146,7 +131,7 @@ spec:
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 60*time.Second, func() error {
+	await.Until(t, time.Minute, "KEDA scales the Deployment", func() error {
 		if err := kube.Get(ctx, client.ObjectKeyFromObject(deployment), deployment); err != nil {
 			return err
 		}
@@ -176,7 +161,7 @@ func TestOwnedObjectsAreCollected(t *testing.T) {
 	if err := kube.Delete(ctx, owner); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, func() error {
+	await.Until(t, 20*time.Second, "the garbage is collected", func() error {
 		err := kube.Get(ctx, client.ObjectKeyFromObject(owned), owned)
 		if apierrors.IsNotFound(err) {
 			return nil

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"go.uber.org/goleak"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/controlplane"
@@ -48,22 +47,5 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	bootTime = time.Since(begin)
-	code := m.Run()
-	if err := shared.Err(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if code != 0 {
-		shared.DumpLogs(os.Stderr, 30)
-	}
-	if err := shared.Stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	stop()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	return code
+	return controlplane.RunTests(m, shared, stop, 30)
 }

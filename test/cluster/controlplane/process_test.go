@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/await"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/controlplane"
 )
 
@@ -33,7 +34,7 @@ func start(t *testing.T, script string) *controlplane.Process {
 
 func waitForLine(t *testing.T, p *controlplane.Process, line string) {
 	t.Helper()
-	eventually(t, 10*time.Second, func() error {
+	await.Until(t, 10*time.Second, line, func() error {
 		if !strings.Contains(p.Tail(5), line) {
 			return fmt.Errorf("no %q in the log", line)
 		}
@@ -136,7 +137,7 @@ func TestKilledParentLeavesNothingBehind(t *testing.T) {
 	}
 	_ = parent.Wait() // says that it was killed
 	for _, pid := range children {
-		eventually(t, 5*time.Second, func() error {
+		await.Until(t, 5*time.Second, "children end with their parent", func() error {
 			if running(pid) {
 				return fmt.Errorf("child %d has outlived its parent", pid)
 			}

@@ -196,7 +196,7 @@ func newApart(t *testing.T) *apart {
 // fleet makes an InferenceSet that scales at once.
 func (a *apart) fleet() {
 	a.Helper()
-	object := phi4(a.T)
+	object := phi4()
 	annotations := object.GetAnnotations()
 	annotations["scaledobject.kaito.sh/downguard"] = "false"
 	annotations["scaledobject.kaito.sh/evaluationwindow"] = "0"

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
@@ -92,21 +93,11 @@ func (c *crowd) fill() {
 	group.SetLimit(16)
 	for i := range many {
 		group.Go(func() error {
-			u := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
-				"replicas": int64(1), "nodeCountLimit": int64(5),
-				"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
-				"template": map[string]any{
-					"inference": map[string]any{"preset": map[string]any{"name": "phi-4-mini-instruct"}},
-					"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-				},
-			}}}
-			u.SetAPIVersion("kaito.sh/v1beta1")
-			u.SetKind("InferenceSet")
-			u.SetNamespace("default")
-			u.SetName(fmt.Sprintf("set-%d", i))
-			u.SetAnnotations(map[string]string{
-				"scaledobject.kaito.sh/auto-provision": "true", "scaledobject.kaito.sh/threshold": "10",
-			})
+			u := kaito.NewInferenceSet("v1beta1", types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("set-%d", i)}, 1,
+				map[string]string{"auto-provision": "true", "threshold": "10"})
+			if err := unstructured.SetNestedField(u.Object, int64(5), "spec", "nodeCountLimit"); err != nil {
+				return err
+			}
 			return c.stack.Client.Create(c.ctx, u)
 		})
 	}

@@ -153,7 +153,7 @@ func TestAnUpgradeOfKAITOIsFollowedWithoutARestart(t *testing.T) {
 		}
 	}()
 	u := &upgraded{t, ctx, old}
-	if err := old.Client.Create(ctx, phi4(t)); err != nil {
+	if err := old.Client.Create(ctx, phi4()); err != nil {
 		t.Fatal(err)
 	}
 	if err := old.KAITO.AwaitReady(ctx, "default", "phi-4", 1); err != nil {
@@ -235,26 +235,11 @@ func (u *upgraded) reinstall() {
 	if err := kaito.Install(u.ctx, u.stack.Config(), kaito.Both); err != nil {
 		u.Fatal(err)
 	}
-	u.until("phi-4 anew", func() error { return u.stack.Client.Create(u.ctx, phi4(u.T)) })
+	u.until("phi-4 anew", func() error { return u.stack.Client.Create(u.ctx, phi4()) })
 }
 
 // phi4 is an InferenceSet as users of KAITO 0.8 wrote it.
-func phi4(t *testing.T) *unstructured.Unstructured {
-	t.Helper()
-	s := &set{T: t, ctx: t.Context(), namespace: "default", name: "phi-4"}
-	u := s.object()
-	u.SetAnnotations(map[string]string{
-		"scaledobject.kaito.sh/auto-provision": "true",
-		"scaledobject.kaito.sh/threshold":      "10",
-		"scaledobject.kaito.sh/max-replicas":   "5",
-	})
-	u.Object["spec"] = map[string]any{
-		"replicas":      int64(1),
-		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
-		"template": map[string]any{
-			"inference": map[string]any{"preset": map[string]any{"accessMode": "public", "name": "phi-4-mini-instruct"}},
-			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-		},
-	}
-	return u
+func phi4() *unstructured.Unstructured {
+	return kaito.NewInferenceSet("v1alpha1", types.NamespacedName{Namespace: "default", Name: "phi-4"}, 1,
+		map[string]string{"auto-provision": "true", "threshold": "10", "max-replicas": "5"})
 }

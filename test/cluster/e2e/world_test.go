@@ -43,20 +43,7 @@ func apply(t *testing.T, annotations map[string]string, changes ...change) *set 
 		t.Fatal(err)
 	}
 	s := &set{T: t, ctx: t.Context(), namespace: namespace.Name, name: "phi-4"}
-	u := s.object()
-	prefixed := map[string]string{}
-	for key, value := range annotations {
-		prefixed["scaledobject.kaito.sh/"+key] = value
-	}
-	u.SetAnnotations(prefixed)
-	u.Object["spec"] = map[string]any{
-		"replicas":      int64(1),
-		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
-		"template": map[string]any{
-			"inference": map[string]any{"preset": map[string]any{"accessMode": "public", "name": "phi-4-mini-instruct"}},
-			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-		},
-	}
+	u := kaito.NewInferenceSet("v1alpha1", s.key(), 1, annotations)
 	for _, f := range changes {
 		f(u)
 	}
@@ -121,12 +108,7 @@ func (s *set) key() types.NamespacedName {
 }
 
 func (s *set) object() *unstructured.Unstructured {
-	u := &unstructured.Unstructured{}
-	u.SetAPIVersion("kaito.sh/v1alpha1")
-	u.SetKind("InferenceSet")
-	u.SetNamespace(s.namespace)
-	u.SetName(s.name)
-	return u
+	return kaito.Object("v1alpha1", "InferenceSet", s.key())
 }
 
 // eventually waits for a condition, which says in its error what it still

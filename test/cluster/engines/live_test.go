@@ -107,30 +107,12 @@ func logs(t *testing.T) string {
 }
 
 func (f *fleet) object() *unstructured.Unstructured {
-	u := &unstructured.Unstructured{}
-	u.SetAPIVersion("kaito.sh/v1alpha1")
-	u.SetKind("InferenceSet")
-	u.SetNamespace(f.key.Namespace)
-	u.SetName(f.key.Name)
-	return u
+	return kaito.Object("v1alpha1", "InferenceSet", f.key)
 }
 
 func (f *fleet) create(ctx context.Context) {
 	f.Helper()
-	u := f.object()
-	annotations := map[string]string{}
-	for key, value := range f.world.Annotations() {
-		annotations["scaledobject.kaito.sh/"+key] = value
-	}
-	u.SetAnnotations(annotations)
-	u.Object["spec"] = map[string]any{
-		"replicas":      int64(f.world.Initial),
-		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
-		"template": map[string]any{
-			"inference": map[string]any{"preset": map[string]any{"accessMode": "public", "name": "phi-4-mini-instruct"}},
-			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-		},
-	}
+	u := kaito.NewInferenceSet("v1alpha1", f.key, f.world.Initial, f.world.Annotations())
 	if err := f.stack.Client.Create(ctx, u); err != nil {
 		f.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
 )
 
@@ -36,20 +37,7 @@ func newFleet(t *testing.T, annotations map[string]string) *fleet {
 		t.Fatal(err)
 	}
 	f := &fleet{T: t, NamespacedName: types.NamespacedName{Namespace: namespace.Name, Name: "phi-4"}, hpa: "keda-hpa-phi-4"}
-	u := f.object()
-	prefixed := map[string]string{}
-	for key, value := range annotations {
-		prefixed["scaledobject.kaito.sh/"+key] = value
-	}
-	u.SetAnnotations(prefixed)
-	u.Object["spec"] = map[string]any{
-		"replicas":      int64(2),
-		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
-		"template": map[string]any{
-			"inference": map[string]any{"preset": map[string]any{"accessMode": "public", "name": "phi-4-mini-instruct"}},
-			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-		},
-	}
+	u := kaito.NewInferenceSet("v1alpha1", f.NamespacedName, 2, annotations)
 	if err := shared.Client.Create(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
@@ -83,12 +71,7 @@ func provided() map[string]string {
 }
 
 func (f *fleet) object() *unstructured.Unstructured {
-	u := &unstructured.Unstructured{}
-	u.SetAPIVersion("kaito.sh/v1alpha1")
-	u.SetKind("InferenceSet")
-	u.SetNamespace(f.Namespace)
-	u.SetName(f.NamespacedName.Name)
-	return u
+	return kaito.Object("v1alpha1", "InferenceSet", f.NamespacedName)
 }
 
 func (f *fleet) scaledObject() *kedav1alpha1.ScaledObject {

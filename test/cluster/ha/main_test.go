@@ -12,8 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/controlplane"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
 )
@@ -61,21 +60,5 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "ha: %v\n", err)
 		return 1
 	}
-	code := m.Run()
-	if err := shared.Err(); err != nil {
-		fmt.Fprintf(os.Stderr, "ha: a component ended: %v\n", err)
-		code = 1
-	}
-	if code != 0 {
-		shared.DumpLogs(os.Stderr, 15)
-	}
-	if err := shared.Stop(); err != nil {
-		fmt.Fprintf(os.Stderr, "ha: stop: %v\n", err)
-		code = 1
-	}
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintf(os.Stderr, "ha: %v\n", err)
-		code = 1
-	}
-	return code
+	return controlplane.RunTests(m, shared, cancel, 15)
 }

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/await"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/stack"
 )
 
@@ -159,27 +160,12 @@ func (s *site) eventually(what string, condition func() error) {
 
 func eventually(t *testing.T, within time.Duration, what string, condition func() error) {
 	t.Helper()
-	deadline := time.Now().Add(within)
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s: %v", what, within, err)
-		}
-		pause(t, 50*time.Millisecond)
-	}
+	await.Until(t, within, what, condition)
 }
 
-// pause lets the real system go on for so long.
 func pause(t *testing.T, d time.Duration) {
 	t.Helper()
-	select {
-	case <-t.Context().Done():
-		t.Fatal(t.Context().Err())
-	case <-time.After(d):
-	}
+	await.Pause(t, d)
 }
 
 func secret(t *testing.T, name string) *corev1.Secret {

@@ -14,11 +14,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate"
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 )
 
 const (
@@ -147,15 +149,7 @@ func TestTheModelDecidesAsTheController(t *testing.T) {
 // first look has to be one that succeeds.
 func start(t *testing.T, c client.Client, tr *trial) {
 	t.Helper()
-	object := inferenceSet(tr.name)
-	object.Object["spec"] = map[string]any{
-		"replicas":      int64(tr.from),
-		"labelSelector": map[string]any{"matchLabels": map[string]any{"of": tr.name}},
-		"template": map[string]any{
-			"inference": map[string]any{"preset": map[string]any{"name": "phi-4-mini-instruct"}},
-			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-		},
-	}
+	object := kaito.NewInferenceSet("v1beta1", types.NamespacedName{Namespace: "default", Name: tr.name}, int(tr.from), nil)
 	if err := c.Create(t.Context(), object); err != nil {
 		t.Fatal(err)
 	}

@@ -15,9 +15,12 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 )
 
 // looked is one sync of the controller: what it was told, and how many replicas
@@ -142,12 +145,7 @@ func (m *metrics) serve(t *testing.T) {
 
 // inferenceSet is the target of the HPA of that name.
 func inferenceSet(name string) *unstructured.Unstructured {
-	object := &unstructured.Unstructured{}
-	object.SetAPIVersion("kaito.sh/v1beta1")
-	object.SetKind("InferenceSet")
-	object.SetNamespace("default")
-	object.SetName(name)
-	return object
+	return kaito.Object("v1beta1", "InferenceSet", types.NamespacedName{Namespace: "default", Name: name})
 }
 
 // echo keeps status.replicas at spec.replicas, as KAITO does, until the context

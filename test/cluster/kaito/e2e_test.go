@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/await"
 )
 
 // patience is how long a test waits for what should come within a second or
@@ -134,13 +136,12 @@ func (f fixture) awaitReady(name string, n int) {
 // eventually waits until the objects are as they should be.
 func (f fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			f.t.Fatalf("never came: %s", what)
+	await.Until(f.t, patience, what, func() error {
+		if !ok() {
+			return errors.New("it isn't so")
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return nil
+	})
 }
 
 func (f fixture) set(name string) *InferenceSet {

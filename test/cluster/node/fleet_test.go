@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/await"
 	"github.com/kaito-project/keda-kaito-scaler/test/cluster/kaito"
 )
 
@@ -55,15 +56,7 @@ func unprovided(t *testing.T, namespace string, replicas int, waiting ...int) *f
 	if client.IgnoreAlreadyExists(err) != nil {
 		t.Fatal(err)
 	}
-	u := f.object()
-	u.Object["spec"] = map[string]any{
-		"replicas":      int64(replicas),
-		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": "phi-4"}},
-		"template": map[string]any{
-			"inference": map[string]any{"preset": map[string]any{"accessMode": "public", "name": "phi-4-mini-instruct"}},
-			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-		},
-	}
+	u := kaito.NewInferenceSet("v1beta1", f.NamespacedName, replicas, nil)
 	if err := shared.Client.Create(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
@@ -74,12 +67,7 @@ func unprovided(t *testing.T, namespace string, replicas int, waiting ...int) *f
 }
 
 func (f *fleet) object() *unstructured.Unstructured {
-	u := &unstructured.Unstructured{}
-	u.SetAPIVersion("kaito.sh/v1beta1")
-	u.SetKind("InferenceSet")
-	u.SetNamespace(f.Namespace)
-	u.SetName(f.NamespacedName.Name)
-	return u
+	return kaito.Object("v1beta1", "InferenceSet", f.NamespacedName)
 }
 
 // remove does what NOTES.txt tells to do first, deletes the InferenceSet, and
@@ -116,11 +104,7 @@ func (f *fleet) scaledObject() *kedav1alpha1.ScaledObject {
 func (f *fleet) annotate(annotations map[string]string) {
 	f.Helper()
 	before, after := f.object(), f.object()
-	prefixed := map[string]string{}
-	for key, value := range annotations {
-		prefixed["scaledobject.kaito.sh/"+key] = value
-	}
-	after.SetAnnotations(prefixed)
+	after.SetAnnotations(kaito.Annotations(annotations))
 	if err := shared.Client.Patch(f.Context(), after, client.MergeFrom(before)); err != nil {
 		f.Fatal(err)
 	}
@@ -225,18 +209,5 @@ func (f *fleet) awaitScaledObject() {
 // eventually waits for a condition, which says in its error what it still lacks.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s: %v", what, patience, err)
-		}
-		pause(100 * time.Millisecond)
-	}
+	await.Until(t, patience, what, condition)
 }
-
-// pause lets the real system go on for so long.
-func pause(d time.Duration) { <-time.After(d) }

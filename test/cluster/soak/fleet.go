@@ -145,11 +145,7 @@ func (f *fleet) annotations() map[string]string {
 		a["metrics"] = `[{"name":"vllm:time_to_first_token_seconds","type":"histogram","quantile":0.9,"upthreshold":100,"downthreshold":0,"metriccachewindow":60}]`
 	case automatic:
 	}
-	prefixed := map[string]string{}
-	for key, value := range a {
-		prefixed["scaledobject.kaito.sh/"+key] = value
-	}
-	return prefixed
+	return a
 }
 
 // kvUsage goes with what waits, so that both metrics of a list say the same: its
@@ -158,26 +154,11 @@ func (f *fleet) annotations() map[string]string {
 func kvUsage(waiting int) float64 { return min(0.08*float64(waiting), 1) }
 
 func (f *fleet) key() *unstructured.Unstructured {
-	u := &unstructured.Unstructured{}
-	u.SetAPIVersion("kaito.sh/v1beta1")
-	u.SetKind("InferenceSet")
-	u.SetNamespace(f.Namespace)
-	u.SetName(f.Name)
-	return u
+	return kaito.Object("v1beta1", "InferenceSet", f.NamespacedName)
 }
 
 func (f *fleet) object() *unstructured.Unstructured {
-	u := f.key()
-	u.SetAnnotations(f.annotations())
-	u.Object["spec"] = map[string]any{
-		"replicas":      int64(startReplicas),
-		"labelSelector": map[string]any{"matchLabels": map[string]any{"apps": f.Name}},
-		"template": map[string]any{
-			"inference": map[string]any{"preset": map[string]any{"accessMode": "public", "name": "phi-4-mini-instruct"}},
-			"resource":  map[string]any{"instanceType": "Standard_NC24ads_A100_v4"},
-		},
-	}
-	return u
+	return kaito.NewInferenceSet("v1beta1", f.NamespacedName, startReplicas, f.annotations())
 }
 
 // loadFor is how long a load stays as it is.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/cluster/await"
 )
 
 func startPod(t *testing.T, o Options) *Pod {
@@ -142,9 +144,12 @@ func TestRestartBeginsAnew(t *testing.T) {
 	if err := p.Submit(100, 1); err != nil {
 		t.Fatal(err)
 	}
-	for p.Stats().Finished == 0 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	await.Until(t, 10*time.Second, "the request is served", func() error {
+		if p.Stats().Finished == 0 {
+			return errors.New("it isn't yet")
+		}
+		return nil
+	})
 	before := page()
 	p.Restart()
 	if s := p.Stats(); s.Finished != 0 || s.PromptTokens != 0 {
