@@ -9,7 +9,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,6 +20,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/overlay"
 )
 
 func main() {
@@ -82,20 +83,23 @@ func (m mechanism) without() (file, text string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	found := 0
+	var with []string
 	for _, name := range files {
 		data, err := os.ReadFile(name) //nolint:gosec // a file of this checkout
 		if err != nil {
 			return "", "", err
 		}
-		if n := strings.Count(string(data), m.from); n > 0 && !strings.HasSuffix(name, "_test.go") {
-			file, text, found = name, strings.Replace(string(data), m.from, m.to, 1), found+n
+		if strings.Contains(string(data), m.from) && !strings.HasSuffix(name, "_test.go") {
+			with = append(with, name)
 		}
 	}
-	if found != 1 {
-		return "", "", fmt.Errorf("%s: internal/%s has %d times %q, want once", m.name, m.pkg, found, m.from)
+	if len(with) != 1 {
+		return "", "", fmt.Errorf("%s: %d files of internal/%s have %q, want one", m.name, len(with), m.pkg, m.from)
 	}
-	return file, text, nil
+	if text, err = overlay.Edit(with[0], overlay.Change{From: m.from, To: m.to}); err != nil {
+		return "", "", fmt.Errorf("%s: %w", m.name, err)
+	}
+	return with[0], text, nil
 }
 
 // play builds the program without it and runs that.
@@ -106,11 +110,15 @@ func (m mechanism) play(ctx context.Context, folder, traces string, seeds int) e
 	program := filepath.Join(folder, "simulate")
 	build := []string{"build", "-trimpath", "-buildvcs=false", "-o", program}
 	if m.pkg != "" {
-		overlay, err := m.overlay(folder)
+		file, text, err := m.without()
 		if err != nil {
 			return err
 		}
-		build = append(build, "-overlay", overlay)
+		overlaid, err := overlay.Write(folder, map[string]string{file: text})
+		if err != nil {
+			return err
+		}
+		build = append(build, "-overlay", overlaid)
 	}
 	if err := command(ctx, "go", append(build, "./cmd/keda-kaito-scaler")...); err != nil {
 		return err
@@ -120,28 +128,6 @@ func (m mechanism) play(ctx context.Context, folder, traces string, seeds int) e
 		args = append(args, "--traces", traces)
 	}
 	return command(ctx, program, args...)
-}
-
-// overlay writes the changed file and what go build needs to take it.
-func (m mechanism) overlay(folder string) (string, error) {
-	name, text, err := m.without()
-	if err != nil {
-		return "", err
-	}
-	original, err := filepath.Abs(name)
-	if err != nil {
-		return "", err
-	}
-	changed, err := filepath.Abs(filepath.Join(folder, "changed.txt"))
-	if err != nil {
-		return "", err
-	}
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {original: changed}})
-	if err != nil {
-		return "", err
-	}
-	overlay := filepath.Join(folder, "overlay.json")
-	return overlay, errors.Join(os.WriteFile(changed, []byte(text), 0o600), os.WriteFile(overlay, replace, 0o600))
 }
 
 // command runs a program, whose figures are of no use here.

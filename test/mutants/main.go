@@ -10,7 +10,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/overlay"
 )
 
 // mayLive is how many mutants may survive: the line between a mistake and another
@@ -98,24 +99,17 @@ func run(ctx context.Context, only string, check bool) (survived int, err error)
 	return survived, nil
 }
 
-func (m mutant) path() (string, error) {
-	return filepath.Abs(filepath.Join("internal", filepath.FromSlash(m.file)))
+func (m mutant) path() string {
+	return filepath.Join("internal", filepath.FromSlash(m.file))
 }
 
 // mutated is the file with its mistake.
 func (m mutant) mutated() (string, error) {
-	path, err := m.path()
+	text, err := overlay.Edit(m.path(), overlay.Change{From: m.from, To: m.to})
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%s: %w: write the mutant anew", m.rule, err)
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // a file of this checkout
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", m.rule, err)
-	}
-	if n := strings.Count(string(text), m.from); n != 1 {
-		return "", fmt.Errorf("%s: %s has %d times %q, want once: write the mutant anew", m.rule, m.file, n, m.from)
-	}
-	return strings.Replace(string(text), m.from, m.to, 1), nil
+	return text, nil
 }
 
 // try runs the tests on the mutant and returns who killed it, "" if it survives.
@@ -124,24 +118,14 @@ func (m mutant) try(ctx context.Context, dir string) (killer string, err error) 
 	if err != nil {
 		return "", err
 	}
-	path, err := m.path()
+	overlaid, err := overlay.Write(dir, map[string]string{m.path(): text})
 	if err != nil {
 		return "", err
 	}
-	file, overlay := filepath.Join(dir, filepath.Base(m.file)), filepath.Join(dir, "overlay.json")
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: file}})
-	if err != nil {
-		return "", err
-	}
-	for name, content := range map[string][]byte{file: []byte(text), overlay: replace} {
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			return "", err
-		}
-	}
-	if out, err := goTool(ctx, append([]string{"vet", "-overlay=" + overlay}, tested...)...); err != nil {
+	if out, err := goTool(ctx, append([]string{"vet", "-overlay=" + overlaid}, tested...)...); err != nil {
 		return "", fmt.Errorf("%s: the mutant doesn't compile: %w\n%s", m.rule, err, out)
 	}
-	out, err := tests(ctx, overlay)
+	out, err := tests(ctx, overlaid)
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
@@ -160,10 +144,10 @@ var tested = []string{
 // noticed too.
 const patience = 5 * time.Minute
 
-func tests(ctx context.Context, overlay string) (string, error) {
+func tests(ctx context.Context, overlaid string) (string, error) {
 	args := []string{"test", "-short", "-failfast", "-timeout=" + patience.String()}
-	if overlay != "" {
-		args = append(args, "-overlay="+overlay)
+	if overlaid != "" {
+		args = append(args, "-overlay="+overlaid)
 	}
 	return goTool(ctx, append(args, tested...)...)
 }

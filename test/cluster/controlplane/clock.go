@@ -2,12 +2,11 @@ package controlplane
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
-	"strings"
+
+	"github.com/kaito-project/keda-kaito-scaler/test/overlay"
 )
 
 // BuildJumpyScaler builds keda-kaito-scaler with a wall clock that jumps: an hour
@@ -24,11 +23,11 @@ func BuildJumpyScaler(ctx context.Context, out io.Writer) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	overlay, err := jumpy(goRoot, root, filepath.Join(dir, "jumpy"))
+	overlaid, err := jumpy(goRoot, root, filepath.Join(dir, "jumpy"))
 	if err != nil {
 		return "", fmt.Errorf("making a clock that jumps: %w", err)
 	}
-	return buildOf(ctx, out, ".", "./cmd/keda-kaito-scaler", "keda-kaito-scaler-jumpy", "CGO_ENABLED=0", "-overlay="+overlay)
+	return buildOf(ctx, out, ".", "./cmd/keda-kaito-scaler", "keda-kaito-scaler-jumpy", "CGO_ENABLED=0", "-overlay="+overlaid)
 }
 
 // jumpSource is added to the program.
@@ -66,35 +65,10 @@ const (
 
 // jumpy writes the copies into dir and returns the file for -overlay.
 func jumpy(goRoot, root, dir string) (string, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // Public source.
-		return "", err
-	}
-	original := filepath.Join(goRoot, "src", "time", "time.go")
-	text, err := os.ReadFile(original) //nolint:gosec // Go's own source.
+	clock := filepath.Join(goRoot, "src", "time", "time.go")
+	source, err := overlay.Edit(clock, overlay.Change{From: clockImport, To: jumpImport}, overlay.Change{From: clockNow, To: jumpNow})
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("go reads the clock otherwise than it did: %w", err)
 	}
-	source := string(text)
-	for _, change := range []struct{ from, to string }{{clockImport, jumpImport}, {clockNow, jumpNow}} {
-		if strings.Count(source, change.from) != 1 {
-			return "", fmt.Errorf("%s has no %q: Go reads the clock otherwise than it did", original, change.from)
-		}
-		source = strings.Replace(source, change.from, change.to, 1)
-	}
-
-	for name, content := range map[string]string{"time.go": source, "jump.go": jumpSource} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil { //nolint:gosec // Public source.
-			return "", err
-		}
-	}
-	replace := map[string]map[string]string{"Replace": {
-		original: filepath.Join(dir, "time.go"),
-		filepath.Join(root, "cmd", "keda-kaito-scaler", "jump.go"): filepath.Join(dir, "jump.go"),
-	}}
-	text, err = json.Marshal(replace)
-	if err != nil {
-		return "", err
-	}
-	overlay := filepath.Join(dir, "overlay.json")
-	return overlay, os.WriteFile(overlay, text, 0o644) //nolint:gosec // Public source.
+	return overlay.Write(dir, map[string]string{clock: source, filepath.Join(root, "cmd", "keda-kaito-scaler", "jump.go"): jumpSource})
 }
