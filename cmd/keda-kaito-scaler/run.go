@@ -26,6 +26,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/archive"
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/lifecycle"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/ports"
@@ -248,7 +249,7 @@ func (p *program) recorder(ctx context.Context) (_ events.EventRecorder, stop fu
 	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
 		return nil, nil, fmt.Errorf("record events: %w", err)
 	}
-	return broadcaster.NewRecorder(clientgoscheme.Scheme, provision.Manager), broadcaster.Shutdown, nil
+	return broadcaster.NewRecorder(clientgoscheme.Scheme, kube.Name), broadcaster.Shutdown, nil
 }
 
 func (p *program) serveMetrics(ctx context.Context) error {

@@ -16,6 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
 const (
@@ -27,8 +29,6 @@ const (
 	MaxEntry = 8 << 10
 	// maxShard bounds a ConfigMap's data. The API server takes 1 MiB.
 	maxShard = 900 << 10
-	// fieldOwner is who owns the data in the API server's books.
-	fieldOwner = client.FieldOwner("keda-kaito-scaler")
 )
 
 // Archive is the ConfigMaps. It is for one goroutine at a time.
@@ -111,8 +111,8 @@ func (a *Archive) Save(ctx context.Context, entries map[string][]byte, order []s
 		}
 		// An apply, because RBAC can hold a patch to a name, and a POST it can't.
 		object := corev1apply.ConfigMap(name(shard), a.Namespace).WithBinaryData(data).
-			WithLabels(map[string]string{"app.kubernetes.io/managed-by": string(fieldOwner)})
-		if err := a.Writer.Apply(ctx, object, fieldOwner, client.ForceOwnership); err != nil {
+			WithLabels(map[string]string{kube.ManagedByLabel: kube.Name})
+		if err := a.Writer.Apply(ctx, object, kube.FieldOwner, client.ForceOwnership); err != nil {
 			errs = append(errs, fmt.Errorf("write ConfigMap %s/%s: %w", a.Namespace, name(shard), err))
 			continue
 		}

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
 // apart is the scaler in KAITO's namespace, and KEDA in its own.
@@ -215,7 +217,7 @@ func TestTheFollowerCopiesToKEDAsNamespace(t *testing.T) {
 		if err := c.Get(t.Context(), f.copyTo, have); err != nil {
 			t.Fatal(err)
 		}
-		if want := Data(original.Data).with(Data{"more": nil}); !want.Equal(have.Data) || have.Labels[managedByLabel] != managedBy {
+		if want := Data(original.Data).with(Data{"more": nil}); !want.Equal(have.Data) || have.Labels[kube.ManagedByLabel] != kube.Name {
 			t.Errorf("the copy is another one, labels %v", have.Labels)
 		}
 	}

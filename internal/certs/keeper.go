@@ -29,8 +29,6 @@ const (
 	retryFailed = 10 * time.Second
 	// maxSteps bounds one reconcile. From the worst of states it takes ten.
 	maxSteps = 24
-
-	fieldOwner = client.FieldOwner("keda-kaito-scaler")
 )
 
 // Keeper carries out the plan on the Secrets. Only the leader runs one.

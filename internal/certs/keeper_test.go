@@ -26,6 +26,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
 func newScheme(t *testing.T) *runtime.Scheme {
@@ -91,7 +93,7 @@ func TestKeeperMakesWhatIsMissing(t *testing.T) {
 	for name, want := range map[string]corev1.SecretType{
 		CASecret: corev1.SecretTypeOpaque, ServerSecret: corev1.SecretTypeTLS, ClientSecret: corev1.SecretTypeTLS,
 	} {
-		if got := found[name]; got.Type != want || got.Labels[managedByLabel] != managedBy {
+		if got := found[name]; got.Type != want || got.Labels[kube.ManagedByLabel] != kube.Name {
 			t.Errorf("%s: type %s, labels %v", name, got.Type, got.Labels)
 		}
 	}
@@ -128,7 +130,7 @@ func TestKeeperTakesOverExistingSecrets(t *testing.T) {
 	k.mustReconcile(t)
 	found := k.mustRead(t)
 	got := found[ClientSecret]
-	want := map[string]string{"team": "a", managedByLabel: managedBy}
+	want := map[string]string{"team": "a", kube.ManagedByLabel: kube.Name}
 	if diff := cmp.Diff(want, got.Labels); diff != "" || got.Type != corev1.SecretTypeOpaque || got.Data["old"] != nil {
 		t.Errorf("type %s, labels: %s", got.Type, diff)
 	}
@@ -141,12 +143,12 @@ func TestKeeperTakesOverExistingSecrets(t *testing.T) {
 func TestAChartsSecretStaysTheCharts(t *testing.T) {
 	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{})
 	secret := &corev1.Secret{}
-	secret.Name, secret.Namespace, secret.Labels = ClientSecret, testNames.Namespace, map[string]string{managedByLabel: "Helm"}
+	secret.Name, secret.Namespace, secret.Labels = ClientSecret, testNames.Namespace, map[string]string{kube.ManagedByLabel: "Helm"}
 	if err := k.Client.Create(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
 	k.mustReconcile(t)
-	if got := k.mustRead(t)[ClientSecret]; got.Labels[managedByLabel] != "Helm" || len(got.Data) == 0 {
+	if got := k.mustRead(t)[ClientSecret]; got.Labels[kube.ManagedByLabel] != "Helm" || len(got.Data) == 0 {
 		t.Errorf("labels %v, %d entries", got.Labels, len(got.Data))
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
 // Options say how certificates are kept.
@@ -67,7 +69,7 @@ func AddToManager(mgr manager.Manager, o Options) (*Source, error) {
 	}
 	forgetLeaders()
 	if o.Recorder == nil {
-		o.Recorder = mgr.GetEventRecorder(managedBy)
+		o.Recorder = mgr.GetEventRecorder(kube.Name)
 	}
 	src := o.Source
 	if src == nil {

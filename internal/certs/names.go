@@ -29,9 +29,6 @@ const (
 	ClientName = "keda-kaito-scaler-client"
 	serverName = "keda-kaito-scaler-server"
 	caName     = "keda-kaito-scaler-ca"
-
-	managedByLabel = "app.kubernetes.io/managed-by"
-	managedBy      = "keda-kaito-scaler"
 )
 
 // Names says under which names the scaler's server is reached.

@@ -12,6 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
 // TriggerAuthKeeper keeps the ClusterTriggerAuthentication right that hands the
@@ -53,12 +55,12 @@ func (k *TriggerAuthKeeper) keep(ctx context.Context) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("reading ClusterTriggerAuthentication %s: %w", TriggerAuthentication, err)
-	case slices.Equal(have.Spec.SecretTargetRef, secretRefs) && have.Labels[managedByLabel] == managedBy:
+	case slices.Equal(have.Spec.SecretTargetRef, secretRefs) && have.Labels[kube.ManagedByLabel] == kube.Name:
 		return nil
 	}
 
 	want := triggerAuthentication()
-	if err := k.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), fieldOwner, client.ForceOwnership); err != nil {
+	if err := k.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), kube.FieldOwner, client.ForceOwnership); err != nil {
 		return fmt.Errorf("writing ClusterTriggerAuthentication %s: %w", TriggerAuthentication, err)
 	}
 	log.FromContext(ctx).Info("wrote ClusterTriggerAuthentication", "clusterTriggerAuthentication", TriggerAuthentication)
@@ -77,7 +79,7 @@ func triggerAuthentication() *unstructured.Unstructured {
 		"kind":       "ClusterTriggerAuthentication",
 		"metadata": map[string]any{
 			"name":   TriggerAuthentication,
-			"labels": map[string]any{managedByLabel: managedBy},
+			"labels": map[string]any{kube.ManagedByLabel: kube.Name},
 		},
 		"spec": map[string]any{"secretTargetRef": refs},
 	}}

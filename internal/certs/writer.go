@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
 // writer writes Secrets, with rights on a few names alone.
@@ -31,13 +33,13 @@ func (w writer) update(ctx context.Context, secret *corev1.Secret, data Data) er
 	}
 	// A Secret that a chart has made says so: taken from Helm, the label would make
 	// its next apply of the chart a conflict.
-	if secret.Labels[managedByLabel] == "" {
-		secret.Labels[managedByLabel] = managedBy
+	if secret.Labels[kube.ManagedByLabel] == "" {
+		secret.Labels[kube.ManagedByLabel] = kube.Name
 	}
 	secret.Data = data
 	// With the resourceVersion that was read: if somebody wrote meanwhile, the
 	// plan has to be made again.
-	return w.Update(ctx, secret, fieldOwner)
+	return w.Update(ctx, secret, kube.FieldOwner)
 }
 
 var errImmutable = errors.New("it is immutable: delete it, and it will be made again")
@@ -53,10 +55,10 @@ func (w writer) create(ctx context.Context, key client.ObjectKey, data Data) (*c
 		secretType = corev1.SecretTypeOpaque
 	}
 	secret := corev1apply.Secret(key.Name, key.Namespace).
-		WithLabels(map[string]string{managedByLabel: managedBy}).
+		WithLabels(map[string]string{kube.ManagedByLabel: kube.Name}).
 		WithType(secretType).
 		WithData(data)
-	if err := w.Apply(ctx, secret, fieldOwner, client.ForceOwnership); err != nil {
+	if err := w.Apply(ctx, secret, kube.FieldOwner, client.ForceOwnership); err != nil {
 		return nil, err
 	}
 	created := &corev1.Secret{}

@@ -10,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
 // KAITO's name for the container port that serves vLLM's API and its metrics, and
@@ -42,11 +44,7 @@ const maxMessage = 512
 
 // shorten keeps a message's first maxMessage bytes.
 func shorten(message string) string {
-	if len(message) <= maxMessage {
-		return message
-	}
-	// The cut may split a rune, which ToValidUTF8 drops. Clone lets go of the rest.
-	return strings.Clone(strings.ToValidUTF8(message[:maxMessage-len("…")], "")) + "…"
+	return strings.Clone(kube.Shorten(message, maxMessage)) // lets go of the rest
 }
 
 // owned tells whether a pod is the Workspace's by its controller too, and not by

@@ -27,6 +27,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/leader"
 )
 
@@ -54,9 +55,6 @@ type Managers struct {
 	// election is set by each manager.
 	election atomic.Pointer[election]
 }
-
-// leaseName is the Lease that replicas elect the leader by.
-const leaseName = "keda-kaito-scaler"
 
 // shutdownTimeout is how long a manager's last writes may take: before its Lease is
 // given back, and, if that was lost, before the next manager begins.
@@ -156,11 +154,11 @@ func (m *Managers) newManager(version string, lost func(error)) (*leader.Manager
 	}
 	var lease *leader.Lease
 	if m.LeaderElect {
-		name := types.NamespacedName{Namespace: m.WorkingNamespace, Name: leaseName}
+		name := types.NamespacedName{Namespace: m.WorkingNamespace, Name: kube.Name}
 		if lease, err = leader.NewLease(m.Config, name, lost); err != nil {
 			return nil, fmt.Errorf("set up the election of a leader: %w", err)
 		}
-		options.LeaderElection, options.LeaderElectionID = true, leaseName
+		options.LeaderElection, options.LeaderElectionID = true, kube.Name
 		options.LeaderElectionNamespace, options.LeaderElectionResourceLockInterface = m.WorkingNamespace, lease
 	}
 	mgr, err := ctrl.NewManager(m.Config, options)

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -52,74 +54,96 @@ var unreportedPaths = []string{
 // changes says what makes after of before, such as "max-replicas 5 → 8", and
 // nothing if nothing that an owner asked for changed.
 func changes(before, after *kedav1alpha1.ScaledObject) []string {
-	old, err1 := specOf(before)
-	fresh, err2 := specOf(after)
-	if err1 != nil || err2 != nil {
+	changed, otherTriggers, err := changedFields(before, after)
+	switch {
+	case err != nil:
 		return nil // compare has come by here with both
-	}
-	removed := loneTrigger(old, before.Spec.Triggers)
-	loneTrigger(fresh, after.Spec.Triggers)
-	changed := map[string]string{}
-	diff(changed, "", old, fresh)
-	if len(changed)+len(removed) == 0 {
+	case len(changed)+len(otherTriggers) == 0:
 		return []string{"owner and mark restored"}
 	}
-	for _, path := range unreportedPaths {
-		delete(changed, path)
-	}
-	lists := listChanges(changed, before, after)
 	var out []string
-	for _, s := range fieldLabels {
-		if s.path == pathMetrics {
-			out = append(out, lists...)
+	for _, path := range reportedPaths(changed) {
+		if path == pathMetrics {
+			if metrics, known := changedMetrics(before, after); known {
+				out = append(out, metrics...)
+				continue
+			}
 		}
-		if text, found := changed[s.path]; found {
-			out = append(out, s.name+" "+text)
-			delete(changed, s.path)
-		}
+		out = append(out, fieldLabel(path)+" "+changed[path])
 	}
-	for _, path := range slices.Sorted(maps.Keys(changed)) {
-		out = append(out, strings.TrimPrefix(path, "triggers.")+" "+changed[path])
-	}
-	for _, name := range removed {
+	for _, name := range otherTriggers {
 		out = append(out, fmt.Sprintf("trigger %q removed", name))
 	}
 	return out
 }
 
-// listChanges takes the turn of a metric list out of changed and tells it metric by
-// metric, if there is one before and after.
-func listChanges(changed map[string]string, before, after *kedav1alpha1.ScaledObject) []string {
-	if _, found := changed[pathMetrics]; !found {
-		return nil
+// changedFields are those of the spec and of our trigger, such as "5 → 8" by path,
+// and the names of the other triggers of before.
+func changedFields(before, after *kedav1alpha1.ScaledObject) (changed map[string]string, otherTriggers []string, err error) {
+	old, err1 := specOf(before)
+	fresh, err2 := specOf(after)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, nil, err
 	}
+	otherTriggers = loneTrigger(old, before.Spec.Triggers)
+	loneTrigger(fresh, after.Spec.Triggers)
+	changed = map[string]string{}
+	diff(changed, "", old, fresh)
+	return changed, otherTriggers, nil
+}
+
+// reportedPaths are those of the changes that an owner asked for: first those with a
+// label, in the labels' order, then the others by name.
+func reportedPaths(changed map[string]string) []string {
+	var labelled []string
+	for _, f := range fieldLabels {
+		if _, found := changed[f.path]; found {
+			labelled = append(labelled, f.path)
+		}
+	}
+	others := slices.DeleteFunc(slices.Sorted(maps.Keys(changed)), func(path string) bool {
+		return slices.Contains(labelled, path) || slices.Contains(unreportedPaths, path)
+	})
+	return append(labelled, others...)
+}
+
+func fieldLabel(path string) string {
+	for _, f := range fieldLabels {
+		if f.path == path {
+			return f.name
+		}
+	}
+	return strings.TrimPrefix(path, "triggers.")
+}
+
+// changedMetrics says what changed in a metric list, metric by metric. It is known
+// if there is a list before and after.
+func changedMetrics(before, after *kedav1alpha1.ScaledObject) (out []string, known bool) {
 	old, fresh := metricList(before), metricList(after)
 	if old == nil || fresh == nil {
-		return nil
+		return nil, false
 	}
-	delete(changed, pathMetrics)
-	var out []string
 	for _, m := range fresh.Metrics {
 		i := slices.IndexFunc(old.Metrics, func(o policy.Metric) bool { return measure(o) == measure(m) })
 		if i < 0 {
 			out = append(out, measure(m)+" added")
 			continue
 		}
-		turn := func(what, from, to string) {
+		report := func(what, from, to string) {
 			if from != to {
 				out = append(out, fmt.Sprintf("%s %s %s → %s", measure(m), what, from, to))
 			}
 		}
-		turn("upthreshold", number(old.Metrics[i].Up), number(m.Up))
-		turn("downthreshold", number(old.Metrics[i].Down), number(m.Down))
-		turn("metriccachewindow", old.Metrics[i].Window.String(), m.Window.String())
+		report("upthreshold", number(old.Metrics[i].Up), number(m.Up))
+		report("downthreshold", number(old.Metrics[i].Down), number(m.Down))
+		report("metriccachewindow", old.Metrics[i].Window.String(), m.Window.String())
 	}
 	for _, o := range old.Metrics {
 		if !slices.ContainsFunc(fresh.Metrics, func(m policy.Metric) bool { return measure(o) == measure(m) }) {
 			out = append(out, measure(o)+" removed")
 		}
 	}
-	return out
+	return out, true
 }
 
 // metricList is the metric list of a ScaledObject of ours, nil without one.
@@ -174,7 +198,7 @@ func diff(changed map[string]string, path string, before, after any) {
 	case before == nil && (ok2 || slices.Contains(additions, path)):
 		changed[path] = "added"
 	default:
-		changed[path] = say(before) + " → " + say(after)
+		changed[path] = describe(before) + " → " + describe(after)
 	}
 }
 
@@ -182,9 +206,9 @@ func diff(changed map[string]string, path string, before, after any) {
 // long.
 const maxValue = 120
 
-// say writes a value for a person: the HPA's policies by their period, the only
+// describe writes a value for a person: the HPA's policies by their period, the only
 // thing in them that is asked for.
-func say(value any) string {
+func describe(value any) string {
 	if policies, ok := value.([]any); ok && len(policies) == 1 {
 		if p, ok := policies[0].(map[string]any); ok && p["type"] == "Pods" {
 			value = p["periodSeconds"]
@@ -196,9 +220,5 @@ func say(value any) string {
 	if value == nil {
 		return "unset"
 	}
-	text := fmt.Sprint(value)
-	if len(text) > maxValue {
-		text = strings.ToValidUTF8(text[:maxValue], "") + "…"
-	}
-	return text
+	return kube.Shorten(fmt.Sprint(value), maxValue)
 }

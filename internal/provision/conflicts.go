@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -77,7 +78,7 @@ func stripAutoscaler(obj any) (any, error) {
 		}
 		condition := autoscalingv2.HorizontalPodAutoscalerCondition{Type: c.Type, Status: c.Status}
 		if c.Status != corev1.ConditionTrue {
-			condition.Reason, condition.Message = c.Reason, strings.Clone(shorten(c.Message, maxMessage))
+			condition.Reason, condition.Message = c.Reason, strings.Clone(kube.Shorten(c.Message, maxMessage))
 		}
 		kept.Status.Conditions = []autoscalingv2.HorizontalPodAutoscalerCondition{condition}
 	}
@@ -199,7 +200,7 @@ func ours(so *kedav1alpha1.ScaledObject, is kaito.InferenceSet) bool {
 // earlier version for this InferenceSet: it has our mark, and scales it.
 func adoptable(so *kedav1alpha1.ScaledObject, is kaito.InferenceSet) bool {
 	target, ok := scales(so)
-	return metav1.GetControllerOf(so) == nil && so.Annotations[policy.ManagedBy] == Manager &&
+	return metav1.GetControllerOf(so) == nil && so.Annotations[policy.ManagedBy] == kube.Name &&
 		so.Name == is.Name && ok && target == is.Name
 }
 

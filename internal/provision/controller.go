@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -58,7 +59,7 @@ func AddToManager(ctx context.Context, mgr ctrl.Manager, settings Settings) erro
 	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	c, err := newController(mgr.GetClient(), mgr.GetEventRecorder(Manager), settings)
+	c, err := newController(mgr.GetClient(), mgr.GetEventRecorder(kube.Name), settings)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -38,7 +39,7 @@ func compare(existing, desired *kedav1alpha1.ScaledObject) (difference, error) {
 	return d, nil
 }
 
-func marked(so *kedav1alpha1.ScaledObject) bool { return so.Annotations[policy.ManagedBy] == Manager }
+func marked(so *kedav1alpha1.ScaledObject) bool { return so.Annotations[policy.ManagedBy] == kube.Name }
 
 func owned(so *kedav1alpha1.ScaledObject, by metav1.OwnerReference) bool {
 	return slices.ContainsFunc(so.OwnerReferences, func(o metav1.OwnerReference) bool {

@@ -14,11 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
-
-// maxNote is the longest note of an event that the API server takes.
-const maxNote = 1024
 
 // ownerEvent is something to tell the owner of an InferenceSet, as an event and in the
 // log.
@@ -39,8 +37,8 @@ type ownerEvent struct {
 const action = "Provision"
 
 func (n ownerEvent) text() string {
-	tail := shorten(n.tail, maxNote/2)
-	return shorten(n.note, maxNote-len(tail)) + tail
+	tail := kube.Shorten(n.tail, kube.MaxNote/2)
+	return kube.Shorten(n.note, kube.MaxNote-len(tail)) + tail
 }
 
 // refusedEvent says of the ScaledObject that is there, nil for none, what of it is in
@@ -238,13 +236,4 @@ func (c *Controller) record(ctx context.Context, u *unstructured.Unstructured, n
 	text := n.text()
 	log.FromContext(ctx).Info("recorded an event", "reason", n.reason, "note", text)
 	c.recorder.Eventf(u, n.related, n.kind, n.reason, action, "%s", text)
-}
-
-// shorten cuts a text to a number of bytes.
-func shorten(text string, bytes int) string {
-	if len(text) <= bytes {
-		return text
-	}
-	// The cut may split a rune, which ToValidUTF8 drops.
-	return strings.ToValidUTF8(text[:max(0, bytes-len("…"))], "") + "…"
 }

@@ -17,12 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
-
-// Manager is the value of the annotation policy.ManagedBy and our field
-// manager's name.
-const Manager = "keda-kaito-scaler"
 
 // pollingInterval is KEDA's, in seconds: the HPA's own sync period.
 const pollingInterval int32 = 15
@@ -63,7 +60,7 @@ func ScaledObject(is kaito.InferenceSet, p policy.Policy, s Settings) *kedav1alp
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:   is.Namespace,
 			Name:        is.Name,
-			Annotations: map[string]string{policy.ManagedBy: Manager},
+			Annotations: map[string]string{policy.ManagedBy: kube.Name},
 			// No blockOwnerDeletion: it would need a right on the
 			// InferenceSet's finalizers, and nothing waits for us.
 			OwnerReferences: []metav1.OwnerReference{{

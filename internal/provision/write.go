@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -75,7 +76,7 @@ func (c *Controller) apply(ctx context.Context, existing, desired *kedav1alpha1.
 	if err != nil {
 		return err
 	}
-	options := []client.ApplyOption{client.FieldOwner(Manager)}
+	options := []client.ApplyOption{kube.FieldOwner}
 	if existing != nil {
 		object.SetUID(existing.UID)
 		options = append(options, client.ForceOwnership)
@@ -89,13 +90,13 @@ func (c *Controller) apply(ctx context.Context, existing, desired *kedav1alpha1.
 func (c *Controller) replace(ctx context.Context, existing, desired *kedav1alpha1.ScaledObject) error {
 	wanted := existing.DeepCopy()
 	wanted.Spec = *desired.Spec.DeepCopy()
-	metav1.SetMetaDataAnnotation(&wanted.ObjectMeta, policy.ManagedBy, Manager)
+	metav1.SetMetaDataAnnotation(&wanted.ObjectMeta, policy.ManagedBy, kube.Name)
 	owner := desired.OwnerReferences[0]
 	wanted.OwnerReferences = append(slices.DeleteFunc(wanted.OwnerReferences, func(o metav1.OwnerReference) bool {
 		return o.UID == owner.UID
 	}), owner)
 	patch := client.MergeFromWithOptions(existing, client.MergeFromWithOptimisticLock{})
-	return c.client.Patch(ctx, wanted, patch, client.FieldOwner(Manager))
+	return c.client.Patch(ctx, wanted, patch, kube.FieldOwner)
 }
 
 // written tells what came of a write.

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
 const (
@@ -245,11 +246,7 @@ func hasAny(text string, parts ...string) bool {
 
 // brief quotes somebody else's words: 300 bytes of them.
 func brief(text string) string {
-	const most = 300
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return strconv.Quote(text)
+	return strconv.Quote(kube.Shorten(text, 300))
 }
 
 func readiness(so *kedav1alpha1.ScaledObject) kedav1alpha1.Condition {

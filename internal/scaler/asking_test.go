@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
 // neverAsked is a cluster in which KEDA has not touched the ScaledObject.
@@ -277,7 +279,7 @@ func TestTheLikelyCauseOfSilence(t *testing.T) {
 					t.Errorf("it is %q, want %q", got, want)
 				}
 			}
-			if len(got) > maxNote-100 {
+			if len(got) > kube.MaxNote-100 {
 				t.Errorf("%d bytes are too long for an event: %s", len(got), got)
 			}
 		})

@@ -3,7 +3,6 @@ package scaler
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/events"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
@@ -392,9 +392,6 @@ func action(v decision.Verdict) string {
 	return fmt.Sprintf("ScaleTo%d", v.Replicas)
 }
 
-// maxNote is the longest note of an event that the API server takes.
-const maxNote = 1024
-
 // notice is what is said of an InferenceSet.
 type notice struct {
 	kind, reason, action, note string
@@ -435,9 +432,5 @@ func (t *Teller) emit(key types.NamespacedName, n notice) {
 	if !found {
 		return
 	}
-	if len(n.note) > maxNote {
-		// The cut may split a rune, which ToValidUTF8 drops.
-		n.note = strings.ToValidUTF8(n.note[:maxNote-len("…")], "") + "…"
-	}
-	t.Recorder.Eventf(object, n.other.related(object, key.Namespace), n.kind, n.reason, n.action, "%s", n.note)
+	t.Recorder.Eventf(object, n.other.related(object, key.Namespace), n.kind, n.reason, n.action, "%s", kube.Shorten(n.note, kube.MaxNote))
 }
