@@ -246,7 +246,7 @@ func hasAny(text string, parts ...string) bool {
 
 // brief quotes somebody else's words: 300 bytes of them.
 func brief(text string) string {
-	return strconv.Quote(kube.Shorten(text, 300))
+	return strconv.Quote(kube.Shorten(text, 300+len("…")))
 }
 
 func readiness(so *kedav1alpha1.ScaledObject) kedav1alpha1.Condition {
