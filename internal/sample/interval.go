@@ -7,9 +7,9 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
-// uneven is how many times the requests, and how many more, run at one end of a minute
-// than at the other if its load changed in it.
-const uneven = 2
+// A minute's load changed in it if more than uneven times the requests run at one of its
+// ends than at the other, not counting the first few: those vary by chance.
+const uneven, few = 2, 4
 
 // SLO is what users are promised, in seconds.
 type SLO struct{ FirstToken, PerToken float64 }
@@ -152,7 +152,7 @@ func (p *Pod) Add(s *Sample, slo SLO) (lately, minute Interval) {
 		minute, _ = r.since(&p.begin)
 		minute.Waited = p.waited >= 2
 		a, b := p.begin.running, r.running
-		minute.Even = max(a, b) <= uneven*min(a, b)+uneven
+		minute.Even = max(a, b) <= uneven*max(min(a, b), few)
 	}
 	p.begin, p.fresh, p.waited = r, false, r.waiting
 	return lately, minute
