@@ -72,7 +72,7 @@ func TestMetricsAreThoseDocumented(t *testing.T) {
 	registered := catalogue{}
 	scrape.New(scrape.Config{Registerer: registered})
 	scaler.NewMetrics(registered, nowhere{})
-	registered.MustRegister((&scaler.Observer{}).Unasked())
+	registered.MustRegister((&scaler.Observer{}).UnpolledMetric())
 	text := documented(read(t, "docs/metrics.md"))
 	// The certificates' are registered with a manager only: the code has their
 	// names, as it has any that are registered elsewhere.

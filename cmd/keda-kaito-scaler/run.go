@@ -123,7 +123,7 @@ type program struct {
 	watches *lifecycle.Watches
 	// watcher, judges and managers are set by run.
 	watcher  *kaito.Watcher
-	judges   *scaler.Judges
+	evaluation   *scaler.EvaluationLoop
 	managers *lifecycle.Managers
 	// clientTrouble is why KEDA's client certificate isn't where KEDA reads it.
 	clientTrouble trouble
@@ -154,9 +154,9 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		Log: log.WithName("scrape"), Registerer: metrics.Registry,
 	})
 	started := func() bool { return p.watcher.Synced() && reader.Swept() }
-	p.judges = scaler.NewJudges(reader, started, log.WithName("judges"))
+	p.evaluation = scaler.NewEvaluationLoop(reader, started, log.WithName("judges"))
 	measured := scaler.NewMetrics(metrics.Registry, reader)
-	p.judges.Metrics = measured
+	p.evaluation.Metrics = measured
 	group, ctx := errgroup.WithContext(ctx)
 	answering, stopAnswering := lifecycle.GraceContext(ctx, drain)
 	defer stopAnswering()
@@ -166,7 +166,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		return err
 	}
 	defer stop()
-	teller := &scaler.Teller{
+	notifier := &scaler.Notifier{
 		Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
 			return cache.InferenceSet(ctx, key)
 		},
@@ -174,32 +174,32 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		Leads: p.managers.Leads, LedUntil: p.managers.LedUntil,
 	}
 	// What isn't watched may have been scaled, and no event could be written.
-	observer := scaler.NewObserver(reader, p.judges, cache, teller, measured, func() bool {
+	observer := scaler.NewObserver(reader, p.evaluation, cache, notifier, measured, func() bool {
 		return started() && p.watches.Blind().IsZero()
 	})
 	handshakes := &scaler.Handshakes{}
 	observer.KEDA = scaler.KEDA{
 		Namespace: o.kedaNamespace, Secret: certs.ClientSecret, Authentication: certs.TriggerAuthentication, Trouble: p.clientTrouble.text, Handshakes: handshakes,
 	}
-	metrics.Registry.MustRegister(observer.Unasked())
-	p.watcher = kaito.NewWatcher(reader, asked{p.judges, observer, measured})
+	metrics.Registry.MustRegister(observer.UnpolledMetric())
+	p.watcher = kaito.NewWatcher(reader, asked{p.evaluation, observer, measured})
 	p.watcher.AllowHostNetwork = o.allowHostNetwork
 	p.readiness.Set(func() bool { return started() && p.source.Ready() == nil })
 	service := &scaler.Service{
-		Fleets: reader, Started: started, Verdicts: p.judges, Audience: observer,
-		Asked:         observer.Asked,
+		Fleets: reader, Started: started, Recommender: p.evaluation, Observer: observer,
+		OnCall:         observer.OnCall,
 		Handshakes:    handshakes,
 		Metrics:       measured,
 		ScaledObjects: cache,
 		Refused:       p.watcher.Refused,
 		Absent:        p.managers.WhyNotRead,
-		Blind:         p.watches.Blind,
+		StaleSince:         p.watches.Blind,
 	}
 	p.watchdog.Add("scrape loop", func() bool { return reader.OnTime(time.Now()) })
-	p.watchdog.Add("evaluation loop", p.judges.OnTime)
+	p.watchdog.Add("evaluation loop", p.evaluation.OnTime)
 	p.watchdog.Add("event loop", observer.OnTime)
 	group.Go(func() error { return reader.Run(answering) })
-	group.Go(func() error { return p.judges.Run(answering) })
+	group.Go(func() error { return p.evaluation.Run(answering) })
 	group.Go(func() error { return observer.Run(answering) })
 	group.Go(func() error {
 		return scaler.Serve(answering, o.listen(o.grpcPort), p.source.TLSConfig(), o.connectionAge, service, &p.watchdog)
@@ -301,7 +301,7 @@ func (p *program) addTo(ctx context.Context, mgr manager.Manager, version string
 		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: p.options.workingNamespace,
 	}
 	err = mgr.Add(lifecycle.OnEveryReplica(func(ctx context.Context) error {
-		return p.judges.Keep(ctx, learned, leads)
+		return p.evaluation.RunCheckpoints(ctx, learned, leads)
 	}))
 	if err != nil {
 		return fmt.Errorf("add what was learned to the manager: %w", err)

@@ -88,10 +88,10 @@ func (e *engine) read(now time.Time) {
 }
 
 // plays lets a fleet be read from a time to another, and returns it as it is then with
-// the verdict.
-func plays(s *decision.Scaler, from, until time.Duration, desired int32, all ...*engine) (sample.Fleet, decision.Verdict) {
+// the recommendation.
+func plays(s *decision.Scaler, from, until time.Duration, desired int32, all ...*engine) (sample.Fleet, decision.Recommendation) {
 	f := sample.Fleet{Desired: desired, Freshness: 15 * time.Second, Interval: 5 * time.Second, Grace: 10 * time.Minute}
-	var v decision.Verdict
+	var v decision.Recommendation
 	for at := from; at <= until; at += 5 * time.Second {
 		f.Replicas = nil
 		for _, e := range all {
@@ -132,7 +132,7 @@ func TestAutomaticModeReleasesWhatItHasSeenFitForAWindow(t *testing.T) {
 
 // Pods that time out right after a loaded reading are evidence of load, for two steps up.
 func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
-	after := func(accepted bool, rps, waits float64) (*decision.Scaler, sample.Fleet, decision.Verdict) {
+	after := func(accepted bool, rps, waits float64) (*decision.Scaler, sample.Fleet, decision.Recommendation) {
 		s, all := new(decision.Scaler), engines(rps, rps)
 		plays(s, 0, 5*time.Minute, 2, all...)
 		for _, e := range all {
@@ -148,21 +148,21 @@ func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
 		return s, f, v
 	}
 	s, f, v := after(true, 14, 200)
-	if v.Replicas != 4 || v.Answer != decision.Bounded || !strings.Contains(v.Reason, "all 2 replicas time out since they were read under load") {
-		t.Errorf("loaded: %s %s", v.Answer, v.Reason)
+	if v.Replicas != 4 || v.Confidence != decision.Bounded || !strings.Contains(v.Reason, "all 2 replicas time out since they were read under load") {
+		t.Errorf("loaded: %s %s", v.Confidence, v.Reason)
 	}
 	if v = s.Recommend(boundAlone(), f, monday.Add(6*time.Minute+30*time.Second)); v.Replicas != 8 {
-		t.Errorf("a minute after that reading: %s %s", v.Answer, v.Reason)
+		t.Errorf("a minute after that reading: %s %s", v.Confidence, v.Reason)
 	}
 	f.Desired, f.Raised = 8, monday.Add(6*time.Minute+30*time.Second)
 	if v = s.Recommend(boundAlone(), f, monday.Add(10*time.Minute)); v.Replicas != 8 {
-		t.Errorf("once the fleet was raised for it: %s %s", v.Answer, v.Reason)
+		t.Errorf("once the fleet was raised for it: %s %s", v.Confidence, v.Reason)
 	}
-	if _, _, v = after(false, 14, 200); v.Answer != decision.Unknown {
-		t.Errorf("not reached: %s %s", v.Answer, v.Reason)
+	if _, _, v = after(false, 14, 200); v.Confidence != decision.Unknown {
+		t.Errorf("not reached: %s %s", v.Confidence, v.Reason)
 	}
-	if _, _, v = after(true, 0, 0); v.Answer != decision.Unknown {
-		t.Errorf("idle: %s %s", v.Answer, v.Reason)
+	if _, _, v = after(true, 0, 0); v.Confidence != decision.Unknown {
+		t.Errorf("idle: %s %s", v.Confidence, v.Reason)
 	}
 }
 
@@ -170,8 +170,8 @@ func TestAutomaticModeTakesTimeoutsUnderLoadForLoad(t *testing.T) {
 func TestAutomaticModeGivesAPodUp(t *testing.T) {
 	s, all := new(decision.Scaler), engines(1, 2, 1, 1)
 	all[3].silent, all[3].Failure = true, "no answer within 2s"
-	if _, v := plays(s, 0, 40*time.Minute, 4, all...); v.Value != 3 || v.Answer != decision.Bounded || len(v.Unreadable) != 1 || !v.Unreadable[0].Released || len(v.Read) != 3 {
-		t.Errorf("%v %v: %s, %+v, read %v", v.Answer, v.Value, v.Reason, v.Unreadable, v.Read)
+	if _, v := plays(s, 0, 40*time.Minute, 4, all...); v.Value != 3 || v.Confidence != decision.Bounded || len(v.Unreadable) != 1 || !v.Unreadable[0].GivenUp || len(v.Read) != 3 {
+		t.Errorf("%v %v: %s, %+v, read %v", v.Confidence, v.Value, v.Reason, v.Unreadable, v.Read)
 	}
 }
 
@@ -184,7 +184,7 @@ func TestALostReadingNeverReversesAutomaticMode(t *testing.T) {
 			rates[i] = 14 * r.Float64()
 		}
 		desired, lost, lacks := 1+r.Int32N(8), r.IntN(len(rates)), r.IntN(2) == 0
-		recommended := func(lose bool) decision.Verdict {
+		recommended := func(lose bool) decision.Recommendation {
 			s, all := new(decision.Scaler), engines(rates...)
 			const seen = 35 * time.Minute
 			plays(s, 0, seen, desired, all...)
@@ -198,7 +198,7 @@ func TestALostReadingNeverReversesAutomaticMode(t *testing.T) {
 			return v
 		}
 		whole, lossy := recommended(false), recommended(true)
-		if lossy.Answer != decision.Unknown && (lossy.Replicas < desired || lossy.Replicas > max(desired, whole.Replicas)) {
+		if lossy.Confidence != decision.Unknown && (lossy.Replicas < desired || lossy.Replicas > max(desired, whole.Replicas)) {
 			t.Errorf("%v on %d, %d lost: %s\nwhole: %s", rates, desired, lost, lossy.Reason, whole.Reason)
 		}
 	}
@@ -245,7 +245,7 @@ func TestStateOfAnEarlierVersionIsDiscarded(t *testing.T) {
 			t.Fatal(err)
 		}
 		state[0] = tt.version
-		switch known, err := decision.Recall(state, monday.Add(watched)); {
+		switch known, err := decision.Unmarshal(state, monday.Add(watched)); {
 		case err == nil:
 			after.Merge(known)
 		case tt.goesOn || !strings.Contains(err.Error(), "another version"):

@@ -11,11 +11,11 @@ import (
 // is from 6, which is for one replica, to 12, which is for two.
 func TestAStepDownNeedsTheGreatestTotalToAllowIt(t *testing.T) {
 	v := Evaluate(tenEach, fleet(2, waiting(6), hung(11*time.Minute)), t0)
-	if v.Answer != Held || v.Value != 20 || v.Replicas != 2 {
-		t.Errorf("%s: %g, %d replicas (%s): want a hold on 20", v.Answer, v.Value, v.Replicas, v.Reason)
+	if v.Confidence != Held || v.Value != 20 || v.Replicas != 2 {
+		t.Errorf("%s: %g, %d replicas (%s): want a hold on 20", v.Confidence, v.Value, v.Replicas, v.Reason)
 	}
-	if v = Evaluate(tenEach, fleet(2, waiting(4), hung(11*time.Minute)), t0); v.Answer != Bounded || v.Replicas != 1 {
-		t.Errorf("%s: %d replicas (%s): want one, for 8 at most", v.Answer, v.Replicas, v.Reason)
+	if v = Evaluate(tenEach, fleet(2, waiting(4), hung(11*time.Minute)), t0); v.Confidence != Bounded || v.Replicas != 1 {
+		t.Errorf("%s: %d replicas (%s): want one, for 8 at most", v.Confidence, v.Replicas, v.Reason)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// Evaluate judges a fleet by what a trigger asks for, at the time now, with
+// Evaluate evaluates a fleet by what a trigger asks for, at the time now, with
 // nothing learned of it before: a Scaler remembers.
 //
 // For a queue, with every serving replica readable, it publishes their total,
@@ -24,19 +24,19 @@ import (
 // metric list it publishes the replicas that are wanted: one more, one less, or
 // as many as there are. Either way a missing reading never reverses a move, and
 // a greater reading never lowers the answer.
-func Evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
+func Evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Recommendation {
 	return new(Scaler).Recommend(trigger, fleet, now)
 }
 
-// evaluate judges by a queue or a metric list.
-func evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
-	var verdict Verdict
+// evaluate evaluates by a queue or a metric list.
+func evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Recommendation {
+	var recommendation Recommendation
 	if trigger.List != nil {
-		verdict = evaluateList(trigger, fleet, now)
+		recommendation = evaluateList(trigger, fleet, now)
 	} else {
-		verdict = evaluateQueue(trigger, fleet, now)
+		recommendation = evaluateThreshold(trigger, fleet, now)
 	}
-	verdict.Desired = fleet.Desired
-	verdict.Members = members(fleet, now)
-	return verdict
+	recommendation.Desired = fleet.Desired
+	recommendation.ReplicaStates = replicaStates(fleet, now)
+	return recommendation
 }

@@ -61,11 +61,11 @@ func without() sample.Replica {
 
 func in(phase sample.Phase) sample.Replica { return sample.Replica{Phase: phase} }
 
-func TestVerdicts(t *testing.T) {
+func TestRecommendations(t *testing.T) {
 	for _, tt := range []struct {
 		story    string
 		fleet    sample.Fleet
-		answer   Answer
+		answer   Confidence
 		value    float64
 		replicas int32
 		reason   string
@@ -157,8 +157,8 @@ func TestVerdicts(t *testing.T) {
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			v := Evaluate(tenEach, tt.fleet, t0)
-			if v.Answer != tt.answer || v.Value != tt.value {
-				t.Errorf("answer %s %v, want %s %v", v.Answer, v.Value, tt.answer, tt.value)
+			if v.Confidence != tt.answer || v.Value != tt.value {
+				t.Errorf("answer %s %v, want %s %v", v.Confidence, v.Value, tt.answer, tt.value)
 			}
 			if tt.replicas != v.Replicas {
 				t.Errorf("replicas %d, want %d", v.Replicas, tt.replicas)
@@ -197,7 +197,7 @@ func TestAReplicaThatHasJustJoinedIsNoUnknown(t *testing.T) {
 	for _, tt := range []struct {
 		story  string
 		fleet  sample.Fleet
-		answer Answer
+		answer Confidence
 	}{
 		{"the first replica turned Ready: hold, don't complain", fleet(1, joined(time.Second, time.Second)), Held},
 		{"another joins: the first one's queue is the total", fleet(2, waiting(16), joined(time.Second, time.Second)), Measured},
@@ -205,8 +205,8 @@ func TestAReplicaThatHasJustJoinedIsNoUnknown(t *testing.T) {
 		{"new to this process, but Ready long since", fleet(1, joined(time.Hour, time.Second)), Unknown},
 		{"Ready again, but known to this process long since", fleet(1, joined(time.Second, time.Hour)), Unknown},
 	} {
-		if v := Evaluate(tenEach, tt.fleet, t0); v.Answer != tt.answer {
-			t.Errorf("%s: %s, want %s (%s)", tt.story, v.Answer, tt.answer, v.Reason)
+		if v := Evaluate(tenEach, tt.fleet, t0); v.Confidence != tt.answer {
+			t.Errorf("%s: %s, want %s (%s)", tt.story, v.Confidence, tt.answer, v.Reason)
 		}
 	}
 }
@@ -301,7 +301,7 @@ func TestALostReadingNeverReversesAMove(t *testing.T) {
 		}
 		trigger := anyQueue(t)
 		known, guess := Evaluate(trigger, whole, t0), Evaluate(trigger, partly, t0)
-		if known.Answer == Unknown || guess.Answer == Unknown {
+		if known.Confidence == Unknown || guess.Confidence == Unknown {
 			return
 		}
 		if move(known)*move(guess) < 0 {
@@ -310,7 +310,7 @@ func TestALostReadingNeverReversesAMove(t *testing.T) {
 	})
 }
 
-func move(v Verdict) int {
+func move(v Recommendation) int {
 	switch {
 	case v.Replicas > v.Desired:
 		return 1
@@ -320,7 +320,7 @@ func move(v Verdict) int {
 	return 0
 }
 
-func TestEveryVerdictIsOneTheHPACanTake(t *testing.T) {
+func TestTheHPACanTakeEveryRecommendation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := fleets().Draw(t, "fleet")
 		v := Evaluate(anyQueue(t), f, t0)
@@ -329,11 +329,11 @@ func TestEveryVerdictIsOneTheHPACanTake(t *testing.T) {
 			t.Fatal("no reason")
 		case v.Value < 0 || math.IsNaN(v.Value) || math.IsInf(v.Value, 0):
 			t.Fatalf("value %v", v.Value)
-		case v.Answer == Unknown && (v.Value != 0 || v.Replicas != f.Desired):
+		case v.Confidence == Unknown && (v.Value != 0 || v.Replicas != f.Desired):
 			t.Fatalf("unknown with value %v and %d replicas", v.Value, v.Replicas)
-		case v.Answer == Held && v.Replicas != f.Desired:
+		case v.Confidence == Held && v.Replicas != f.Desired:
 			t.Fatalf("held at %d of %d", v.Replicas, f.Desired)
-		case v.Answer == Measured && len(v.Unreadable) > 0:
+		case v.Confidence == Measured && len(v.Unreadable) > 0:
 			t.Fatalf("measured without %v", v.Unreadable)
 		}
 	})
@@ -347,8 +347,8 @@ func TestWithNothingMissingTheTotalIsPublished(t *testing.T) {
 			replicas[i], total = waiting(load), total+load
 		}
 		v := Evaluate(tenEach, fleet(int32(len(loads)), replicas...), t0)
-		if v.Answer != Measured || v.Value != total {
-			t.Fatalf("%s %v, want the total of %v", v.Answer, v.Value, total)
+		if v.Confidence != Measured || v.Value != total {
+			t.Fatalf("%s %v, want the total of %v", v.Confidence, v.Value, total)
 		}
 	})
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// evidence is what is known of replicas that time out under load.
-type evidence struct {
+// timeouts is what is known of replicas that time out under load.
+type timeouts struct {
 	// pods are they, the first of them last read so long ago.
 	pods []string
 	age  time.Duration
@@ -17,7 +17,7 @@ type evidence struct {
 }
 
 // add counts a replica whose last reading was loaded, if that leaves room for more.
-func (e *evidence) add(r *sample.Replica, fleet sample.Fleet, now time.Time) bool {
+func (e *timeouts) add(r *sample.Replica, fleet sample.Fleet, now time.Time) bool {
 	limit, ok := fleet.Room(r.Last.At)
 	if !ok {
 		return false
@@ -30,8 +30,8 @@ func (e *evidence) add(r *sample.Replica, fleet sample.Fleet, now time.Time) boo
 	return true
 }
 
-// words say what was taken for load, and how far that goes.
-func (e *evidence) words() string {
+// describe say what was taken for load, and how far that goes.
+func (e *timeouts) describeTimeouts() string {
 	who, stands := e.pods[0]+" times out", "it stands for that reading, which"
 	if more := len(e.pods) - 1; more > 0 {
 		who, stands = fmt.Sprintf("%s and %d more time out", e.pods[0], more), "they stand for those readings, which"
@@ -39,12 +39,12 @@ func (e *evidence) words() string {
 	return fmt.Sprintf("%s since a loaded reading %s ago: %s brings two steps up at most", who, duration(e.age), stands)
 }
 
-// lately is the value of a replica that times out, if its last reading is above the
+// lastLoad is the value of a replica that times out, if its last reading is above the
 // threshold. Over a window it goes on as it was read last.
-func (m measurement) lately(r *sample.Replica, now time.Time) (value float64, loaded bool) {
+func (m measurement) lastLoad(r *sample.Replica, now time.Time) (value float64, loaded bool) {
 	read := r.Last.At
 	m.window.Now = read
-	was := m.of(r, 0, read)
+	was := m.valueOf(r, 0, read)
 	if was.why != "" || was.warming {
 		return 0, false
 	}
@@ -59,6 +59,6 @@ func (m measurement) lately(r *sample.Replica, now time.Time) (value float64, lo
 		return last, exceeds(last, m.threshold)
 	}
 	m.window.Length = before
-	sum := m.over(r, &family)*before.Seconds() + last*since.Seconds()
+	sum := m.overWindow(r, &family)*before.Seconds() + last*since.Seconds()
 	return sum / (before + since).Seconds(), exceeds(last, m.threshold)
 }

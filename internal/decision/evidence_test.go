@@ -35,15 +35,15 @@ func TestASaturatedFleetThatTimesOutGoesUp(t *testing.T) {
 		s.pod("a", turnsSlow).pod("b", turnsSlow).at(140 * time.Second)
 		for _, ordered := range []string{"c", "d"} {
 			v := s.verdict()
-			if v.Answer != Bounded || v.Replicas <= s.fleet.Desired || v.Replicas > 4 ||
+			if v.Confidence != Bounded || v.Replicas <= s.fleet.Desired || v.Replicas > 4 ||
 				!strings.Contains(v.Reason, "phi-4-a-0 and 1 more time out since a loaded reading ") || !strings.Contains(v.Reason, "two steps up at most") {
-				t.Errorf("%s, %s: %s %s", what, ordered, v.Answer, v.Reason)
+				t.Errorf("%s, %s: %s %s", what, ordered, v.Confidence, v.Reason)
 			}
 			s.scaled(s.fleet.Desired+1).pod(ordered, breaks) // it isn't waited for
 			s.at(s.now.Sub(s.began) + 15*time.Second)
 		}
-		if v := s.verdict(); v.Replicas != 4 || v.Answer == Bounded {
-			t.Errorf("%s: the third step: %s %s", what, v.Answer, v.Reason)
+		if v := s.verdict(); v.Replicas != 4 || v.Confidence == Bounded {
+			t.Errorf("%s: the third step: %s %s", what, v.Confidence, v.Reason)
 		}
 	}
 	// A new reading brings two more.
@@ -80,7 +80,7 @@ func TestWhatIsNoEvidenceOfLoad(t *testing.T) {
 			"it is being deleted":           tell(t, 2, trigger).pod("a", pending(40), ends(9, 5)).pod("b").at(2*time.Minute).pod("a", turnsSlow, leaves).at(140 * time.Second),
 		} {
 			if v := s.verdict(); v.Replicas > 2 || strings.Contains(v.Reason, "time out since") || strings.Contains(v.Reason, "times out since") {
-				t.Errorf("%s, %s: %s %s", what, how, v.Answer, v.Reason)
+				t.Errorf("%s, %s: %s %s", what, how, v.Confidence, v.Reason)
 			}
 		}
 	}
@@ -145,7 +145,7 @@ func TestEvidenceRaisesAndNeverLowers(t *testing.T) {
 			r.History, r.Last = greater.History, greater.Last
 		}
 		high := Evaluate(trigger, more, t0)
-		if high.Replicas < with.Replicas || with.Answer != Unknown && high.Value < with.Value {
+		if high.Replicas < with.Replicas || with.Confidence != Unknown && high.Value < with.Value {
 			t.Fatalf("from %v (%s)\nto %v (%s)", with.Value, with.Reason, high.Value, high.Reason)
 		}
 	})

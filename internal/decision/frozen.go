@@ -9,12 +9,12 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// settleFrozen is the fleet with its frozen engines as idle ones, and who they are.
+// treatFrozenAsIdle is the fleet with its frozen engines as idle ones, and who they are.
 // After a mass abort vLLM's gauges may stay as they were for ever: five GPUs for
 // nobody. It does so for all of them together, once the newest has been frozen for
 // longer than the fleet's grace, and only while nothing waits anywhere and nothing
 // was refused: an engine that hangs under load has demand that its gauges don't show.
-func settleFrozen(fleet sample.Fleet, now time.Time) (sample.Fleet, []Unread) {
+func treatFrozenAsIdle(fleet sample.Fleet, now time.Time) (sample.Fleet, []UnreadablePod) {
 	var frozen []int
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
@@ -22,7 +22,7 @@ func settleFrozen(fleet sample.Fleet, now time.Time) (sample.Fleet, []Unread) {
 		case !r.HasLoad(fleet.Freshness, now):
 		case r.Frozen && !r.FrozenDemand && r.Last != nil && now.Sub(r.Last.At) > fleet.Grace:
 			frozen = append(frozen, i)
-		case r.Frozen, !waitsForNothing(r, fleet.Freshness, now):
+		case r.Frozen, !queueIsEmpty(r, fleet.Freshness, now):
 			return fleet, nil
 		}
 	}
@@ -30,27 +30,27 @@ func settleFrozen(fleet sample.Fleet, now time.Time) (sample.Fleet, []Unread) {
 		return fleet, nil
 	}
 	fleet.Replicas = slices.Clone(fleet.Replicas)
-	idle := make([]Unread, len(frozen))
+	idle := make([]UnreadablePod, len(frozen))
 	for n, i := range frozen {
 		r := &fleet.Replicas[i]
-		idle[n] = Unread{Pod: r.Pod, Why: r.Failure, Released: true}
+		idle[n] = UnreadablePod{Pod: r.Pod, Why: r.Failure, GivenUp: true}
 		if r.Failure == "" {
 			idle[n].Why = "its engine is frozen"
 		}
-		rest(r, fleet, now)
+		setIdle(r, fleet, now)
 	}
 	return fleet, idle
 }
 
-// waitsForNothing tells of a replica that was read and has no queue.
-func waitsForNothing(r *sample.Replica, freshness time.Duration, now time.Time) bool {
+// queueIsEmpty tells of a replica that was read and has no queue.
+func queueIsEmpty(r *sample.Replica, freshness time.Duration, now time.Time) bool {
 	family, why := family(r, policy.FamilyWaiting, freshness, now)
 	return why == "" && family.Value() == 0
 }
 
-// rest gives the replica the readings of one that has been idle throughout every
+// setIdle gives the replica the readings of one that has been idle throughout every
 // window: its gauges are 0, and its counters stand where they stood.
-func rest(r *sample.Replica, fleet sample.Fleet, now time.Time) {
+func setIdle(r *sample.Replica, fleet sample.Fleet, now time.Time) {
 	families := r.Last.Families()
 	for i := range families {
 		if f := &families[i]; f.Kind == sample.Gauge || f.Kind == sample.Untyped && !policy.Counts(f.Name) {
@@ -68,19 +68,19 @@ func rest(r *sample.Replica, fleet sample.Fleet, now time.Time) {
 	r.Last, r.Failure = before, ""
 }
 
-// setAside puts right that the idle ones weren't read, and tells why they count so.
-func (v *Verdict) setAside(idle []Unread, grace time.Duration) {
+// reportFrozen puts right that the idle ones weren't read, and tells why they count so.
+func (v *Recommendation) reportFrozen(idle []UnreadablePod, grace time.Duration) {
 	if len(idle) == 0 {
 		return
 	}
 	isIdle := func(pod string) bool {
-		return slices.ContainsFunc(idle, func(u Unread) bool { return u.Pod == pod })
+		return slices.ContainsFunc(idle, func(u UnreadablePod) bool { return u.Pod == pod })
 	}
 	v.Read = slices.DeleteFunc(v.Read, isIdle)
-	v.Unreadable = slices.DeleteFunc(slices.Clone(v.Unreadable), func(u Unread) bool { return isIdle(u.Pod) })
+	v.Unreadable = slices.DeleteFunc(slices.Clone(v.Unreadable), func(u UnreadablePod) bool { return isIdle(u.Pod) })
 	v.Unreadable = append(v.Unreadable, idle...)
-	if v.Answer == Measured {
-		v.Answer = Bounded
+	if v.Confidence == Measured {
+		v.Confidence = Bounded
 	}
 	who := idle[0].Pod
 	if len(idle) > 1 {

@@ -35,14 +35,14 @@ func TestAFrozenFleetIsLetGo(t *testing.T) {
 			return s.pod("a", freezes).pod("b", append([]does{freezes}, changes...)...)
 		}
 		s := fleet().at(24 * time.Minute)
-		if v := s.verdict(); v.Replicas != 2 || v.Answer == Measured {
+		if v := s.verdict(); v.Replicas != 2 || v.Confidence == Measured {
 			t.Errorf("within the grace: %s", v.Reason)
 		}
 		v := s.at(26 * time.Minute).verdict()
-		if v.Replicas >= 2 || v.Answer != Bounded || !strings.HasSuffix(v.Reason, counted) {
-			t.Errorf("after it: %s %s", v.Answer, v.Reason)
+		if v.Replicas >= 2 || v.Confidence != Bounded || !strings.HasSuffix(v.Reason, counted) {
+			t.Errorf("after it: %s %s", v.Confidence, v.Reason)
 		}
-		if len(v.Read) != 0 || len(v.Unreadable) != 2 || !v.Unreadable[0].Released || !strings.Contains(v.Unreadable[0].Why, "frozen") {
+		if len(v.Read) != 0 || len(v.Unreadable) != 2 || !v.Unreadable[0].GivenUp || !strings.Contains(v.Unreadable[0].Why, "frozen") {
 			t.Errorf("told of the pods: %v, %+v", v.Read, v.Unreadable)
 		}
 		// It wakes up.
@@ -70,7 +70,7 @@ func TestAFrozenFleetIsLetGo(t *testing.T) {
 
 // Automatic mode lets a frozen fleet go too, and a guard doesn't hold it.
 func TestAFrozenFleetIsLetGoInAutomaticMode(t *testing.T) {
-	frozen := func(trigger policy.Trigger, demand bool) Verdict {
+	frozen := func(trigger policy.Trigger, demand bool) Recommendation {
 		var m Scaler
 		workers := []*worker{worksAt(5), worksAt(5), worksAt(5)}
 		thinks(&m, trigger, 0, 30*time.Minute, 3, workers...)
@@ -79,7 +79,7 @@ func TestAFrozenFleetIsLetGoInAutomaticMode(t *testing.T) {
 		}
 		end := 90 * time.Minute
 		f := thinks(&m, trigger, 30*time.Minute+5*time.Second, end, 3, workers...)
-		return m.Answer(trigger, f, t0.Add(end))
+		return m.Current(trigger, f, t0.Add(end))
 	}
 	for _, trigger := range []policy.Trigger{saturates(), guards()} {
 		if v := frozen(trigger, false); v.Replicas >= 3 || !strings.HasSuffix(v.Reason, "counted as idle: frozen for over 10 min while nothing waits") {
@@ -153,7 +153,7 @@ func TestWhatIsOrderedInVain(t *testing.T) {
 		{"overdue ones", []sample.Replica{at(sample.Serving, 90), at(sample.Starting, 60), at(sample.Starting, 50)}, true},
 		{"one that still starts", []sample.Replica{at(sample.Serving, 90), at(sample.Starting, 60), at(sample.Starting, 20)}, false},
 	} {
-		if why := fruitless(fleet(3, tt.replicas...), t0); (why != "") != tt.vain {
+		if why := futileScaleUp(fleet(3, tt.replicas...), t0); (why != "") != tt.vain {
 			t.Errorf("%s: %q", tt.story, why)
 		}
 	}
@@ -169,11 +169,11 @@ func TestAutomaticModeStandsInOnceToo(t *testing.T) {
 		workers = append(workers, &worker{Replica: sample.Replica{Phase: sample.Broken, Ordered: t0.Add(time.Duration(minutes) * time.Minute), Why: "no quota"}})
 	}
 	f := thinks(&m, roomy, 3*time.Minute, 5*time.Minute, 7, workers...)
-	v := m.Answer(roomy, f, t0.Add(5*time.Minute))
-	if v.Replicas != 7 || v.Answer != Held || !strings.Contains(v.Reason, "is stuck too: no quota") {
+	v := m.Current(roomy, f, t0.Add(5*time.Minute))
+	if v.Replicas != 7 || v.Confidence != Held || !strings.Contains(v.Reason, "is stuck too: no quota") {
 		t.Errorf("%s", v.Reason)
 	}
-	if diff := cmp.Diff([]string{"no quota", "no quota"}, []string{v.Members[5].Stuck, v.Members[6].Stuck}); diff != "" {
+	if diff := cmp.Diff([]string{"no quota", "no quota"}, []string{v.ReplicaStates[5].Stuck, v.ReplicaStates[6].Stuck}); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -9,19 +9,19 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// Guarded is a queue's verdict that doesn't make a fleet smaller than what the
+// guard is a queue's recommendation that doesn't make a fleet smaller than what the
 // load needs: requests that are worked on wait in no queue. Load is nil while
 // nothing is known of it. An answer upwards stays as it is, and one downwards
 // becomes the one on which the HPA holds. Where nothing runs any more, the need
-// can't be known however long one waits, or the promise can't be kept, the queue
+// can't be known however long one waits, or the SLO can't be kept, the queue
 // has its way.
-func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
-	if v.Answer == Unknown || v.Replicas >= fleet.Desired {
+func guard(v Recommendation, load *Load, trigger policy.Trigger, fleet sample.Fleet, now time.Time) Recommendation {
+	if v.Confidence == Unknown || v.Replicas >= fleet.Desired {
 		return v
 	}
 	less := fleet.Desired - 1
 	var why string
-	switch lacks := blank(fleet, now); {
+	switch lacks := missingFromAllPages(fleet, now); {
 	case idle(fleet, now):
 		return v
 	case lacks != "":
@@ -34,12 +34,12 @@ func Guarded(v Verdict, load *Load, trigger policy.Trigger, fleet sample.Fleet, 
 		return v
 	// What is forecast would keep a fleet whose load has ended for some 10 min more.
 	case load.Present > float64(less):
-		why = fmt.Sprintf("the load needs %.1f replicas, more than %d can serve as promised", load.Present, less)
+		why = fmt.Sprintf("the load needs %.1f replicas, more than %d can serve within the SLO", load.Present, less)
 	default:
 		return v
 	}
-	v.Reason = fmt.Sprintf("holding at %d: %s, but %s", fleet.Desired, facts(v.Reason), why)
-	v.Answer, v.Waiting = Held, true
+	v.Reason = fmt.Sprintf("holding at %d: %s, but %s", fleet.Desired, withoutConclusion(v.Reason), why)
+	v.Confidence, v.Waiting = Held, true
 	v.Replicas = fleet.Desired
 	v.Value = hpaOf(trigger, fleet).hold()
 	return v
@@ -54,7 +54,7 @@ func idle(fleet sample.Fleet, now time.Time) bool {
 		if !r.HasLoad(fleet.Freshness, now) {
 			continue
 		}
-		if mute(r, fleet.Freshness, now) != "" || gauge(r, policy.FamilyRunning)+gauge(r, policy.FamilyWaiting) > 0 {
+		if unreadableReason(r, fleet.Freshness, now) != "" || gauge(r, policy.FamilyRunning)+gauge(r, policy.FamilyWaiting) > 0 {
 			return false
 		}
 		read = true
@@ -62,17 +62,17 @@ func idle(fleet sample.Fleet, now time.Time) bool {
 	return read
 }
 
-// blank says what the first page lacks of the essential families, if every page
+// missingFromAllPages says what the first page lacks of the essential families, if every page
 // that was read lacks one: an old vLLM, another engine. It is "" before any was
 // read.
-func blank(fleet sample.Fleet, now time.Time) string {
+func missingFromAllPages(fleet sample.Fleet, now time.Time) string {
 	first := ""
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
 		if r.Phase != sample.Serving || r.Last == nil || now.Sub(r.Last.At) > fleet.Freshness {
 			continue
 		}
-		lacks := slices.IndexFunc(essential, func(metric string) bool {
+		lacks := slices.IndexFunc(requiredFamilies, func(metric string) bool {
 			_, found := find(r.Last, metric)
 			return !found
 		})
@@ -80,7 +80,7 @@ func blank(fleet sample.Fleet, now time.Time) string {
 			return ""
 		}
 		if first == "" {
-			first = r.Pod + " has no " + essential[lacks]
+			first = r.Pod + " has no " + requiredFamilies[lacks]
 		}
 	}
 	return first

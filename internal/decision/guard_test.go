@@ -25,7 +25,7 @@ func TestAFullFleetWithoutAQueueIsGuarded(t *testing.T) {
 	for _, tt := range []struct {
 		story  string
 		rps    float64
-		answer Answer
+		answer Confidence
 		want   float64
 		reason string
 	}{
@@ -34,12 +34,12 @@ func TestAFullFleetWithoutAQueueIsGuarded(t *testing.T) {
 	} {
 		var m Scaler
 		f := thinks(&m, guards(), 0, 2*time.Minute, 4, worksAt(tt.rps), worksAt(tt.rps), worksAt(tt.rps), worksAt(tt.rps))
-		v := m.Answer(guards(), f, t0.Add(2*time.Minute))
-		if v.Answer != tt.answer || v.Value != tt.want || !strings.HasPrefix(v.Reason, tt.reason) {
-			t.Errorf("%s: %v %v: %s", tt.story, v.Answer, v.Value, v.Reason)
+		v := m.Current(guards(), f, t0.Add(2*time.Minute))
+		if v.Confidence != tt.answer || v.Value != tt.want || !strings.HasPrefix(v.Reason, tt.reason) {
+			t.Errorf("%s: %v %v: %s", tt.story, v.Confidence, v.Value, v.Reason)
 		}
 	}
-	v := new(Scaler).Answer(guards(), thinks(new(Scaler), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1)), t0.Add(time.Minute))
+	v := new(Scaler).Current(guards(), thinks(new(Scaler), guards(), 0, time.Minute, 2, worksAt(1), worksAt(1)), t0.Add(time.Minute))
 	if v.Value != 20 || !strings.HasSuffix(v.Reason, "but what the load needs is not known yet") {
 		t.Errorf("nothing known yet: %v %s", v.Value, v.Reason)
 	}
@@ -66,9 +66,9 @@ func TestAGuardKnowsTheHPAsTolerance(t *testing.T) {
 		}
 		trigger := guards()
 		trigger.Tolerances = tt.tolerances
-		v := m.Answer(trigger, f, t0.Add(2*time.Minute))
-		if h := hpaOf(trigger, f); v.Value != tt.value || h.makes(v.Value) != 4 {
-			t.Errorf("%s: %v, of which it makes %d: %s", tt.story, v.Value, h.makes(v.Value), v.Reason)
+		v := m.Current(trigger, f, t0.Add(2*time.Minute))
+		if h := hpaOf(trigger, f); v.Value != tt.value || h.replicas(v.Value) != 4 {
+			t.Errorf("%s: %v, of which it makes %d: %s", tt.story, v.Value, h.replicas(v.Value), v.Reason)
 		}
 	}
 }
@@ -91,7 +91,7 @@ func printed(r *sample.Replica, gauge string, sum float64) {
 // would without a guard; where that is only not known yet, the fleet is kept.
 func TestAGuardThatCanNeverKnowStandsAside(t *testing.T) {
 	const aside, holds = "; not guarded, because no page tells what the load needs: ", "but what the load needs is not known yet"
-	all := slices.Concat(essential, []string{policy.FamilyKV, policy.FamilyTPOT})
+	all := slices.Concat(requiredFamilies, []string{policy.FamilyKV, policy.FamilyTPOT})
 	for _, tt := range []struct {
 		story  string
 		metric string
@@ -115,8 +115,8 @@ func TestAGuardThatCanNeverKnowStandsAside(t *testing.T) {
 				printed(&f.Replicas[i], "queue_length", 0)
 			}
 			var m Scaler
-			for range 3 { // however often it is judged
-				v := m.Answer(trigger, f, t0.Add(time.Minute))
+			for range 3 { // however often it is evaluated
+				v := m.Current(trigger, f, t0.Add(time.Minute))
 				if v.Value != tt.value || !strings.Contains(v.Reason, tt.says) {
 					t.Fatalf("%v: %s", v.Value, v.Reason)
 				}
@@ -152,7 +152,7 @@ func TestAGuardLetsGoOfAnIdleFleet(t *testing.T) {
 		if tt.unread {
 			f.Replicas[1].Last, f.Replicas[1].Failure = nil, "no answer within 2s"
 		}
-		if v := m.Answer(guards(), f, t0.Add(5*time.Minute)); v.Value != tt.value {
+		if v := m.Current(guards(), f, t0.Add(5*time.Minute)); v.Value != tt.value {
 			t.Errorf("%s: %v: %s", tt.story, v.Value, v.Reason)
 		}
 	}
@@ -162,11 +162,11 @@ func TestAGuardLetsGoOfAnIdleFleet(t *testing.T) {
 func TestAGuardHoldsInAGap(t *testing.T) {
 	var m Scaler
 	f := thinks(&m, guards(), 0, 5*time.Minute, 2, worksAt(1), worksAt(1))
-	if v := m.Answer(guards(), f, t0.Add(5*time.Minute)); v.Value != 0 {
+	if v := m.Current(guards(), f, t0.Add(5*time.Minute)); v.Value != 0 {
 		t.Fatalf("before: %s", v.Reason)
 	}
 	m.updated = t0.Add(4 * time.Minute)
-	if v := m.Answer(guards(), f, t0.Add(5*time.Minute)); v.Value != 20 || v.Answer != Held {
+	if v := m.Current(guards(), f, t0.Add(5*time.Minute)); v.Value != 20 || v.Confidence != Held {
 		t.Errorf("judged a minute ago: %v %s", v.Value, v.Reason)
 	}
 }
@@ -184,15 +184,15 @@ func TestAGuardGivesUpAPageThatLacksWhatOthersHave(t *testing.T) {
 		blanked(&f.Replicas[0], policy.FamilyRunning)
 		f.Replicas[0].Expected = t0.Add(-time.Hour)
 		m.Update(guards(), f, at)
-		if v := m.Answer(guards(), f, at); v.Value != tt.value {
+		if v := m.Current(guards(), f, at); v.Value != tt.value {
 			t.Errorf("beside one at %v a second: %v %s", tt.rps, v.Value, v.Reason)
 		}
 	}
 }
 
-// A model that is slower than the promise, however little it has to do, is no
+// A model that is slower than the SLO, however little it has to do, is no
 // reason to keep a fleet that the queue would release.
-func TestAPromiseThatCantBeKeptGuardsNothing(t *testing.T) {
+func TestAnSLOThatCantBeKeptGuardsNothing(t *testing.T) {
 	slow := func(rps float64) *worker {
 		w := worksAt(rps)
 		w.slow = true
@@ -211,7 +211,7 @@ func TestAPromiseThatCantBeKeptGuardsNothing(t *testing.T) {
 	} {
 		var m Scaler
 		f := thinks(&m, guards(), 0, 20*time.Minute, 4, tt.of(tt.rps), tt.of(tt.rps), tt.of(tt.rps), tt.of(tt.rps))
-		v := m.Answer(guards(), f, t0.Add(20*time.Minute))
+		v := m.Current(guards(), f, t0.Add(20*time.Minute))
 		if v.Value != tt.value || !strings.Contains(v.Reason, tt.says) {
 			t.Errorf("%s: %v %s (%+v)", tt.story, v.Value, v.Reason, v.Load)
 		}
@@ -225,8 +225,8 @@ func TestAGuardOnlyEverHolds(t *testing.T) {
 		f := fleet(rapid.Int32Range(1, 40).Draw(t, "desired"))
 		trigger := guards()
 		trigger.Queue.Target = rapid.Float64Range(.5, 50).Draw(t, "target")
-		queued := Verdict{
-			Answer: Measured, Desired: f.Desired, Reason: "so",
+		queued := Recommendation{
+			Confidence: Measured, Desired: f.Desired, Reason: "so",
 			Value: rapid.Float64Range(0, 3000).Draw(t, "total"),
 		}
 		queued.Replicas = trigger.Bounds.Clamp(HPA(queued.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance))
@@ -234,17 +234,17 @@ func TestAGuardOnlyEverHolds(t *testing.T) {
 		if rapid.Bool().Draw(t, "known") {
 			load = &Load{Present: rapid.Float64Range(0, 60).Draw(t, "need"), Slow: rapid.Bool().Draw(t, "vain")}
 		}
-		v := Guarded(queued, load, trigger, f, t0)
+		v := guard(queued, load, trigger, f, t0)
 		hold := trigger.Queue.Target * float64(f.Desired)
 		switch {
-		case queued.Replicas >= f.Desired && (v.Value != queued.Value || v.Answer != queued.Answer):
+		case queued.Replicas >= f.Desired && (v.Value != queued.Value || v.Confidence != queued.Confidence):
 			t.Fatalf("%v became %v", queued, v)
 		case queued.Replicas < f.Desired && v.Value != queued.Value && v.Value != hold:
 			t.Fatalf("%v is neither the queue's %v nor the %v on which the HPA holds", v.Value, queued.Value, hold)
 		case load != nil && (load.Present <= float64(f.Desired-1) || load.Slow) && v.Value != queued.Value:
 			t.Fatalf("a need of %v keeps %d replicas", load.Present, f.Desired)
 		}
-		if got := HPA(v.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance); v.Answer == Held && got != f.Desired {
+		if got := HPA(v.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance); v.Confidence == Held && got != f.Desired {
 			t.Fatalf("the HPA goes to %d on what should hold %d", got, f.Desired)
 		}
 	})
@@ -274,7 +274,7 @@ func TestAGuardLetsGoWhenTheLoadHasEnded(t *testing.T) {
 			thinks(&m, guards(), at, at+55*time.Second, 4, workers...)
 		}
 		f := thinks(&m, guards(), end, end, 4, workers...)
-		if v := m.Answer(guards(), f, t0.Add(end)); v.Answer != Held {
+		if v := m.Current(guards(), f, t0.Add(end)); v.Confidence != Held {
 			t.Fatalf("under load: %s", v.Reason)
 		}
 		for _, w := range workers {
@@ -284,7 +284,7 @@ func TestAGuardLetsGoWhenTheLoadHasEnded(t *testing.T) {
 		for ; held < time.Hour; held += 15 * time.Second {
 			at := end + held
 			f = thinks(&m, guards(), at, at+10*time.Second, 2, workers...)
-			if v := m.Answer(guards(), f, t0.Add(at+10*time.Second)); v.Answer == Measured && v.Replicas == 1 {
+			if v := m.Current(guards(), f, t0.Add(at+10*time.Second)); v.Confidence == Measured && v.Replicas == 1 {
 				break
 			}
 		}

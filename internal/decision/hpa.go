@@ -22,7 +22,7 @@ func HPA(total, target float64, current int32, up, down float64) int32 {
 	// With no replica there is no ratio: the HPA has 0 ÷ 0 or x ÷ 0, and both
 	// fall outside of every tolerance.
 	usage, each := milli(total), milli(target)
-	if current != 0 && within(usage/(each*float64(current)), up, down) {
+	if current != 0 && tolerated(usage/(each*float64(current)), up, down) {
 		return current
 	}
 	// ceil: target 10, total 11 → 2 replicas; floor would stay at 1.
@@ -33,7 +33,7 @@ func HPA(total, target float64, current int32, up, down float64) int32 {
 // pods. Source: getUsageRatioReplicaCount.
 func hpaOfValue(value, target float64, current, ready int32, up, down float64) int32 {
 	ratio := milli(value) / milli(target)
-	if current == 0 || within(ratio, up, down) {
+	if current == 0 || tolerated(ratio, up, down) {
 		return current
 	}
 	return int32(min(math.Ceil(ratio*float64(ready)), math.MaxInt32))
@@ -43,8 +43,8 @@ func hpaOfValue(value, target float64, current, ready int32, up, down float64) i
 // for 13 replicas is a ratio of 0.9 there, and 0.8999999999999999 of the floats.
 func milli(x float64) float64 { return math.Round(x * thousandths) }
 
-// within tells whether a ratio is so near to 1 that the HPA stays.
-func within(ratio, up, down float64) bool { return ratio >= 1-down && ratio <= 1+up }
+// tolerated tells whether a ratio is so near to 1 that the HPA stays.
+func tolerated(ratio, up, down float64) bool { return ratio >= 1-down && ratio <= 1+up }
 
 // hpa is what is known of the HPA that a trigger's number goes to.
 type hpa struct {
@@ -98,19 +98,19 @@ func ready(f sample.Fleet) int32 {
 	return ready
 }
 
-// makes is what it makes of a value.
-func (h hpa) makes(value float64) int32 {
+// replicas is what it makes of a value.
+func (h hpa) replicas(value float64) int32 {
 	if h.value {
 		return hpaOfValue(value, h.target, h.current, h.ready, h.up, h.down)
 	}
 	return HPA(value, h.target, h.current, h.up, h.down)
 }
 
-// astray tells of a Value on which the HPA stays or goes the other way than the value
+// movesWrongWay tells of a Value on which the HPA stays or goes the other way than the value
 // points: it multiplies by the Ready pods, of which there are fewer than desired while
 // replicas start, and more while they leave.
-func (h hpa) astray(value float64) bool {
-	switch goes := h.makes(value); {
+func (h hpa) movesWrongWay(value float64) bool {
+	switch goes := h.replicas(value); {
 	case !h.value:
 		return false
 	case value > h.target:
@@ -133,11 +133,11 @@ func (h hpa) hold() float64 {
 // makes 8 replicas of the 7 ÷ 6 that were meant for the seventh.
 const thousandths = 1000
 
-// exactly is the number to publish for the HPA to go from current to wanted
+// exactValue is the number to publish for the HPA to go from current to wanted
 // replicas, against a target of 1. There is none for a step within its
 // tolerances, but for one down that rounding up brings it to: of 10.799 it makes
 // 11 from 12.
-func (h hpa) exactly(wanted int32) (value float64, ok bool) {
+func (h hpa) exactValue(wanted int32) (value float64, ok bool) {
 	unit := int64(1)
 	if h.value {
 		unit = int64(h.ready)
@@ -147,17 +147,17 @@ func (h hpa) exactly(wanted int32) (value float64, ok bool) {
 	}
 	// All of which it makes wanted are above one replica less.
 	for n := thousandths * int64(wanted) / unit; n >= 0 && n*unit > thousandths*(int64(wanted)-1); n-- {
-		if value := float64(n) / thousandths; h.makes(value) == wanted {
+		if value := float64(n) / thousandths; h.replicas(value) == wanted {
 			return value, true
 		}
 	}
 	return 0, false
 }
 
-// past is the number just beyond the tolerance in that direction, +1 or -1, and the
+// beyondTolerance is the number just beyond the tolerance in that direction, +1 or -1, and the
 // replicas that the HPA makes of it. Of a Value it may come to replicas on the other
 // side, while fewer pods are Ready than desired: then it is the one to hold on.
-func (h hpa) past(direction int32) (value float64, replicas int32) {
+func (h hpa) beyondTolerance(direction int32) (value float64, replicas int32) {
 	edge := h.hold() * (1 + h.up)
 	if direction < 0 {
 		edge = h.hold() * (1 - h.down)
@@ -167,12 +167,12 @@ func (h hpa) past(direction int32) (value float64, replicas int32) {
 	n := math.Floor(edge * thousandths)
 	for range 3 {
 		value = max(n/thousandths, 0)
-		if replicas = h.makes(value); replicas != h.current {
+		if replicas = h.replicas(value); replicas != h.current {
 			break
 		}
 		n += float64(direction)
 	}
-	exact, ok := h.exactly(replicas)
+	exact, ok := h.exactValue(replicas)
 	switch {
 	case int64(direction)*(int64(replicas)-int64(h.current)) <= 0:
 		return h.hold(), h.current
@@ -182,30 +182,30 @@ func (h hpa) past(direction int32) (value float64, replicas int32) {
 	return value, replicas
 }
 
-// step is the number of replicas to publish so that the HPA goes by one in that
+// valueForStep is the number of replicas to publish so that the HPA goes by one in that
 // direction: +1, -1 or 0. Where it tolerates that, the number goes past its
 // tolerance, and it is its pace of one replica at a time that makes it one step.
-func (h hpa) step(direction int32) float64 {
+func (h hpa) valueForStep(direction int32) float64 {
 	if direction < 0 && h.current == 0 {
 		direction = 0
 	}
-	if value, ok := h.exactly(h.current + direction); ok {
+	if value, ok := h.exactValue(h.current + direction); ok {
 		return value
 	}
-	value, _ := h.past(direction)
+	value, _ := h.beyondTolerance(direction)
 	return value
 }
 
-// toward is the number of replicas to publish so that the HPA goes to wanted, and
+// valueToward is the number of replicas to publish so that the HPA goes to wanted, and
 // those that it goes to. Upwards it goes to the next number that is past its
-// tolerance, since fewer would keep no promise; downwards it stays until it can go
+// tolerance, since fewer would keep no SLO; downwards it stays until it can go
 // no further than that.
-func (h hpa) toward(wanted int32) (value float64, replicas int32) {
-	if value, ok := h.exactly(wanted); ok {
+func (h hpa) valueToward(wanted int32) (value float64, replicas int32) {
+	if value, ok := h.exactValue(wanted); ok {
 		return value, wanted
 	}
 	if wanted > h.current {
-		return h.past(1)
+		return h.beyondTolerance(1)
 	}
 	return h.hold(), h.current
 }

@@ -52,8 +52,8 @@ func TestTheHPAGoesWhereItShouldAtEverySize(t *testing.T) {
 			for current := int32(1); current <= 200; current++ {
 				h := hpaOf(automatic, sample.Fleet{Desired: current, NoTolerance: fixed})
 				for wanted := int32(1); wanted <= 200; wanted++ {
-					value, told := h.toward(wanted)
-					got := h.makes(kedaHands(value))
+					value, told := h.valueToward(wanted)
+					got := h.replicas(kedaHands(value))
 					switch {
 					case got != told:
 						t.Fatalf("%d → %d, fixed %t, use %d: %v is published, and comes to %d and not %d", current, wanted, fixed, use, value, got, told)
@@ -78,9 +78,9 @@ func TestAStepIsOneWhateverTheType(t *testing.T) {
 				trigger.Use = use
 				h := hpaOf(trigger, sample.Fleet{Desired: current, NoTolerance: fixed})
 				for _, direction := range []int32{-1, 0, 1} {
-					got := h.makes(kedaHands(h.step(direction)))
+					got := h.replicas(kedaHands(h.valueForStep(direction)))
 					if paced := min(max(got, current-1), current+1); paced != current+direction || !fixed && got != paced {
-						t.Fatalf("%d%+d, fixed %t, use %d: %v comes to %d", current, direction, fixed, use, h.step(direction), got)
+						t.Fatalf("%d%+d, fixed %t, use %d: %v comes to %d", current, direction, fixed, use, h.valueForStep(direction), got)
 					}
 				}
 			}
@@ -103,10 +103,10 @@ func TestAStepMovesTheHPAInItsOwnArithmetic(t *testing.T) {
 	}
 	for current := int32(2); current <= 1000; current++ {
 		h := hpaOf(listOf(policy.And, waitingList), sample.Fleet{Desired: current, NoTolerance: true})
-		if value := h.step(-1); moves(value, current) >= current {
+		if value := h.valueForStep(-1); moves(value, current) >= current {
 			t.Errorf("a step down from %d: %v moves nothing", current, value)
 		}
-		if value := h.step(1); moves(value, current) <= current {
+		if value := h.valueForStep(1); moves(value, current) <= current {
 			t.Errorf("a step up from %d: %v moves nothing", current, value)
 		}
 	}
@@ -120,8 +120,8 @@ func TestAValueIsOfTheReadyPods(t *testing.T) {
 			for _, down := range []float64{0, .1, .5} {
 				h := hpa{current: current, ready: ready, value: true, target: 1, up: down, down: down}
 				for wanted := int32(1); wanted <= 40; wanted++ {
-					value, told := h.toward(wanted)
-					got := h.makes(kedaHands(value))
+					value, told := h.valueToward(wanted)
+					got := h.replicas(kedaHands(value))
 					if got != told || (wanted-current)*(got-current) < 0 {
 						t.Fatalf("%d of %d Ready → %d: %v comes to %d, told %d", ready, current, wanted, value, got, told)
 					}

@@ -20,22 +20,22 @@ const (
 	yes
 )
 
-// finding is a metric of a list against its thresholds. Both no is between
+// comparison is a metric of a list against its thresholds. Both no is between
 // them; a maybe is the unknown, which moves nothing and is never ignored.
-type finding struct {
+type comparison struct {
 	metric policy.Metric
-	survey
+	total
 	above, below truth
-	// likely is above, with the evidence of replicas that time out under load.
-	likely truth
+	// aboveWithTimeouts is above, with the evidence of replicas that time out under load.
+	aboveWithTimeouts truth
 }
 
-func compare(m policy.Metric, fleet sample.Fleet, now time.Time) finding {
-	f := finding{metric: m, survey: measure(m, fleet, now), above: maybe, below: maybe}
-	f.judge()
-	f.likely = f.above
-	if len(f.pods) > 0 && exceeds(f.seems, m.Up) {
-		f.likely = yes
+func compare(m policy.Metric, fleet sample.Fleet, now time.Time) comparison {
+	f := comparison{metric: m, total: metricOf(m, fleet, now), above: maybe, below: maybe}
+	f.setTruths()
+	f.aboveWithTimeouts = f.above
+	if len(f.pods) > 0 && exceeds(f.withEvidence, m.Up) {
+		f.aboveWithTimeouts = yes
 	}
 	return f
 }
@@ -47,11 +47,11 @@ func exceeds(a, b float64) bool {
 	return a-b > rounding*math.Abs(b)
 }
 
-// judge compares what is known with the thresholds.
-func (f *finding) judge() {
+// setTruths compares what is known with the thresholds.
+func (f *comparison) setTruths() {
 	m := f.metric
 	switch {
-	case len(f.read) == 0, f.unknown != "":
+	case len(f.read) == 0, f.unknownReason != "":
 		return
 	case f.idle:
 		// Less than any threshold: a Down of 0 would never be undercut.
@@ -72,24 +72,24 @@ func (f *finding) judge() {
 	}
 }
 
-// evident tells whether the metrics ask for more with the evidence of replicas that
+// scaleUpByTimeouts tells whether the metrics ask for more with the evidence of replicas that
 // time out under load, and whose.
-func evident(how policy.Combine, findings []finding) (evidence, bool) {
+func scaleUpByTimeouts(how policy.Combine, findings []comparison) (timeouts, bool) {
 	likely := slices.Clone(findings)
-	var e evidence
+	var e timeouts
 	for i := range likely {
 		f := &likely[i]
-		if f.above != yes && f.likely == yes && f.limit > e.limit {
-			e = f.evidence
+		if f.above != yes && f.aboveWithTimeouts == yes && f.limit > e.limit {
+			e = f.timeouts
 		}
-		f.above = f.likely
+		f.above = f.aboveWithTimeouts
 	}
 	up, _ := combine(how, likely)
 	return e, up == yes && len(e.pods) > 0
 }
 
 // combine is whether the metrics together ask for more replicas, and for fewer.
-func combine(how policy.Combine, findings []finding) (up, down truth) {
+func combine(how policy.Combine, findings []comparison) (up, down truth) {
 	up, down = yes, yes
 	if how == policy.Or {
 		up = no
@@ -108,55 +108,55 @@ func combine(how policy.Combine, findings []finding) (up, down truth) {
 // evaluateList publishes the replicas that a metric list asks for, as a number
 // of them: one step at a time, and none while the one before is on its way or
 // its cooldown lasts.
-func evaluateList(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
-	findings := make([]finding, len(trigger.List.Metrics))
+func evaluateList(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Recommendation {
+	findings := make([]comparison, len(trigger.List.Metrics))
 	for i, m := range trigger.List.Metrics {
 		findings[i] = compare(m, fleet, now)
 	}
 	hpa := hpaOf(trigger, fleet)
-	v := gather(findings, fleet)
+	v := newListRecommendation(findings, fleet)
 	v.Value = hpa.hold()
 	switch {
 	case findings[0].serving == 0:
 		v.Reason = fmt.Sprintf("holding at %d: no replica serves yet, so there is no load to measure", fleet.Desired)
-	case allUnread(findings) && !likely(trigger.List, findings):
-		v.Answer, v.Value = Unknown, 0
-		v.Reason = "cannot tell the load: " + findings[0].nothing(findings[0].metric.Name)
+	case noneRead(findings) && !wantsScaleUpByTimeouts(trigger.List, findings):
+		v.Confidence, v.Value = Unknown, 0
+		v.Reason = "cannot tell the load: " + findings[0].noneReadable(findings[0].metric.Name)
 		return v
 	default:
-		d := direct(trigger.List, findings, fleet, trigger.DownWindow, now)
-		v.Answer, v.Waiting = d.answer, d.wait != ""
-		if d.answer == Measured && !whole(findings) {
-			v.Answer = Bounded
+		d := nextStep(trigger.List, findings, fleet, trigger.DownWindow, now)
+		v.Confidence, v.Waiting = d.answer, d.wait != ""
+		if d.answer == Measured && !allComplete(findings) {
+			v.Confidence = Bounded
 		}
 		// As int64: after an int32's greatest there is none.
-		wanted := min(max(int64(fleet.Desired)+int64(d.step), 0), math.MaxInt32)
+		wanted := min(max(int64(fleet.Desired)+int64(d.change), 0), math.MaxInt32)
 		v.Replicas = trigger.Bounds.Clamp(int32(wanted))
-		v.Value = hpa.step(d.step)
+		v.Value = hpa.valueForStep(d.change)
 		v.Reason = d.reason(trigger, fleet, findings, v.Replicas)
 	}
 	return v
 }
 
-// gather begins a verdict that holds, with what could be read and what not.
-func gather(findings []finding, fleet sample.Fleet) Verdict {
-	v := Verdict{Answer: Held, Replicas: fleet.Desired}
+// newListRecommendation begins a recommendation that holds, with what could be read and what not.
+func newListRecommendation(findings []comparison, fleet sample.Fleet) Recommendation {
+	v := Recommendation{Confidence: Held, Replicas: fleet.Desired}
 	for i := range findings {
-		v.Missing = append(v.Missing, findings[i].missing...)
+		v.MissingMetrics = append(v.MissingMetrics, findings[i].missingMetrics...)
 	}
 	for _, r := range fleet.Replicas {
-		read, without := false, Unread{}
+		read, without := false, UnreadablePod{}
 		for i := range findings {
 			f := &findings[i]
 			read = read || slices.Contains(f.read, r.Pod)
-			at := slices.IndexFunc(f.unreadable, func(u Unread) bool { return u.Pod == r.Pod })
+			at := slices.IndexFunc(f.unreadable, func(u UnreadablePod) bool { return u.Pod == r.Pod })
 			if at < 0 {
 				continue
 			}
 			if without.Pod == "" {
 				without = f.unreadable[at]
 			}
-			without.Released = without.Released || f.unreadable[at].Released
+			without.GivenUp = without.GivenUp || f.unreadable[at].GivenUp
 		}
 		switch {
 		case without.Pod != "":
@@ -168,15 +168,15 @@ func gather(findings []finding, fleet sample.Fleet) Verdict {
 	return v
 }
 
-// likely tells whether there is evidence enough to ask for more.
-func likely(l *policy.List, findings []finding) bool {
-	_, up := evident(l.Combine, findings)
+// wantsScaleUpByTimeouts tells whether there is evidence enough to ask for more.
+func wantsScaleUpByTimeouts(l *policy.List, findings []comparison) bool {
+	_, up := scaleUpByTimeouts(l.Combine, findings)
 	return up
 }
 
-// allUnread tells whether nothing at all is known of a fleet that serves. One
+// noneRead tells whether nothing at all is known of a fleet that serves. One
 // that is warming up is only known too briefly.
-func allUnread(findings []finding) bool {
+func noneRead(findings []comparison) bool {
 	for i := range findings {
 		if f := &findings[i]; len(f.read) > 0 || f.warming > 0 {
 			return false
@@ -185,74 +185,74 @@ func allUnread(findings []finding) bool {
 	return true
 }
 
-func whole(findings []finding) bool {
-	return !slices.ContainsFunc(findings, func(f finding) bool { return !f.survey.whole() })
+func allComplete(findings []comparison) bool {
+	return !slices.ContainsFunc(findings, func(f comparison) bool { return !f.total.complete() })
 }
 
-// direction is where a list goes, and what keeps it from going further.
-type direction struct {
-	answer Answer
-	// step is +1, -1 or 0 replicas.
-	step int32
+// step is where a list goes, and what keeps it from going further.
+type step struct {
+	answer Confidence
+	// change is +1, -1 or 0 replicas.
+	change int32
 	// wait says in words what a step that the metrics ask for waits for, ""
 	// for none.
 	wait string
 	// evidence is what the step rests on, if not on readings alone.
-	evidence
+	timeouts
 }
 
-// directUp is a step up, if it may be made now.
-func directUp(l *policy.List, findings []finding, fleet sample.Fleet, now time.Time) direction {
+// stepUp is a step up, if it may be made now.
+func stepUp(l *policy.List, findings []comparison, fleet sample.Fleet, now time.Time) step {
 	var longest time.Duration
 	for i := range findings {
 		longest = max(longest, findings[i].window)
 	}
-	if text, coming := coming(fleet, longest, now); coming {
-		return direction{answer: Held, wait: text}
+	if text, coming := startingReplica(fleet, longest, now); coming {
+		return step{answer: Held, wait: text}
 	}
-	if text := fruitless(fleet, now); text != "" {
-		return direction{answer: Held, wait: text}
+	if text := futileScaleUp(fleet, now); text != "" {
+		return step{answer: Held, wait: text}
 	}
-	if left := l.UpCooldown - now.Sub(raised(fleet)); left > 0 {
-		return direction{answer: Held, wait: "next step up in " + duration(left)}
+	if left := l.UpCooldown - now.Sub(lastScaleUp(fleet)); left > 0 {
+		return step{answer: Held, wait: "next step up in " + duration(left)}
 	}
-	return direction{answer: Measured, step: 1}
+	return step{answer: Measured, change: 1}
 }
 
-// direct is the step that the metrics ask for, if it may be made now. The HPA makes
+// nextStep is the step that the metrics ask for, if it may be made now. The HPA makes
 // one down once it has seen it for that long.
-func direct(l *policy.List, findings []finding, fleet sample.Fleet, seen time.Duration, now time.Time) direction {
+func nextStep(l *policy.List, findings []comparison, fleet sample.Fleet, seen time.Duration, now time.Time) step {
 	up, down := combine(l.Combine, findings)
-	e, evident := evident(l.Combine, findings)
+	e, evident := scaleUpByTimeouts(l.Combine, findings)
 	switch {
 	case up == yes:
-		return directUp(l, findings, fleet, now)
+		return stepUp(l, findings, fleet, now)
 	case evident:
-		d := directUp(l, findings, fleet, now)
-		d.evidence = e
+		d := stepUp(l, findings, fleet, now)
+		d.timeouts = e
 		return d
 	case down == yes:
 		// Not within the cooldown of a step up either: the HPA counts steps up
 		// of the period against steps down, and might take two.
-		last := raised(fleet)
+		last := lastScaleUp(fleet)
 		if fleet.Lowered.After(last) {
 			last = fleet.Lowered
 		}
 		// The HPA's own window comes after it.
 		if left := l.DownCooldown - seen - now.Sub(last); left > 0 {
-			return direction{answer: Held, wait: "next step down in " + duration(left)}
+			return step{answer: Held, wait: "next step down in " + duration(left)}
 		}
-		return direction{answer: Measured, step: -1}
+		return step{answer: Measured, change: -1}
 	case up == maybe || down == maybe:
-		return direction{answer: Held}
+		return step{answer: Held}
 	}
-	return direction{answer: Measured}
+	return step{answer: Measured}
 }
 
-func (d direction) reason(trigger policy.Trigger, fleet sample.Fleet, findings []finding, replicas int32) string {
-	facts := d.facts(trigger.List, findings)
+func (d step) reason(trigger policy.Trigger, fleet sample.Fleet, findings []comparison, replicas int32) string {
+	facts := d.describe(trigger.List, findings)
 	if len(d.pods) > 0 {
-		facts += "; " + d.words()
+		facts += "; " + d.describeTimeouts()
 	}
 	from := fleet.Desired
 	switch {
@@ -260,48 +260,48 @@ func (d direction) reason(trigger policy.Trigger, fleet sample.Fleet, findings [
 		return fmt.Sprintf("%d for now: %s; %s", from, facts, d.wait)
 	case d.answer == Held:
 		return fmt.Sprintf("holding at %d: %s", from, facts)
-	case d.step > 0 && replicas <= from:
+	case d.change > 0 && replicas <= from:
 		return fmt.Sprintf("%d is the maximum: %s", from, facts)
-	case d.step < 0 && replicas >= from:
+	case d.change < 0 && replicas >= from:
 		return fmt.Sprintf("%d is the minimum: %s", from, facts)
-	case d.step > 0:
+	case d.change > 0:
 		return fmt.Sprintf("%d → %d: %s; next step up in %s", from, replicas, facts, duration(trigger.List.UpCooldown))
-	case d.step < 0:
+	case d.change < 0:
 		return fmt.Sprintf("%d → %d: %s; next step down in %s", from, replicas, facts, duration(trigger.List.DownCooldown))
 	}
 	return fmt.Sprintf("%d is right: %s", from, facts)
 }
 
-// facts are the metrics with their numbers: of those any of which is enough for
+// describe are the metrics with their numbers: of those any of which is enough for
 // a step up, the ones that are.
-func (d direction) facts(l *policy.List, findings []finding) string {
+func (d step) describe(l *policy.List, findings []comparison) string {
 	var facts []string
-	enough := l.Combine == policy.Or && slices.ContainsFunc(findings, func(f finding) bool { return f.above == yes })
+	enough := l.Combine == policy.Or && slices.ContainsFunc(findings, func(f comparison) bool { return f.above == yes })
 	for i := range findings {
 		if f := &findings[i]; !enough || f.above == yes {
-			facts = append(facts, f.fact())
+			facts = append(facts, f.describe())
 		}
 	}
 	return list(facts)
 }
 
-// fact is what is known of the metric, against the thresholds that it is above,
+// describe is what is known of the metric, against the thresholds that it is above,
 // below or between.
-func (f *finding) fact() string {
+func (f *comparison) describe() string {
 	m := f.metric
-	name := called(m)
+	name := displayName(m)
 	scale, unit := f.unit()
 	say := func(x float64) string { return distinct(x*scale, m.Up*scale, m.Down*scale) + unit }
 	threshold := func(x float64) string { return significant(x*scale, 9) }
 	gaps := ""
-	if text := f.gaps(); text != "" && f.unknown == "" {
+	if text := f.describeMissing(); text != "" && f.unknownReason == "" {
 		gaps = " (" + text + ")"
 	}
 	switch {
-	case f.unknown != "":
-		return fmt.Sprintf("%s unknown (%s)", name, f.unknown)
+	case f.unknownReason != "":
+		return fmt.Sprintf("%s unknown (%s)", name, f.unknownReason)
 	case len(f.read) == 0 && f.warming == 0:
-		return fmt.Sprintf("%s unknown (%s)", name, f.first())
+		return fmt.Sprintf("%s unknown (%s)", name, f.firstUnreadable())
 	case len(f.read) == 0:
 		return fmt.Sprintf("%s unknown%s", name, gaps)
 	case f.idle:

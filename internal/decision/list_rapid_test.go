@@ -79,7 +79,7 @@ func TestALostReadingNeverReversesAList(t *testing.T) {
 			}
 		}
 		known, guess := Evaluate(trigger, whole, t0), Evaluate(trigger, partly, t0)
-		if guess.Answer != Unknown && move(known)*move(guess) < 0 {
+		if guess.Confidence != Unknown && move(known)*move(guess) < 0 {
 			t.Fatalf("known %s, with readings lost %s", known.Reason, guess.Reason)
 		}
 		// What was held may not turn into a step for being known less.
@@ -89,19 +89,19 @@ func TestALostReadingNeverReversesAList(t *testing.T) {
 	})
 }
 
-func TestEveryVerdictOnAListIsWithinOneStep(t *testing.T) {
+func TestEveryRecommendationOfAListIsWithinOneStep(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		trigger, f := lists(t)
 		v := Evaluate(trigger, f, t0)
 		switch {
 		case v.Reason == "":
 			t.Fatal("no reason")
-		case v.Answer == Unknown && v.Value != 0, v.Answer == Held && v.Value != float64(f.Desired):
-			t.Fatalf("%s publishes %v of %d", v.Answer, v.Value, f.Desired)
+		case v.Confidence == Unknown && v.Value != 0, v.Confidence == Held && v.Value != float64(f.Desired):
+			t.Fatalf("%s publishes %v of %d", v.Confidence, v.Value, f.Desired)
 		case v.Replicas < f.Desired-1 || v.Replicas > f.Desired+1:
 			t.Fatalf("%d → %d", f.Desired, v.Replicas)
-		case len(v.Members) != len(f.Replicas):
-			t.Fatalf("%d members of %d", len(v.Members), len(f.Replicas))
+		case len(v.ReplicaStates) != len(f.Replicas):
+			t.Fatalf("%d members of %d", len(v.ReplicaStates), len(f.Replicas))
 		}
 	})
 }

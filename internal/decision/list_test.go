@@ -50,7 +50,7 @@ func TestAnUnknownMovesNothingAndIsNotIgnored(t *testing.T) {
 		if v := s.verdict(); v.Value != 3 || v.Replicas != 3 {
 			t.Errorf("%v wait on each: %s", load, v.Reason)
 		}
-		if diff := cmp.Diff([]Missing{{Metric: queueTime}}, s.verdict().Missing); diff != "" {
+		if diff := cmp.Diff([]MissingMetric{{Metric: queueTime}}, s.verdict().MissingMetrics); diff != "" {
 			t.Errorf("missing (-want +got):\n%s", diff)
 		}
 	}
@@ -64,7 +64,7 @@ func TestAMisspelledMetricIsNamedWithItsNeighbour(t *testing.T) {
 		"did you mean vllm:num_requests_waiting?) and vllm:request_queue_time_seconds p95 9.55 s from 1 to 30")
 	// Beyond the grace it is no zero either, and nobody is given up for it.
 	s.pod("a", ends(1, .05)).at(20 * time.Minute).wantHold("holding at 1")
-	if diff := cmp.Diff([]Unread{{Pod: "phi-4-a-0", Why: "its page has no vllm:num_request_waiting"}}, s.verdict().Unreadable); diff != "" {
+	if diff := cmp.Diff([]UnreadablePod{{Pod: "phi-4-a-0", Why: "its page has no vllm:num_request_waiting"}}, s.verdict().Unreadable); diff != "" {
 		t.Errorf("unreadable (-want +got):\n%s", diff)
 	}
 	s.trigger.List.Metrics = s.trigger.List.Metrics[:1]
@@ -165,7 +165,7 @@ func TestWhatCameAndWentIsNoIdleness(t *testing.T) {
 func TestAMetricIsNoNeighbourOfItself(t *testing.T) {
 	s := tell(t, 1, listOf(policy.And, waitingList)).pod("a", misses(waitingMetric)).at(2 * time.Minute)
 	s.pods[0].Last.Names = append(s.pods[0].Last.Names, waitingMetric)
-	if diff := cmp.Diff([]Missing{{Metric: waitingMetric}}, s.verdict().Missing); diff != "" {
+	if diff := cmp.Diff([]MissingMetric{{Metric: waitingMetric}}, s.verdict().MissingMetrics); diff != "" {
 		t.Errorf("missing (-want +got):\n%s", diff)
 	}
 }
@@ -280,11 +280,11 @@ func TestADeadReplicaBlocksNeitherDirection(t *testing.T) {
 	for what, dead := range map[string]does{"broken": breaks, "starting for ever": starts} {
 		s := tell(t, 3, listOf(policy.And, waitingList)).pod("a", pending(50)).pod("b", pending(50)).pod("c", dead)
 		s.at(31*time.Minute).wants(4, Measured, "3 → 4")
-		want := Member{Replica: "phi-4-c", Phase: sample.Broken, Stuck: "ImagePullError: no such image"}
+		want := ReplicaState{Replica: "phi-4-c", Phase: sample.Broken, Stuck: "ImagePullError: no such image"}
 		if what != "broken" {
-			want = Member{Replica: "phi-4-c", Phase: sample.Starting, Stuck: "not serving 30 min after it was ordered: ModelMirrorPending"}
+			want = ReplicaState{Replica: "phi-4-c", Phase: sample.Starting, Stuck: "not serving 30 min after it was ordered: ModelMirrorPending"}
 		}
-		if diff := cmp.Diff(want, s.verdict().Members[2]); diff != "" {
+		if diff := cmp.Diff(want, s.verdict().ReplicaStates[2]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 		s.pod("a", pending(0)).pod("b", pending(0)).at(33*time.Minute).wants(2, Measured, "3 → 2")
@@ -298,16 +298,16 @@ func TestADeadReplicaBlocksNeitherDirection(t *testing.T) {
 }
 
 // A lost node keeps its pod in the API for hours, and holds nothing up.
-func TestAReplicaThatDoesNotEndIsTold(t *testing.T) {
+func TestAReplicaThatDoesNotEndIsReported(t *testing.T) {
 	lost := func(s *story, p *pod) {
 		p.Phase, p.Overdue, p.Why = sample.Terminating, s.began.Add(10*time.Minute), "pod c-0 is still terminating"
 	}
 	s := tell(t, 2, listOf(policy.And, waitingList)).pod("a", pending(5)).pod("b", pending(5)).pod("c", lost)
-	if stuck := s.at(10 * time.Minute).verdict().Members[2].Stuck; stuck != "" {
+	if stuck := s.at(10 * time.Minute).verdict().ReplicaStates[2].Stuck; stuck != "" {
 		t.Errorf("stuck already: %s", stuck)
 	}
 	want := "not gone by " + s.began.Add(10*time.Minute).UTC().Format("15:04 MST") + ": pod c-0 is still terminating"
-	if stuck := s.at(11 * time.Minute).verdict().Members[2].Stuck; stuck != want {
+	if stuck := s.at(11 * time.Minute).verdict().ReplicaStates[2].Stuck; stuck != want {
 		t.Errorf("stuck: %q, want %q", stuck, want)
 	}
 }
@@ -326,18 +326,18 @@ func TestAStepIsOneAtEverySize(t *testing.T) {
 			f := sample.Fleet{Desired: desired + 1, NoTolerance: fixed}
 			h := hpaOf(listOf(policy.And, waitingList), f)
 			for _, direction := range []int32{-1, 0, 1} {
-				got := HPA(h.step(direction), 1, f.Desired, h.up, h.down)
+				got := HPA(h.valueForStep(direction), 1, f.Desired, h.up, h.down)
 				// What goes too far is one step by the HPA's pace.
 				if paced := min(max(got, f.Desired-1), f.Desired+1); paced != f.Desired+direction {
-					t.Errorf("%d%+d with tolerances %v: %v published, and the HPA makes %d of it", f.Desired, direction, h.up, h.step(direction), got)
+					t.Errorf("%d%+d with tolerances %v: %v published, and the HPA makes %d of it", f.Desired, direction, h.up, h.valueForStep(direction), got)
 				}
 			}
 		}
 	}
 	for current, want := range map[int32][2]float64{9: {8, 10}, 12: {10.799, 14}, 20: {17.999, 23}} {
 		h := hpaOf(listOf(policy.And, waitingList), sample.Fleet{Desired: current, NoTolerance: true})
-		if h.step(-1) != want[0] || h.step(1) != want[1] {
-			t.Errorf("at %d: %v and %v, want %v", current, h.step(-1), h.step(1), want)
+		if h.valueForStep(-1) != want[0] || h.valueForStep(1) != want[1] {
+			t.Errorf("at %d: %v and %v, want %v", current, h.valueForStep(-1), h.valueForStep(1), want)
 		}
 	}
 }
@@ -346,12 +346,12 @@ func TestTheMetricsDecideByTheirLogic(t *testing.T) {
 	all := []truth{no, maybe, yes}
 	for _, a := range all {
 		for _, b := range all {
-			x, y := finding{above: a, below: -a}, finding{above: b, below: -b}
-			up, down := combine(policy.And, []finding{x, y})
+			x, y := comparison{above: a, below: -a}, comparison{above: b, below: -b}
+			up, down := combine(policy.And, []comparison{x, y})
 			if up != min(a, b) || down != min(-a, -b) {
 				t.Errorf("%d and %d: up %d, down %d", a, b, up, down)
 			}
-			up, down = combine(policy.Or, []finding{x, y})
+			up, down = combine(policy.Or, []comparison{x, y})
 			if up != max(a, b) || down != -up {
 				t.Errorf("%d or %d: up %d, down %d", a, b, up, down)
 			}
@@ -398,8 +398,8 @@ func TestWhatIsNotWhatItIsTakenForIsUnknown(t *testing.T) {
 	} {
 		s := tell(t, 1, listOf(policy.And, tt.metric)).pod("a", says(tt.page))
 		want := "cannot tell the load: the only serving replica's value of " + tt.metric.Name + " can be read (" + tt.reason + ")"
-		if v := s.verdict(); v.Answer != Unknown || v.Reason != want {
-			t.Errorf("%s: %s %s", tt.story, v.Answer, v.Reason)
+		if v := s.verdict(); v.Confidence != Unknown || v.Reason != want {
+			t.Errorf("%s: %s %s", tt.story, v.Confidence, v.Reason)
 		}
 	}
 }
@@ -436,7 +436,7 @@ func TestAListAsAValueMovesAsFar(t *testing.T) {
 	s.at(2*time.Minute).wants(1.25, Measured, "4 → 5")
 }
 
-// A fleet of 100 replicas with two metrics is judged in well under a
+// A fleet of 100 replicas with two metrics is evaluated in well under a
 // millisecond, since KEDA waits for it.
 func BenchmarkEvaluateList(b *testing.B) {
 	trigger := listOf(policy.And, waitingList, policy.Metric{Name: kvUsage, Up: .8, Down: .3, Window: time.Minute})

@@ -19,12 +19,12 @@ func window(f sample.Fleet, length time.Duration, now time.Time) sample.Window {
 	return sample.Window{Now: now, Length: max(length, 2*interval), Interval: interval}
 }
 
-// measure is what a metric of a list is over the fleet: a mean over the serving
+// metricOf is what a metric of a list is over the fleet: a mean over the serving
 // replicas, and over the window if there is one, of its values or its rate, or a
 // quantile of what was observed in it.
-func measure(m policy.Metric, fleet sample.Fleet, now time.Time) survey {
+func metricOf(m policy.Metric, fleet sample.Fleet, now time.Time) total {
 	if m.Kind == policy.Histogram {
-		return observed(m, fleet, now)
+		return histogramOf(m, fleet, now)
 	}
 	how := measurement{metric: m.Name, threshold: m.Up}
 	if m.Window > 0 {
@@ -33,20 +33,20 @@ func measure(m policy.Metric, fleet sample.Fleet, now time.Time) survey {
 	if m.Kind == policy.Counter {
 		how.statistic = rate
 	}
-	s := look(how, fleet, now)
+	s := totalOf(how, fleet, now)
 	s.window = how.window.Length
-	s.mean()
+	s.divide()
 	return s
 }
 
-// observed is the mean or a quantile of what a histogram observed within the
+// histogramOf is the mean or a quantile of what a histogram observed within the
 // window, over all serving replicas. There is no interval for it: with a
 // reading missing, nothing is known.
-func observed(m policy.Metric, fleet sample.Fleet, now time.Time) survey {
+func histogramOf(m policy.Metric, fleet sample.Fleet, now time.Time) total {
 	w := window(fleet, m.Window, now)
-	s := survey{missing: missing(m.Name, fleet, now), high: math.Inf(1), window: w.Length, observed: true}
+	s := total{missingMetrics: missingMetric(m.Name, fleet, now), high: math.Inf(1), window: w.Length, fromHistogram: true}
 	var deltas, loaded []sample.Delta
-	quiet := still
+	quiet := idleThroughout
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
 		if !r.HasLoad(fleet.Freshness, now) {
@@ -59,34 +59,34 @@ func observed(m policy.Metric, fleet sample.Fleet, now time.Time) survey {
 		}
 		switch {
 		case why != "":
-			d, evident := observedLately(m, r, w, fleet, now)
+			d, evident := lastDelta(m, r, w, fleet, now)
 			if evident = evident && s.add(r, fleet, now); evident {
 				loaded = append(loaded, d)
 			}
-			s.skip(r, why, !evident && silent(r, m.Name, now) > fleet.Grace)
-		case !covers(r, family.Name, w):
-			s.warm(reach(r, family.Name, now))
+			s.addUnreadable(r, why, !evident && unreadFor(r, m.Name, now) > fleet.Grace)
+		case !coversWindow(r, family.Name, w):
+			s.addWarming(historyLength(r, family.Name, now))
 		default:
 			s.read = append(s.read, r.Pod)
 			if d, ok := r.History.Delta(family.Name, w); ok {
 				deltas = append(deltas, d)
 			} // else it has just joined, and its one sample is the baseline
-			quiet = min(quiet, activityOf(r, w))
+			quiet = min(quiet, requestStateOf(r, w))
 		}
 	}
-	s.retain()
-	if len(loaded) > 0 && len(loaded) == s.open() {
+	s.giveUpNobodyIfNoneRead()
+	if len(loaded) > 0 && len(loaded) == s.unknownReplicas() {
 		if all, err := sample.Merge(append(loaded, deltas...)); err == nil {
-			s.seems = statisticOf(m, all)
+			s.withEvidence = statisticOf(m, all)
 		}
 	}
-	s.conclude(m, deltas, quiet, w)
+	s.setFromHistograms(m, deltas, quiet, w)
 	return s
 }
 
-// observedLately is what a replica that times out observed in the window up to its
+// lastDelta is what a replica that times out observed in the window up to its
 // last reading, if that is above the upper threshold.
-func observedLately(m policy.Metric, r *sample.Replica, w sample.Window, fleet sample.Fleet, now time.Time) (d sample.Delta, loaded bool) {
+func lastDelta(m policy.Metric, r *sample.Replica, w sample.Window, fleet sample.Fleet, now time.Time) (d sample.Delta, loaded bool) {
 	if !r.TimesOut(fleet.Freshness, now) {
 		return sample.Delta{}, false
 	}
@@ -110,23 +110,23 @@ func statisticOf(m policy.Metric, d sample.Delta) float64 {
 	return d.Buckets.Mean()
 }
 
-// activity is whether a replica had requests throughout a window.
-type activity uint8
+// requestState is whether a replica had requests throughout a window.
+type requestState uint8
 
 const (
 	// busy had some, and untold has a page that doesn't say.
-	busy activity = iota
-	untold
-	still
+	busy requestState = iota
+	notReported
+	idleThroughout
 )
 
-func activityOf(r *sample.Replica, w sample.Window) activity {
-	least := still
+func requestStateOf(r *sample.Replica, w sample.Window) requestState {
+	least := idleThroughout
 	for _, gauge := range []string{policy.FamilyRunning, policy.FamilyWaiting} {
 		level, ok := r.History.Level(gauge, w)
 		switch {
 		case !ok:
-			least = min(least, untold)
+			least = min(least, notReported)
 		case level.Max > 0:
 			return busy
 		}
@@ -142,34 +142,34 @@ func activityOf(r *sample.Replica, w sample.Window) activity {
 	return least
 }
 
-// conclude turns what was counted in each pod into one number, or into a word
+// setFromHistograms turns what was counted in each pod into one number, or into a word
 // on why there is none.
-func (s *survey) conclude(m policy.Metric, deltas []sample.Delta, quiet activity, w sample.Window) {
+func (s *total) setFromHistograms(m policy.Metric, deltas []sample.Delta, quiet requestState, w sample.Window) {
 	switch {
 	case len(s.read) == 0 && s.warming == 0:
 		return // nothing could be read
-	case s.open() > 0:
-		s.unknown = s.gaps()
+	case s.unknownReplicas() > 0:
+		s.unknownReason = s.describeMissing()
 		return
 	}
 	all, err := sample.Merge(deltas)
 	switch {
 	case err != nil:
-		s.unknown = err.Error()
+		s.unknownReason = err.Error()
 	case all.Buckets != nil && all.Buckets.Count() > 0:
 		value := statisticOf(m, all)
 		// A sum that descended, or no finite bound at all.
 		if math.IsNaN(value) || math.IsInf(value, 0) || value < 0 {
-			s.unknown = fmt.Sprintf("what it observed in %s makes no sense: %v", duration(w.Length), value)
+			s.unknownReason = fmt.Sprintf("what it observed in %s makes no sense: %v", duration(w.Length), value)
 			return
 		}
 		s.low, s.high = value, value
-	case quiet == still:
+	case quiet == idleThroughout:
 		s.idle, s.high = true, 0
-	case quiet == untold:
-		s.unknown = fmt.Sprintf("it observed nothing in %s, and not every page tells whether requests run", duration(w.Length))
+	case quiet == notReported:
+		s.unknownReason = fmt.Sprintf("it observed nothing in %s, and not every page tells whether requests run", duration(w.Length))
 	default:
-		s.unknown = fmt.Sprintf("it observed nothing in %s although requests run or wait: they take longer, or an engine stands still",
+		s.unknownReason = fmt.Sprintf("it observed nothing in %s although requests run or wait: they take longer, or an engine stands still",
 			duration(w.Length))
 	}
 }

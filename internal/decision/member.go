@@ -10,8 +10,8 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// Member is a replica as a verdict saw it.
-type Member struct {
+// ReplicaState is a replica as a recommendation saw it.
+type ReplicaState struct {
 	// Replica is its Workspace's name.
 	Replica string
 	Phase   sample.Phase
@@ -19,22 +19,22 @@ type Member struct {
 	// Starting for longer than StartBudget, or is Terminating and overdue. "" for
 	// all others.
 	Stuck string
-	// Asleep is set while its engine sleeps.
-	Asleep bool
+	// Sleeping is set while its engine sleeps.
+	Sleeping bool
 }
 
-// Missing is a metric that no serving replica's page has.
-type Missing struct {
+// MissingMetric is a metric that no serving replica's page has.
+type MissingMetric struct {
 	Metric string
 	// Nearest is the name on the pages that is most like it, "" if none is.
 	Nearest string
 }
 
-func members(fleet sample.Fleet, now time.Time) []Member {
-	all := make([]Member, len(fleet.Replicas))
+func replicaStates(fleet sample.Fleet, now time.Time) []ReplicaState {
+	all := make([]ReplicaState, len(fleet.Replicas))
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
-		all[i] = Member{Replica: name(r), Phase: r.Phase, Stuck: stuck(r, now), Asleep: r.Asleep && r.Phase == sample.Serving}
+		all[i] = ReplicaState{Replica: name(r), Phase: r.Phase, Stuck: stuck(r, now), Sleeping: r.Asleep && r.Phase == sample.Serving}
 	}
 	return all
 }
@@ -62,11 +62,11 @@ func stuck(r *sample.Replica, now time.Time) string {
 // sameOrder is how far apart the Workspaces of one step are made at most.
 const sameOrder = 10 * time.Second
 
-// fruitless says why no more replicas are ordered, "" if they may be: since one was
+// futileScaleUp says why no more replicas are ordered, "" if they may be: since one was
 // last ordered that serves, at least two steps came to nothing but replicas that are
 // stuck, one of them in the place of the other. Where there is no quota, or no image,
 // each further one would be stuck as well.
-func fruitless(f sample.Fleet, now time.Time) string {
+func futileScaleUp(f sample.Fleet, now time.Time) string {
 	var served time.Time
 	var failed []*sample.Replica
 	for i := range f.Replicas {
@@ -92,12 +92,12 @@ func fruitless(f sample.Fleet, now time.Time) string {
 	return fmt.Sprintf("no more is ordered, because %s, which was to stand in for another one, is stuck too: %s", name(newest), stuck(newest, now))
 }
 
-// coming finds a replica that is on its way, and says which in words. One that
+// startingReplica finds a replica that is on its way, and says which in words. One that
 // KAITO hasn't made a Workspace for yet is on its way as well, and one that has
 // just become Ready, for the length of a window: until then the measure is
 // partly of the time before its relief. One that starts beside as many serving
 // ones as are desired takes the place of one of them, in an upgrade.
-func coming(f sample.Fleet, window time.Duration, now time.Time) (string, bool) {
+func startingReplica(f sample.Fleet, window time.Duration, now time.Time) (string, bool) {
 	var present, serving int32
 	text := ""
 	for i := range f.Replicas {
@@ -107,7 +107,7 @@ func coming(f sample.Fleet, window time.Duration, now time.Time) (string, bool) 
 		}
 		present++
 		switch {
-		case r.Phase == sample.Serving && !relieves(r, window, now):
+		case r.Phase == sample.Serving && !justReady(r, window, now):
 			serving++
 		case r.Phase == sample.Serving:
 			text = name(r) + " has just become Ready"
@@ -124,22 +124,22 @@ func coming(f sample.Fleet, window time.Duration, now time.Time) (string, bool) 
 	if text != "" {
 		return text, true
 	}
-	if raised := raised(f); present < f.Desired && !raised.IsZero() && now.Sub(raised) <= sample.StartBudget {
+	if raised := lastScaleUp(f); present < f.Desired && !raised.IsZero() && now.Sub(raised) <= sample.StartBudget {
 		return "a replica has been ordered", true
 	}
 	return "", false
 }
 
-// relieves tells whether the replica became Ready so shortly ago. One that has
+// justReady tells whether the replica became Ready so shortly ago. One that has
 // been known to serve for longer was only too busy for its probe meanwhile, and
 // must not hold up the help that it needs.
-func relieves(r *sample.Replica, window time.Duration, now time.Time) bool {
+func justReady(r *sample.Replica, window time.Duration, now time.Time) bool {
 	return !r.ReadySince.IsZero() && now.Sub(r.ReadySince) < window && now.Sub(r.Expected) < window
 }
 
-// raised is when the fleet last grew. A process that hasn't seen it takes it
+// lastScaleUp is when the fleet last grew. A process that hasn't seen it takes it
 // from the newest Workspace, so that a restart doesn't forget the cooldown.
-func raised(f sample.Fleet) time.Time {
+func lastScaleUp(f sample.Fleet) time.Time {
 	if !f.Raised.IsZero() {
 		return f.Raised
 	}
@@ -152,9 +152,9 @@ func raised(f sample.Fleet) time.Time {
 	return newest
 }
 
-// missing is the metric if every page that was read lacks it. Before anything
+// missingMetric is the metric if every page that was read lacks it. Before anything
 // was read nobody knows.
-func missing(metric string, fleet sample.Fleet, now time.Time) []Missing {
+func missingMetric(metric string, fleet sample.Fleet, now time.Time) []MissingMetric {
 	var page *sample.Sample
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
@@ -174,10 +174,10 @@ func missing(metric string, fleet sample.Fleet, now time.Time) []Missing {
 	if page == nil {
 		return nil
 	}
-	m := Missing{Metric: metric}
+	m := MissingMetric{Metric: metric}
 	// The name itself is there if only its value is no number.
 	if nearest, found := policy.Nearest(metric, page.Names); found && nearest != metric {
 		m.Nearest = nearest
 	}
-	return []Missing{m}
+	return []MissingMetric{m}
 }

@@ -6,18 +6,18 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// readiness is the gate of version 0.6: 1 while every desired replica is Ready, else
+// readinessGate is the gate of version 0.6: 1 while every desired replica is Ready, else
 // 0. Its formula asks for more only behind it, so that a step isn't asked for twice.
 // It goes by Kubernetes' own word: a pod that is too busy for its probe closes it, as
 // it did before.
-func readiness(fleet sample.Fleet) Verdict {
+func readinessGate(fleet sample.Fleet) Recommendation {
 	ready := int32(0)
 	for i := range fleet.Replicas {
 		if r := &fleet.Replicas[i]; r.Phase == sample.Serving && !r.ReadySince.IsZero() {
 			ready++
 		}
 	}
-	v := Verdict{Answer: Measured, Replicas: fleet.Desired}
+	v := Recommendation{Confidence: Measured, Replicas: fleet.Desired}
 	if ready >= fleet.Desired {
 		v.Value = 1
 	}

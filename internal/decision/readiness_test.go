@@ -32,11 +32,11 @@ func TestTheReadinessGateOpensOnceAllDesiredReplicasAreReady(t *testing.T) {
 		t.Run(tt.story, func(t *testing.T) {
 			trigger := policy.Trigger{Queue: policy.Queue{Metric: "readiness_gate", Target: 1, Aggregation: policy.Readiness}, Use: policy.Formula}
 			v := Evaluate(trigger, tt.fleet, t0)
-			if v.Answer != Measured || v.Value != tt.value || v.Replicas != tt.fleet.Desired || v.Reason != tt.reason {
-				t.Errorf("%s %v, %d replicas: %s", v.Answer, v.Value, v.Replicas, v.Reason)
+			if v.Confidence != Measured || v.Value != tt.value || v.Replicas != tt.fleet.Desired || v.Reason != tt.reason {
+				t.Errorf("%s %v, %d replicas: %s", v.Confidence, v.Value, v.Replicas, v.Reason)
 			}
-			if len(v.Missing)+len(v.Unreadable) > 0 {
-				t.Errorf("accused: %+v %+v", v.Missing, v.Unreadable)
+			if len(v.MissingMetrics)+len(v.Unreadable) > 0 {
+				t.Errorf("accused: %+v %+v", v.MissingMetrics, v.Unreadable)
 			}
 		})
 	}

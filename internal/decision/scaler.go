@@ -17,33 +17,33 @@ import (
 // it, so it is kept whenever and however often KEDA asks.
 const Interval = 15 * time.Second
 
-// stale is how old an update may be that is still answered with.
-const stale = 3 * Interval
+// maxAge is how old an update may be that is still answered with.
+const maxAge = 3 * Interval
 
 // ErrorBudget is the share of requests that may miss the SLO.
 const ErrorBudget = .01
 
-// Load is what was learned of a fleet's load, as a verdict rests on it.
+// Load is what was learned of a fleet's load, as a recommendation rests on it.
 type Load = automatic.Load
 
 // Scaler scales one fleet by one trigger, and remembers what it learned in doing so. A
-// trigger that learns nothing is judged as Evaluate does. Its zero value knows nothing.
+// trigger that learns nothing is evaluated as Evaluate does. Its zero value knows nothing.
 // It isn't safe for use by several at once.
 type Scaler struct {
 	// automatic is what outlives a process.
 	automatic automatic.Scaler
-	// updated is when verdict was given, of a fleet of desired replicas.
+	// updated is when recommendation was given, of a fleet of desired replicas.
 	updated time.Time
-	verdict Verdict
+	newest  Recommendation
 }
 
 // Recommend updates the Scaler if that is due, and answers. It is what simulations
 // call, in the place of Update at its Interval and Answer when KEDA asks.
-func (m *Scaler) Recommend(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
+func (m *Scaler) Recommend(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Recommendation {
 	if now.Sub(m.updated) >= Interval {
 		m.Update(trigger, fleet, now)
 	}
-	return m.Answer(trigger, fleet, now)
+	return m.Current(trigger, fleet, now)
 }
 
 // Update takes the fleet in. It is to be called every Interval.
@@ -52,43 +52,43 @@ func (m *Scaler) Update(trigger policy.Trigger, fleet sample.Fleet, now time.Tim
 	if slo == nil {
 		return
 	}
-	bounds := bounded(trigger.Bounds)
+	bounds := usableBounds(trigger.Bounds)
 	p := automatic.Policy{
 		Min: bounds.Min, Max: bounds.Max, Budget: ErrorBudget,
 		SLO: sample.SLO{FirstToken: slo.TTFT.Seconds(), PerToken: slo.ITL.Seconds()},
 	}
-	fleet, idle := settleFrozen(fleet, now)
-	told, read, lost := readable(fleet, now)
+	fleet, idle := treatFrozenAsIdle(fleet, now)
+	told, read, lost := withoutUnusablePages(fleet, now)
 	r := m.automatic.Recommend(p, told, now)
-	v := Verdict{
-		Answer: Measured, Desired: fleet.Desired, Replicas: r.Replicas, Reason: r.Reason, Advice: r.Advice,
-		Read: read, Unreadable: lost, Missing: lacking(fleet, now),
+	v := Recommendation{
+		Confidence: Measured, Desired: fleet.Desired, Replicas: r.Replicas, Reason: r.Reason, Advice: r.Advice,
+		Read: read, Unreadable: lost, MissingMetrics: missingFamilies(fleet, now),
 	}
 	switch {
 	case !r.Known:
-		v.Answer = Unknown
+		v.Confidence = Unknown
 	case r.Holds:
-		v.Answer = Held
+		v.Confidence = Held
 	default:
 		v.Load = &r.Load
 		if len(lost) > 0 {
-			v.Answer = Bounded
+			v.Confidence = Bounded
 		}
 		if r.Waits {
-			v.Answer, v.Waiting = Held, true
+			v.Confidence, v.Waiting = Held, true
 		}
 	}
-	if why := fruitless(fleet, now); why != "" && v.Replicas > fleet.Desired {
-		v.Answer, v.Waiting, v.Replicas = Held, true, fleet.Desired
-		v.Reason = fmt.Sprintf("holding at %d: %s; %s", fleet.Desired, facts(v.Reason), why)
+	if why := futileScaleUp(fleet, now); why != "" && v.Replicas > fleet.Desired {
+		v.Confidence, v.Waiting, v.Replicas = Held, true, fleet.Desired
+		v.Reason = fmt.Sprintf("holding at %d: %s; %s", fleet.Desired, withoutConclusion(v.Reason), why)
 	}
-	v.setAside(idle, fleet.Grace)
-	m.updated, m.verdict = now, v
+	v.reportFrozen(idle, fleet.Grace)
+	m.updated, m.newest = now, v
 }
 
-// bounded are the bounds of a trigger that may not tell them. Nobody is woken
+// usableBounds are the bounds of a trigger that may not tell them. Nobody is woken
 // from zero replicas, so that isn't gone to.
-func bounded(b policy.Bounds) policy.Bounds {
+func usableBounds(b policy.Bounds) policy.Bounds {
 	if b == (policy.Bounds{}) {
 		b.Max = math.MaxInt16
 	}
@@ -96,24 +96,24 @@ func bounded(b policy.Bounds) policy.Bounds {
 	return b
 }
 
-// essential are the families without which nothing can be said: a counter that isn't
+// requiredFamilies are the families without which nothing can be said: a counter that isn't
 // there gains nothing, and would read as idleness.
-var essential = []string{
+var requiredFamilies = []string{
 	policy.FamilyRunning, policy.FamilyWaiting, policy.FamilyPrompt, policy.FamilyGenerated, policy.FamilyTTFT, policy.FamilyITL,
 }
 
-// lacking are those of them that no page has.
-func lacking(fleet sample.Fleet, now time.Time) []Missing {
-	var all []Missing
-	for _, metric := range essential {
-		all = append(all, missing(metric, fleet, now)...)
+// missingFamilies are those of them that no page has.
+func missingFamilies(fleet sample.Fleet, now time.Time) []MissingMetric {
+	var all []MissingMetric
+	for _, metric := range requiredFamilies {
+		all = append(all, missingMetric(metric, fleet, now)...)
 	}
 	return all
 }
 
-// readable is the fleet with every page that lacks an essential family as one that
+// withoutUnusablePages is the fleet with every page that lacks an essential family as one that
 // can't be read, who was read, and who wasn't.
-func readable(fleet sample.Fleet, now time.Time) (_ sample.Fleet, read []string, lost []Unread) {
+func withoutUnusablePages(fleet sample.Fleet, now time.Time) (_ sample.Fleet, read []string, lost []UnreadablePod) {
 	all := slices.Clone(fleet.Replicas)
 	for i := range all {
 		r := &all[i]
@@ -123,28 +123,28 @@ func readable(fleet sample.Fleet, now time.Time) (_ sample.Fleet, read []string,
 		if r.Phase != sample.Serving {
 			continue
 		}
-		why := mute(r, fleet.Freshness, now)
+		why := unreadableReason(r, fleet.Freshness, now)
 		if why == "" {
 			read = append(read, r.Pod)
 			continue
 		}
-		unread := silent(r, policy.FamilyRunning, now)
-		lost = append(lost, Unread{Pod: r.Pod, Why: why, Released: unread > fleet.Grace})
+		unread := unreadFor(r, policy.FamilyRunning, now)
+		lost = append(lost, UnreadablePod{Pod: r.Pod, Why: why, GivenUp: unread > fleet.Grace})
 		r.Expected, r.Failure = now.Add(-unread), why
 		if r.Last != nil && now.Sub(r.Last.At) <= fleet.Freshness {
 			r.Last = nil
 		}
 	}
 	for i := range lost { // There is nothing to stand for if nobody was read.
-		lost[i].Released = lost[i].Released && len(read) > 0
+		lost[i].GivenUp = lost[i].GivenUp && len(read) > 0
 	}
 	fleet.Replicas = all
 	return fleet, read, lost
 }
 
-// mute says why the replica's newest page doesn't tell its load, "" if it does.
-func mute(r *sample.Replica, freshness time.Duration, now time.Time) string {
-	for _, metric := range essential {
+// unreadableReason says why the replica's newest page doesn't tell its load, "" if it does.
+func unreadableReason(r *sample.Replica, freshness time.Duration, now time.Time) string {
+	for _, metric := range requiredFamilies {
 		if _, why := family(r, metric, freshness, now); why != "" {
 			return why
 		}
@@ -152,31 +152,31 @@ func mute(r *sample.Replica, freshness time.Duration, now time.Time) string {
 	return ""
 }
 
-// Answer is the verdict for KEDA, at any time: the newest update of the fleet as it
+// Current is the recommendation for KEDA, at any time: the newest update of the fleet as it
 // stands now, or a queue's own, which the update may guard.
-func (m *Scaler) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Verdict {
+func (m *Scaler) Current(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Recommendation {
 	if trigger.Saturation == nil {
-		settled, idle := settleFrozen(fleet, now)
+		settled, idle := treatFrozenAsIdle(fleet, now)
 		v := evaluate(trigger, settled, now)
 		if trigger.List == nil && trigger.Queue.Guard != nil {
 			v.Load = m.loadAt(now)
-			v = Guarded(v, v.Load, trigger, settled, now)
+			v = guard(v, v.Load, trigger, settled, now)
 		}
-		v.setAside(idle, fleet.Grace)
+		v.reportFrozen(idle, fleet.Grace)
 		return v
 	}
-	v := m.verdict
-	v.Members = members(fleet, now)
-	v = at(v, fleet)
+	v := m.newest
+	v.ReplicaStates = replicaStates(fleet, now)
+	v = forDesired(v, fleet)
 	switch age := now.Sub(m.updated); {
 	case m.updated.IsZero():
-		v = Verdict{Answer: Held, Waiting: true, Members: v.Members}
-		v.Reason = fmt.Sprintf("holding at %d: the fleet has not been judged yet", fleet.Desired)
-	case age > stale:
-		v.Answer, v.Waiting, v.Load = Held, false, nil
-		v.Reason = fmt.Sprintf("holding at %d: the fleet was judged last %s ago", fleet.Desired, duration(age))
+		v = Recommendation{Confidence: Held, Waiting: true, ReplicaStates: v.ReplicaStates}
+		v.Reason = fmt.Sprintf("holding at %d: the fleet has not been evaluated yet", fleet.Desired)
+	case age > maxAge:
+		v.Confidence, v.Waiting, v.Load = Held, false, nil
+		v.Reason = fmt.Sprintf("holding at %d: the fleet was evaluated last %s ago", fleet.Desired, duration(age))
 	}
-	if v.Answer == Held {
+	if v.Confidence == Held {
 		v.Replicas = fleet.Desired
 	}
 	v.Desired = fleet.Desired
@@ -186,53 +186,53 @@ func (m *Scaler) Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Tim
 
 // loadAt is the newest load, nil if none is known any more.
 func (m *Scaler) loadAt(now time.Time) *Load {
-	if m.updated.IsZero() || now.Sub(m.updated) > stale {
+	if m.updated.IsZero() || now.Sub(m.updated) > maxAge {
 		return nil
 	}
-	return m.verdict.Load
+	return m.newest.Load
 }
 
-// at is the verdict on a fleet that may have moved since it was judged. More
+// forDesired is the recommendation on a fleet that may have moved since it was evaluated. More
 // replicas are still needed; a step down was one from where it stood then.
-func at(v Verdict, fleet sample.Fleet) Verdict {
-	if v.Desired == fleet.Desired || v.Answer == Unknown || v.Answer == Held {
+func forDesired(v Recommendation, fleet sample.Fleet) Recommendation {
+	if v.Desired == fleet.Desired || v.Confidence == Unknown || v.Confidence == Held {
 		return v
 	}
-	was := facts(v.Reason)
+	was := withoutConclusion(v.Reason)
 	switch {
 	case v.Replicas > fleet.Desired:
 		v.Reason = fmt.Sprintf("%d → %d: %s", fleet.Desired, v.Replicas, was)
 	case v.Replicas == fleet.Desired:
-		v.Reason = fmt.Sprintf("%d is right, as judged at %d: %s", fleet.Desired, v.Desired, was)
+		v.Reason = fmt.Sprintf("%d is right, as evaluated at %d: %s", fleet.Desired, v.Desired, was)
 	default:
-		v.Reason = fmt.Sprintf("%d until it is judged anew, last at %d: %s", fleet.Desired, v.Desired, was)
+		v.Reason = fmt.Sprintf("%d until it is evaluated again, last at %d: %s", fleet.Desired, v.Desired, was)
 		v.Replicas = fleet.Desired
 	}
 	return v
 }
 
-// facts are a reason without what follows from them.
-func facts(reason string) string {
+// withoutConclusion are a reason without what follows from them.
+func withoutConclusion(reason string) string {
 	if _, after, found := strings.Cut(reason, ": "); found {
 		return after
 	}
 	return reason
 }
 
-// publish sets the value that makes the HPA go to the verdict's replicas.
-func (v *Verdict) publish(trigger policy.Trigger, fleet sample.Fleet) {
-	if v.Answer == Unknown {
+// publish sets the value that makes the HPA go to the recommendation's replicas.
+func (v *Recommendation) publish(trigger policy.Trigger, fleet sample.Fleet) {
+	if v.Confidence == Unknown {
 		v.Value = 0
 		return
 	}
 	h, wanted := hpaOf(trigger, fleet), v.Replicas
-	v.Value, v.Replicas = h.toward(wanted)
+	v.Value, v.Replicas = h.valueToward(wanted)
 	switch {
 	case v.Replicas == wanted:
 	case wanted < fleet.Desired:
-		v.Answer, v.Waiting = Held, true
+		v.Confidence, v.Waiting = Held, true
 		v.Reason = fmt.Sprintf("holding at %d: %s; %d would do, but so few less this cluster's HPA doesn't take: it stays within %s %%",
-			fleet.Desired, facts(v.Reason), wanted, number(100*h.down))
+			fleet.Desired, withoutConclusion(v.Reason), wanted, number(100*h.down))
 	default:
 		v.Reason += fmt.Sprintf("; %d is published, because this cluster's HPA stays within %s %%", v.Replicas, number(100*h.up))
 		v.Replicas = trigger.Bounds.Clamp(v.Replicas)
@@ -247,9 +247,9 @@ func (m *Scaler) MarshalBinary() ([]byte, error) {
 	return m.automatic.MarshalBinary()
 }
 
-// Recall is a Scaler that learned what MarshalBinary told, at the time now. The error
+// Unmarshal is a Scaler that learned what MarshalBinary told, at the time now. The error
 // says in words why it can't be.
-func Recall(state []byte, now time.Time) (*Scaler, error) {
+func Unmarshal(state []byte, now time.Time) (*Scaler, error) {
 	m := &Scaler{}
 	if err := m.automatic.UnmarshalBinary(state); err != nil {
 		return nil, err
@@ -264,8 +264,8 @@ func Recall(state []byte, now time.Time) (*Scaler, error) {
 // known it for longer. What this one has seen since then stays.
 func (m *Scaler) Merge(other *Scaler) { m.automatic.Merge(&other.automatic) }
 
-// Since is when the Scaler learned first and last; zero before.
-func (m *Scaler) Since() (began, at time.Time) {
+// Learned is when the Scaler learned first and last; zero before.
+func (m *Scaler) Learned() (began, at time.Time) {
 	if m.automatic.Demand.Last == 0 {
 		return began, at
 	}

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// BenchmarkJudge is one judgement of a fleet of five that has been known for a
-// day, in a minute that was judged before.
-func BenchmarkJudge(b *testing.B) {
+// BenchmarkUpdate is one judgement of a fleet of five that has been known for a
+// day, in a minute that was evaluated before.
+func BenchmarkUpdate(b *testing.B) {
 	var m Scaler
 	workers := make([]*worker, 5)
 	for i := range workers {

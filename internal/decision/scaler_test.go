@@ -22,7 +22,7 @@ func saturates() policy.Trigger {
 	}
 }
 
-// thinks lets a mind watch a fleet of workers for so long, and returns it with
+// thinks lets a scaler watch a fleet of workers for so long, and returns it with
 // the fleet as it is at the end.
 func thinks(m *Scaler, trigger policy.Trigger, from, until time.Duration, desired int32, workers ...*worker) sample.Fleet {
 	var f sample.Fleet
@@ -45,44 +45,44 @@ func thinks(m *Scaler, trigger policy.Trigger, from, until time.Duration, desire
 	return f
 }
 
-func TestAnAnswerBetweenJudgements(t *testing.T) {
+func TestAnAnswerBetweenTwoUpdates(t *testing.T) {
 	var m Scaler
 	f := thinks(&m, saturates(), 0, 3*time.Minute, 1, worksAt(15), worksAt(15))
 	judged := t0.Add(3 * time.Minute)
-	to := m.verdict.Replicas
+	to := m.newest.Replicas
 	if to < 3 || to > 5 {
-		t.Fatalf("three replicas' worth on one: %s", m.verdict.Reason)
+		t.Fatalf("three replicas' worth on one: %s", m.newest.Reason)
 	}
 	for _, tt := range []struct {
 		story   string
 		desired int32
 		later   time.Duration
-		answer  Answer
+		answer  Confidence
 		want    int32
 		reason  string
 	}{
 		{"a moment later", 1, 4 * time.Second, Measured, to, fmt.Sprintf("1 → %d: the load needs ", to)},
 		{"the HPA is on its way", 2, 5 * time.Second, Measured, to, fmt.Sprintf("2 → %d: the load needs ", to)},
-		{"the HPA has got there", to, 6 * time.Second, Measured, to, fmt.Sprintf("%d is right, as judged at 1: the load needs ", to)},
-		{"somebody asked for more", 7, 7 * time.Second, Measured, 7, "7 until it is judged anew, last at 1: the load needs "},
-		{"the process was asleep", 1, time.Minute, Held, 1, "holding at 1: the fleet was judged last 1 min ago"},
+		{"the HPA has got there", to, 6 * time.Second, Measured, to, fmt.Sprintf("%d is right, as evaluated at 1: the load needs ", to)},
+		{"somebody asked for more", 7, 7 * time.Second, Measured, 7, "7 until it is evaluated again, last at 1: the load needs "},
+		{"the process was asleep", 1, time.Minute, Held, 1, "holding at 1: the fleet was evaluated last 1 min ago"},
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			f.Desired = tt.desired
-			v := m.Answer(saturates(), f, judged.Add(tt.later))
-			if v.Answer != tt.answer || v.Value != float64(tt.want) || v.Desired != tt.desired || !strings.HasPrefix(v.Reason, tt.reason) {
-				t.Errorf("%v %v of %d: %s\nwant %v %v: %s…", v.Answer, v.Value, v.Desired, v.Reason, tt.answer, tt.want, tt.reason)
+			v := m.Current(saturates(), f, judged.Add(tt.later))
+			if v.Confidence != tt.answer || v.Value != float64(tt.want) || v.Desired != tt.desired || !strings.HasPrefix(v.Reason, tt.reason) {
+				t.Errorf("%v %v of %d: %s\nwant %v %v: %s…", v.Confidence, v.Value, v.Desired, v.Reason, tt.answer, tt.want, tt.reason)
 			}
-			if len(v.Members) != 2 {
-				t.Errorf("%d members", len(v.Members))
+			if len(v.ReplicaStates) != 2 {
+				t.Errorf("%d members", len(v.ReplicaStates))
 			}
 		})
 	}
 }
 
-func TestAMindThatHasNotJudgedHolds(t *testing.T) {
-	v := new(Scaler).Answer(saturates(), fleet(4), t0)
-	if v.Answer != Held || v.Value != 4 || v.Replicas != 4 || v.Reason != "holding at 4: the fleet has not been judged yet" {
+func TestAScalerWithoutAnUpdateHolds(t *testing.T) {
+	v := new(Scaler).Current(saturates(), fleet(4), t0)
+	if v.Confidence != Held || v.Value != 4 || v.Replicas != 4 || v.Reason != "holding at 4: the fleet has not been evaluated yet" {
 		t.Errorf("%+v", v)
 	}
 }
@@ -97,7 +97,7 @@ func state(t *testing.T, m *Scaler) []byte {
 }
 
 // What several calls of KEDA's cost in between teaches nothing.
-func TestAMindIsJudgedAtItsIntervalHoweverOftenItIsAsked(t *testing.T) {
+func TestAScalerUpdatesAtItsIntervalHoweverOftenKEDAPolls(t *testing.T) {
 	var often, seldom Scaler
 	thinks(&often, saturates(), 0, 5*time.Minute, 1, worksAt(8))
 	w := worksAt(8)
@@ -114,13 +114,13 @@ func TestAMindIsJudgedAtItsIntervalHoweverOftenItIsAsked(t *testing.T) {
 	}
 }
 
-// A mind that remembers a day, and hasn't seen the last hour of it, releases
+// A scaler that remembers a day, and hasn't seen the last hour of it, releases
 // nothing before it has seen a whole window.
 func TestAGapIsNoIdleness(t *testing.T) {
 	var m Scaler
 	workers := []*worker{worksAt(1), worksAt(1), worksAt(1), worksAt(1)}
 	f := thinks(&m, saturates(), 0, 40*time.Minute, 4, workers...)
-	if v := m.Answer(saturates(), f, t0.Add(40*time.Minute)); v.Value != 3 {
+	if v := m.Current(saturates(), f, t0.Add(40*time.Minute)); v.Value != 3 {
 		t.Fatalf("before the gap: %s", v.Reason)
 	}
 	m.automatic.Watched = time.Time{}
@@ -130,12 +130,12 @@ func TestAGapIsNoIdleness(t *testing.T) {
 	const window = 30 * time.Minute // three cold starts of 10 min
 	before, end := time.Hour+window-time.Minute, time.Hour+window
 	f = thinks(&m, saturates(), time.Hour, before, 4, workers...)
-	v := m.Answer(saturates(), f, t0.Add(before))
-	if v.Value != 4 || v.Answer != Held || !v.Waiting || !strings.Contains(v.Reason, "a step down is not taken before the fleet was watched for another 60 s") {
+	v := m.Current(saturates(), f, t0.Add(before))
+	if v.Value != 4 || v.Confidence != Held || !v.Waiting || !strings.Contains(v.Reason, "a step down is not taken before the fleet was watched for another 60 s") {
 		t.Errorf("a minute before the window has been watched: %v %s", v.Value, v.Reason)
 	}
 	f = thinks(&m, saturates(), before, end, 4, workers...)
-	if v := m.Answer(saturates(), f, t0.Add(end)); v.Value != 3 {
+	if v := m.Current(saturates(), f, t0.Add(end)); v.Value != 3 {
 		t.Errorf("when it has been watched: %s", v.Reason)
 	}
 }
@@ -161,7 +161,7 @@ func TestAFixedToleranceIsGonePast(t *testing.T) {
 	} {
 		f := fleet(tt.desired)
 		f.NoTolerance = true
-		v := Verdict{Answer: Measured, Replicas: tt.wanted, Reason: "x"}
+		v := Recommendation{Confidence: Measured, Replicas: tt.wanted, Reason: "x"}
 		v.publish(saturates(), f)
 		if v.Value != tt.value || v.Replicas != tt.replicas {
 			t.Errorf("%d → %d: published %v, said %d, want %v, %d", tt.desired, tt.wanted, v.Value, v.Replicas, tt.value, tt.replicas)
@@ -178,7 +178,7 @@ func TestAFixedToleranceIsGonePast(t *testing.T) {
 func TestAValueIsDividedForTheHPAThatMultiplies(t *testing.T) {
 	trigger := saturates()
 	trigger.Use = policy.Value
-	v := Verdict{Answer: Measured, Replicas: 6}
+	v := Recommendation{Confidence: Measured, Replicas: 6}
 	v.publish(trigger, fleet(4))
 	if v.Value != 1.5 {
 		t.Errorf("%v published", v.Value)
@@ -187,22 +187,22 @@ func TestAValueIsDividedForTheHPAThatMultiplies(t *testing.T) {
 
 // Nothing can be said of a page that lacks what saturation goes by, and its
 // owner is told what is missing.
-func TestMissingFamiliesAreTold(t *testing.T) {
+func TestMissingFamiliesAreReported(t *testing.T) {
 	var m Scaler
 	f := thinks(&m, saturates(), 0, time.Minute, 2, worksAt(5))
 	r := &f.Replicas[0]
 	r.Last = changed(r.Last, func(all []sample.Family) []sample.Family { return all[:5] })
 	r.Last.Names = []string{"vllm:generation_tokens"}
 	m.Update(saturates(), f, t0.Add(time.Minute))
-	v := m.Answer(saturates(), f, t0.Add(time.Minute))
-	if len(v.Missing) == 0 || v.Missing[0] != (Missing{Metric: policy.FamilyGenerated, Nearest: "vllm:generation_tokens"}) {
-		t.Errorf("missing: %+v", v.Missing)
+	v := m.Current(saturates(), f, t0.Add(time.Minute))
+	if len(v.MissingMetrics) == 0 || v.MissingMetrics[0] != (MissingMetric{Metric: policy.FamilyGenerated, Nearest: "vllm:generation_tokens"}) {
+		t.Errorf("missing: %+v", v.MissingMetrics)
 	}
 }
 
-// What a mind answers is a whole number of replicas within the bounds, or, where
+// What a scaler answers is a whole number of replicas within the bounds, or, where
 // nothing is known, none.
-func TestWhatAMindAnswersIsWithinTheBounds(t *testing.T) {
+func TestAScalerRecommendsWithinTheBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		trigger := saturates()
 		trigger.Bounds.Max = rapid.Int32Range(1, 12).Draw(t, "max")
@@ -216,8 +216,8 @@ func TestWhatAMindAnswersIsWithinTheBounds(t *testing.T) {
 		}
 		desired := rapid.Int32Range(1, trigger.Bounds.Max).Draw(t, "desired")
 		f := thinks(&m, trigger, 0, 90*time.Second, desired, workers...)
-		v := m.Answer(trigger, f, t0.Add(90*time.Second))
-		if v.Answer == Unknown {
+		v := m.Current(trigger, f, t0.Add(90*time.Second))
+		if v.Confidence == Unknown {
 			return
 		}
 		if v.Value != math.Trunc(v.Value) || v.Value < 1 || v.Value > float64(trigger.Bounds.Max) || v.Value != float64(v.Replicas) {
@@ -230,9 +230,9 @@ func TestWhatAMindAnswersIsWithinTheBounds(t *testing.T) {
 }
 
 // A reading that is lost never turns a move back, and a longer queue never asks
-// for fewer replicas. (Of a greater throughput the mind also learns, so there is
+// for fewer replicas. (Of a greater throughput the scaler also learns, so there is
 // no such rule for that.)
-func TestALostReadingNeverReversesAMind(t *testing.T) {
+func TestALostReadingNeverReversesAScaler(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 5).Draw(t, "pods")
 		rates := make([]float64, n)
@@ -242,7 +242,7 @@ func TestALostReadingNeverReversesAMind(t *testing.T) {
 		desired := rapid.Int32Range(1, 8).Draw(t, "desired")
 		silent := rapid.IntRange(0, n-1).Draw(t, "silent")
 		lacks := rapid.Bool().Draw(t, "lacks a family")
-		judged := func(waiting float64, lose bool) Verdict {
+		judged := func(waiting float64, lose bool) Recommendation {
 			workers := make([]*worker, n)
 			for i, rps := range rates {
 				workers[i] = worksAt(rps)
@@ -270,16 +270,16 @@ func TestALostReadingNeverReversesAMind(t *testing.T) {
 			at := t0.Add(seen + Interval)
 			f.Freshness = time.Minute
 			m.Update(saturates(), f, at)
-			return m.Answer(saturates(), f, at)
+			return m.Current(saturates(), f, at)
 		}
 		whole, lost := judged(0, false), judged(0, true)
-		if lost.Answer != Unknown && (whole.Replicas-desired)*(lost.Replicas-desired) < 0 {
+		if lost.Confidence != Unknown && (whole.Replicas-desired)*(lost.Replicas-desired) < 0 {
 			t.Fatalf("whole: %s\nlost: %s", whole.Reason, lost.Reason)
 		}
-		if lost.Answer != Unknown && lost.Replicas < desired {
+		if lost.Confidence != Unknown && lost.Replicas < desired {
 			t.Fatalf("released on what can't be read: %s", lost.Reason)
 		}
-		if lost.Answer != Unknown && lost.Replicas > max(desired, whole.Replicas) {
+		if lost.Confidence != Unknown && lost.Replicas > max(desired, whole.Replicas) {
 			t.Fatalf("ordered for what can't be read: whole: %s\nlost: %s", whole.Reason, lost.Reason)
 		}
 		more := rapid.Float64Range(0, 300).Draw(t, "more")
@@ -301,9 +301,9 @@ func TestAPodThatWasGivenUpStandsForTheMostLoaded(t *testing.T) {
 	f := thinks(&m, saturates(), 0, 40*time.Minute, 4, workers...)
 	f.Replicas[3].Expected = t0
 	m.Update(saturates(), f, t0.Add(40*time.Minute))
-	v := m.Answer(saturates(), f, t0.Add(40*time.Minute))
-	if v.Value != 3 || v.Answer != Bounded || len(v.Unreadable) != 1 || !v.Unreadable[0].Released || len(v.Read) != 3 {
-		t.Errorf("%v %v: %s, %+v, read %v", v.Answer, v.Value, v.Reason, v.Unreadable, v.Read)
+	v := m.Current(saturates(), f, t0.Add(40*time.Minute))
+	if v.Value != 3 || v.Confidence != Bounded || len(v.Unreadable) != 1 || !v.Unreadable[0].GivenUp || len(v.Read) != 3 {
+		t.Errorf("%v %v: %s, %+v, read %v", v.Confidence, v.Value, v.Reason, v.Unreadable, v.Read)
 	}
 }
 
@@ -314,7 +314,7 @@ func TestWhoJoinsBringsNoLoad(t *testing.T) {
 	old := worksAt(14)
 	const before = 5 * time.Minute
 	thinks(&m, saturates(), 0, before, 7, old)
-	was := m.verdict.Load.Demand
+	was := m.newest.Load.Demand
 	workers := []*worker{old}
 	for range 6 {
 		w := worksAt(2)
@@ -350,7 +350,7 @@ func TestWhoJoinsBringsNoLoad(t *testing.T) {
 			f.Replicas = append(f.Replicas, w.Replica)
 		}
 		m.Recommend(saturates(), f, now)
-		if is := m.verdict.Load.Demand; is > 1.5*was {
+		if is := m.newest.Load.Demand; is > 1.5*was {
 			t.Errorf("%v after they joined the demand is %.1f, and was %.1f before", at-before, is, was)
 		}
 	}

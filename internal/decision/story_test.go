@@ -25,7 +25,7 @@ func listOf(combine policy.Combine, metrics ...policy.Metric) policy.Trigger {
 	}}
 }
 
-// story is a fleet that is read every 5 s and judged when a test wants to know.
+// story is a fleet that is read every 5 s and evaluated when a test wants to know.
 type story struct {
 	*testing.T
 	trigger policy.Trigger
@@ -201,7 +201,7 @@ func (p *pod) read(now time.Time) {
 	p.Last = s
 }
 
-func (s *story) verdict() Verdict {
+func (s *story) verdict() Recommendation {
 	s.fleet.Replicas = nil
 	for _, p := range s.pods {
 		r := p.Replica
@@ -212,11 +212,11 @@ func (s *story) verdict() Verdict {
 }
 
 // wants is what is published as wanted, and how the reason begins.
-func (s *story) wants(replicas float64, answer Answer, reason string) *story {
+func (s *story) wants(replicas float64, answer Confidence, reason string) *story {
 	s.Helper()
 	v := s.verdict()
-	if v.Value != replicas || v.Answer != answer || !strings.HasPrefix(v.Reason, reason) {
-		s.Errorf("at %v: %s %v\n got %s\nwant %s %v\n     %s", s.now.Sub(s.began), v.Answer, v.Value, v.Reason, answer, replicas, reason)
+	if v.Value != replicas || v.Confidence != answer || !strings.HasPrefix(v.Reason, reason) {
+		s.Errorf("at %v: %s %v\n got %s\nwant %s %v\n     %s", s.now.Sub(s.began), v.Confidence, v.Value, v.Reason, answer, replicas, reason)
 	}
 	return s
 }

@@ -30,9 +30,9 @@ type measurement struct {
 	threshold float64
 }
 
-// greatest is the most that a pod's value can be. Nothing but a page of percents,
+// maximum is the most that a pod's value can be. Nothing but a page of percents,
 // or a threshold of them, says that 100 is the whole of a ratio and not 1.
-func (m measurement) greatest(largest float64) float64 {
+func (m measurement) maximum(largest float64) float64 {
 	switch {
 	case !sample.IsRatio(m.metric) || m.statistic == rate:
 		return math.Inf(1)
@@ -42,8 +42,8 @@ func (m measurement) greatest(largest float64) float64 {
 	return 1
 }
 
-// unfit says why nothing can be told of a family that is measured so, "" if it can.
-func (m measurement) unfit(f *sample.Family) string {
+// mismatch says why nothing can be told of a family that is measured so, "" if it can.
+func (m measurement) mismatch(f *sample.Family) string {
 	switch counts := f.Kind == sample.Counter || f.Kind == sample.Untyped && policy.Counts(f.Name); {
 	case f.Kind == sample.Histogram && m.statistic == newest:
 		return m.metric + " is a histogram, which has no total to compare with a threshold"
@@ -57,30 +57,30 @@ func (m measurement) unfit(f *sample.Family) string {
 	return ""
 }
 
-// of is a pod's value of the metric. Every way to add up a fleet goes by it.
-func (m measurement) of(r *sample.Replica, freshness time.Duration, now time.Time) reading {
+// valueOf is a pod's value of the metric. Every way to add up a fleet goes by it.
+func (m measurement) valueOf(r *sample.Replica, freshness time.Duration, now time.Time) podValue {
 	family, why := family(r, m.metric, freshness, now)
 	if why == "" {
-		why = m.unfit(&family)
+		why = m.mismatch(&family)
 	}
 	if why != "" {
-		return reading{why: why}
+		return podValue{why: why}
 	}
 	value := family.Value()
 	if m.statistic != newest {
-		if !covers(r, family.Name, m.window) {
-			return reading{warming: true, reached: reach(r, family.Name, now)}
+		if !coversWindow(r, family.Name, m.window) {
+			return podValue{warming: true, historyLength: historyLength(r, family.Name, now)}
 		}
-		value = m.over(r, &family)
+		value = m.overWindow(r, &family)
 	}
 	if value < 0 {
-		return reading{why: m.metric + " is negative"}
+		return podValue{why: m.metric + " is negative"}
 	}
-	return reading{value: value}
+	return podValue{value: value}
 }
 
-// over is a pod's mean or rate over the window.
-func (m measurement) over(r *sample.Replica, newest *sample.Family) float64 {
+// overWindow is a pod's mean or rate over the window.
+func (m measurement) overWindow(r *sample.Replica, newest *sample.Family) float64 {
 	if m.statistic == rate {
 		// A pod that has just joined has one sample: its baseline.
 		gained, _ := r.History.Delta(newest.Name, m.window)
@@ -93,10 +93,10 @@ func (m measurement) over(r *sample.Replica, newest *sample.Family) float64 {
 	return level.Value
 }
 
-// covers tells whether the replica's samples of a family speak for the whole
+// coversWindow tells whether the replica's samples of a family speak for the whole
 // window: they reach back to its start, or to when the pod joined. Half an
 // interval is for pages that took their time.
-func covers(r *sample.Replica, family string, w sample.Window) bool {
+func coversWindow(r *sample.Replica, family string, w sample.Window) bool {
 	since, found := r.History.Since(family)
 	start := w.Now.Add(-w.Length)
 	if r.ReadySince.After(start) {
@@ -106,8 +106,8 @@ func covers(r *sample.Replica, family string, w sample.Window) bool {
 	return found && !since.After(start.Add(w.Interval+w.Interval/2))
 }
 
-// reach is how far the samples of a family reach back.
-func reach(r *sample.Replica, family string, now time.Time) time.Duration {
+// historyLength is how far the samples of a family reach back.
+func historyLength(r *sample.Replica, family string, now time.Time) time.Duration {
 	since, found := r.History.Since(family)
 	if !found {
 		return 0

@@ -87,12 +87,12 @@ func TestACounterIsNoLoadButItsRateIs(t *testing.T) {
 	const refused = "vllm:prompt_tokens_total is a counter, which only grows: give aggregation: rate to compare what it gains a second"
 	for _, how := range []policy.Aggregation{policy.Sum, policy.ServiceAvg, policy.WindowedAvg, policy.Gate} {
 		taken.Queue.Aggregation, taken.Queue.Window = how, time.Minute
-		if v := Evaluate(taken, two(), t0); v.Answer != Unknown || !strings.Contains(v.Reason, refused) {
+		if v := Evaluate(taken, two(), t0); v.Confidence != Unknown || !strings.Contains(v.Reason, refused) {
 			t.Errorf("taken for a load by %s: %v %s", how, v.Value, v.Reason)
 		}
 	}
 	gauge := listOf(policy.And, policy.Metric{Name: promptsT, Up: 1000, Down: 200, Window: time.Minute})
-	if v := Evaluate(gauge, two(), t0); v.Answer != Unknown || !strings.Contains(v.Reason, refused) {
+	if v := Evaluate(gauge, two(), t0); v.Confidence != Unknown || !strings.Contains(v.Reason, refused) {
 		t.Errorf("taken for a gauge: %v %s", v.Value, v.Reason)
 	}
 	if v := Evaluate(tokenRate, two(), t0); v.Value != 3200 || v.Replicas != 4 ||
@@ -104,7 +104,7 @@ func TestACounterIsNoLoadButItsRateIs(t *testing.T) {
 	}
 	of := tokenRate
 	of.Queue.Metric = waitingMetric
-	if v := Evaluate(of, fleet(1, waiting(5)), t0); v.Answer != Unknown || !strings.Contains(v.Reason, waitingMetric+" is no counter, so it has no rate") {
+	if v := Evaluate(of, fleet(1, waiting(5)), t0); v.Confidence != Unknown || !strings.Contains(v.Reason, waitingMetric+" is no counter, so it has no rate") {
 		t.Errorf("a gauge's rate: %s", v.Reason)
 	}
 }
@@ -173,7 +173,7 @@ func TestAMeanDoesNotRunAwayWhileReplicasStart(t *testing.T) {
 				}
 				v := Evaluate(byHand(how, use), fleet(desired, replicas...), t0)
 				h := hpaOf(byHand(how, use), fleet(desired, replicas...))
-				desired = h.makes(v.Value)
+				desired = h.replicas(v.Value)
 			}
 			if desired != 3 {
 				t.Errorf("%s as %d: 14 on each of two, 10 wanted, comes to %d, want 3", how, use, desired)
@@ -199,8 +199,8 @@ func TestRoundingMovesNothing(t *testing.T) {
 		}
 		m := policy.Metric{Name: waitingMetric, Kind: policy.Gauge, Up: level, Down: level, Window: 30 * time.Second}
 		v := Evaluate(listOf(policy.And, m), fleet(int32(len(replicas)), replicas...), t0)
-		if int(v.Replicas) != len(replicas) || v.Answer != Measured {
-			t.Fatalf("%d became %d, %s: %s", len(replicas), v.Replicas, v.Answer, v.Reason)
+		if int(v.Replicas) != len(replicas) || v.Confidence != Measured {
+			t.Fatalf("%d became %d, %s: %s", len(replicas), v.Replicas, v.Confidence, v.Reason)
 		}
 	})
 }

@@ -54,7 +54,7 @@ func list(words []string) string {
 }
 
 // unit is what a metric is told in: seconds, or hundredths where a whole is 1.
-func (f *finding) unit() (scale float64, unit string) {
+func (f *comparison) unit() (scale float64, unit string) {
 	switch name := f.metric.Name; {
 	case strings.HasSuffix(name, "_seconds"):
 		return 1, " s"
@@ -90,8 +90,8 @@ func significant(x float64, digits int) string {
 	return strconv.FormatFloat(x, 'g', digits, 64)
 }
 
-// called is a list's metric as its owner knows it, with what is taken of it.
-func called(m policy.Metric) string {
+// displayName is a list's metric as its owner knows it, with what is taken of it.
+func displayName(m policy.Metric) string {
 	switch {
 	case m.Kind == policy.Gauge:
 		return m.Name

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestNumbersAreToldWithTheDigitsThatMatter(t *testing.T) {
+func TestNumbersHaveTheDigitsThatMatter(t *testing.T) {
 	for _, tt := range []struct {
 		x      float64
 		others []float64

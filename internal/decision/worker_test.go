@@ -23,7 +23,7 @@ type worker struct {
 	// family cachedBy, which is FamilyCached if it is empty.
 	cached   float64
 	cachedBy string
-	// slow is an engine whose every answer is later than promised.
+	// slow is an engine whose every answer is later than within the SLO.
 	silent, slow bool
 }
 

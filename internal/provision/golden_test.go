@@ -106,7 +106,7 @@ func TestAChangeToSaturationIsToldInWords(t *testing.T) {
 }
 
 // Whoever changed the guard off, or comes from a version that had none, is told.
-func TestAGuardThatComesOrGoesIsTold(t *testing.T) {
+func TestAGuardThatComesOrGoesIsReported(t *testing.T) {
 	w := newWorld(t, inferenceSet())
 	w.annotate("downguard", "false")
 	w.reconcile()
@@ -123,7 +123,7 @@ func TestAGuardThatComesOrGoesIsTold(t *testing.T) {
 
 // A ScaledObject of a release whose default was 2 s and 60 ms gets the new one, and its
 // owner is told; whoever asked for 2 s keeps them, and is told where they are judged.
-func TestAnSLOThatChangesIsTold(t *testing.T) {
+func TestAnSLOThatChangesIsReported(t *testing.T) {
 	w := newWorld(t, inferenceSet())
 	w.annotate("ttft-slo", "2s", "itl-slo", "60ms")
 	w.reconcile()
@@ -137,7 +137,7 @@ func TestAnSLOThatChangesIsTold(t *testing.T) {
 
 // A change of a metric list is told metric by metric, and a change from one
 // dialect to the other as what it comes to.
-func TestAChangedListIsToldByItsMetrics(t *testing.T) {
+func TestAChangedListIsReportedByItsMetrics(t *testing.T) {
 	list := func(waiting int, more string) string {
 		return fmt.Sprintf(`[{"name":"vllm:num_requests_waiting","type":"gauge","upthreshold":%d,"downthreshold":1}%s]`, waiting, more)
 	}

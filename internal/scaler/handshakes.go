@@ -17,9 +17,9 @@ type Handshakes struct {
 	what string
 }
 
-// failed takes in an error of a server's handshake.
-func (h *Handshakes) failed(err error) {
-	what := inWords(err)
+// recordFailure takes in an error of a server's handshake.
+func (h *Handshakes) recordFailure(err error) {
+	what := describeHandshake(err)
 	if h == nil || what == "" {
 		return
 	}
@@ -28,8 +28,8 @@ func (h *Handshakes) failed(err error) {
 	h.at, h.what = time.Now(), what
 }
 
-// newest is what went wrong within that time, "" if nothing did.
-func (h *Handshakes) newest(within time.Duration) string {
+// lastFailure is what went wrong within that time, "" if nothing did.
+func (h *Handshakes) lastFailure(within time.Duration) string {
 	if h == nil {
 		return ""
 	}
@@ -44,9 +44,9 @@ func (h *Handshakes) newest(within time.Duration) string {
 // withoutTLS is what KEDA is without both in a trigger written by hand.
 const withoutTLS = "a client that calls doesn't use TLS"
 
-// inWords is what a failed handshake says of the client, "" for nothing: it may
+// describeHandshake is what a failed handshake says of the client, "" for nothing: it may
 // just have gone away. crypto/tls has no types for most of these.
-func inWords(err error) string {
+func describeHandshake(err error) string {
 	var plain tls.RecordHeaderError
 	text := err.Error()
 	switch {

@@ -19,10 +19,10 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// Metrics are the service's own: the newest verdict on each InferenceSet that
+// Metrics are the service's own: the newest recommendation on each InferenceSet that
 // KEDA asks about, and the calls. Its zero value and nil count nothing.
 //
-// Verdicts are collected from memory, so the series of an InferenceSet end with
+// Recommendations are collected from memory, so the series of an InferenceSet end with
 // it, and those of a trigger with that. Their labels are the InferenceSet's and
 // the metric's names, and a digest where triggers share the metric.
 type Metrics struct {
@@ -34,17 +34,17 @@ type Metrics struct {
 	limits   *prometheus.CounterVec
 
 	// mu guards last and size.
-	mu   sync.Mutex
-	last map[types.NamespacedName]map[Subject]answered
+	mu     sync.Mutex
+	newest map[types.NamespacedName]map[TriggerID]lastRecommendation
 	// size is the number of subjects in last.
 	size   int
 	pruned time.Time
 }
 
-// answered is the newest verdict, and when one was last given to KEDA.
-type answered struct {
-	at      time.Time
-	verdict decision.Verdict
+// lastRecommendation is the newest recommendation, and when one was last given to KEDA.
+type lastRecommendation struct {
+	at             time.Time
+	recommendation decision.Recommendation
 }
 
 const (
@@ -54,10 +54,10 @@ const (
 	// maxTriggers bounds those of one InferenceSet, so that no owner's triggers
 	// take the series of another's.
 	maxTriggers = 18
-	// superseded is when a subject is dropped while others of its InferenceSet
+	// replacedAfter is when a subject is dropped while others of its InferenceSet
 	// are asked for: the metric or the threshold was changed. KEDA asks every
 	// 15 s.
-	superseded = 2 * time.Minute
+	replacedAfter = 2 * time.Minute
 	// forgetAfter is when a subject is dropped that nobody asks about any more: its
 	// InferenceSet or its ScaledObject is gone.
 	forgetAfter = time.Hour
@@ -80,9 +80,9 @@ func NewMetrics(registry prometheus.Registerer, fleets Fleets) *Metrics {
 			Name: "keda_kaito_scaler_over_limit_total",
 			Help: "What didn't fit a limit of the scaler's memory and was left out, by limit.",
 		}, []string{"limit"}),
-		last: map[types.NamespacedName]map[Subject]answered{},
+		newest: map[types.NamespacedName]map[TriggerID]lastRecommendation{},
 	}
-	for _, limit := range []string{limitSeries, limitEstimators, limitLearned, limitEvents} {
+	for _, limit := range []string{limitSeries, limitFleetScalers, limitCheckpoints, limitEvents} {
 		m.limits.WithLabelValues(limit)
 	}
 	registry.MustRegister(m.requests, m.duration, m.limits, m)
@@ -91,58 +91,58 @@ func NewMetrics(registry prometheus.Registerer, fleets Fleets) *Metrics {
 
 // The limits that something may be left out for.
 const (
-	limitSeries     = "series"
-	limitEstimators = "estimators"
-	limitLearned    = "learned"
-	limitEvents     = "events"
+	limitSeries       = "series"
+	limitFleetScalers = "estimators"
+	limitCheckpoints  = "learned"
+	limitEvents       = "events"
 )
 
-// over counts what didn't fit a limit.
-func (m *Metrics) over(limit string, n int) {
+// countDropped counts what didn't fit a limit.
+func (m *Metrics) countDropped(limit string, n int) {
 	if m != nil && n > 0 {
 		m.limits.WithLabelValues(limit).Add(float64(n))
 	}
 }
 
-func (m *Metrics) heard(subject Subject, verdict decision.Verdict) {
+func (m *Metrics) set(subject TriggerID, recommendation decision.Recommendation) {
 	if m == nil {
 		return
 	}
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	set := m.last[subject.InferenceSet]
+	set := m.newest[subject.InferenceSet]
 	if _, known := set[subject]; !known {
-		if !m.room(set, now) {
-			m.over(limitSeries, 1)
+		if !m.fits(set, now) {
+			m.countDropped(limitSeries, 1)
 			return
 		}
-		if set = m.last[subject.InferenceSet]; set == nil {
-			set = map[Subject]answered{}
-			m.last[subject.InferenceSet] = set
+		if set = m.newest[subject.InferenceSet]; set == nil {
+			set = map[TriggerID]lastRecommendation{}
+			m.newest[subject.InferenceSet] = set
 		}
 		m.size++
 	}
-	set[subject] = answered{now, verdict}
+	set[subject] = lastRecommendation{now, recommendation}
 }
 
 // refresh keeps what KEDA has been told up to date once it asks another replica of
 // the scaler: else the last answer of this one would stand for an hour.
-func (m *Metrics) refresh(subject Subject, verdict decision.Verdict) {
+func (m *Metrics) refresh(subject TriggerID, recommendation decision.Recommendation) {
 	if m == nil {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	set := m.last[subject.InferenceSet]
+	set := m.newest[subject.InferenceSet]
 	if a, known := set[subject]; known {
-		set[subject] = answered{a.at, verdict}
+		set[subject] = lastRecommendation{a.at, recommendation}
 	}
 }
 
-// room tells whether there is any for another trigger of an InferenceSet.
+// fits tells whether there is any for another trigger of an InferenceSet.
 // Collecting prunes too, but perhaps nobody collects. It needs mu.
-func (m *Metrics) room(set map[Subject]answered, now time.Time) bool {
+func (m *Metrics) fits(set map[TriggerID]lastRecommendation, now time.Time) bool {
 	fits := func() bool { return len(set) < maxTriggers && m.size < maxSubjects }
 	if !fits() && now.Sub(m.pruned) > time.Minute {
 		m.prune(now)
@@ -153,27 +153,27 @@ func (m *Metrics) room(set map[Subject]answered, now time.Time) bool {
 // prune drops what nobody asks about any more. It needs mu.
 func (m *Metrics) prune(now time.Time) {
 	m.pruned = now
-	for key, set := range m.last {
+	for key, set := range m.newest {
 		var newest time.Time
 		for _, a := range set {
 			if a.at.After(newest) {
 				newest = a.at
 			}
 		}
-		m.drop(key, func(_ Subject, a answered) bool {
-			return now.Sub(a.at) > forgetAfter || newest.Sub(a.at) > superseded
+		m.drop(key, func(_ TriggerID, a lastRecommendation) bool {
+			return now.Sub(a.at) > forgetAfter || newest.Sub(a.at) > replacedAfter
 		})
 	}
 }
 
 // drop drops subjects of an InferenceSet. It needs mu.
-func (m *Metrics) drop(key types.NamespacedName, which func(Subject, answered) bool) {
-	set := m.last[key]
+func (m *Metrics) drop(key types.NamespacedName, which func(TriggerID, lastRecommendation) bool) {
+	set := m.newest[key]
 	m.size -= len(set)
 	maps.DeleteFunc(set, which)
 	m.size += len(set)
 	if len(set) == 0 {
-		delete(m.last, key)
+		delete(m.newest, key)
 	}
 }
 
@@ -181,14 +181,14 @@ func (m *Metrics) drop(key types.NamespacedName, which func(Subject, answered) b
 func (m *Metrics) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.last[key]) == 0 {
+	if len(m.newest[key]) == 0 {
 		return
 	}
 	asked := make(map[uint64]bool, len(triggers))
 	for _, trigger := range triggers {
 		asked[trigger.Digest()] = true
 	}
-	m.drop(key, func(subject Subject, _ answered) bool { return !asked[subject.Digest] })
+	m.drop(key, func(subject TriggerID, _ lastRecommendation) bool { return !asked[subject.Digest] })
 }
 
 // forget ends the series of triggers that KEDA is not to ask for: they would stand
@@ -199,7 +199,7 @@ func (m *Metrics) forget(key types.NamespacedName, digests []uint64) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.drop(key, func(subject Subject, _ answered) bool { return slices.Contains(digests, subject.Digest) })
+	m.drop(key, func(subject TriggerID, _ lastRecommendation) bool { return slices.Contains(digests, subject.Digest) })
 }
 
 func (m *Metrics) observe(method string, err error, began time.Time) {
@@ -230,13 +230,13 @@ func (m *Metrics) stream(service any, stream grpc.ServerStream, info *grpc.Strea
 	return err
 }
 
-var ofSubject = []string{"namespace", "inferenceset", "metric", "trigger"}
+var triggerLabels = []string{"namespace", "inferenceset", "metric", "trigger"}
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, slices.Concat(ofSubject, labels), nil)
+	return prometheus.NewDesc(name, help, slices.Concat(triggerLabels, labels), nil)
 }
 
-// The metrics of a verdict.
+// The metrics of a recommendation.
 var (
 	publishedValue = describe("keda_kaito_scaler_published_value",
 		"What KEDA is told; absent while it is told an error.")
@@ -244,17 +244,17 @@ var (
 		"What the HPA compares the published value with, for each replica.")
 	desiredReplicas = describe("keda_kaito_scaler_desired_replicas",
 		"The InferenceSet's spec.replicas.")
-	wantedReplicas = describe("keda_kaito_scaler_wanted_replicas",
+	recommendedReplicas = describe("keda_kaito_scaler_wanted_replicas",
 		"What the HPA makes of the published value within the bounds, before its windows and its pace.")
-	verdictAnswer = describe("keda_kaito_scaler_verdict",
+	recommendationConfidence = describe("keda_kaito_scaler_verdict",
 		"1 for what the verdict rests on: answer is unknown, measured, bounded or held.", "answer")
-	verdictDirection = describe("keda_kaito_scaler_verdict_direction",
+	recommendationDirection = describe("keda_kaito_scaler_verdict_direction",
 		"1 if the verdict is more replicas, -1 if fewer, else 0.")
 	replicasByState = describe("keda_kaito_scaler_replicas",
 		"Replicas by state: starting, readable, unreadable, terminating or broken. Those that serve are readable or not.", "state")
 	stuckReplicas = describe("keda_kaito_scaler_stuck_replicas",
 		"Replicas that are broken, or have been starting for over 30 minutes.")
-	asleepReplicas = describe("keda_kaito_scaler_asleep_replicas",
+	sleepingReplicas = describe("keda_kaito_scaler_asleep_replicas",
 		"Serving replicas whose engine sleeps.")
 	missingMetrics = describe("keda_kaito_scaler_missing_metrics",
 		"Metrics asked for that no serving replica's page has.")
@@ -262,22 +262,22 @@ var (
 		"The load in replicas that are filled as far as is safe; for saturation and guarded queues.")
 	neededReplicas = describe("keda_kaito_scaler_needed_replicas",
 		"The demand with what waits and what it is expected to grow, before rounding and bounds.")
-	safeLoad = describe("keda_kaito_scaler_safe_load_ratio",
+	utilizationLimit = describe("keda_kaito_scaler_safe_load_ratio",
 		"The share of its time that a replica can give to tokens while latencies are as promised, as learned.")
 	coldStart = describe("keda_kaito_scaler_cold_start_seconds",
 		"How long a replica takes from its order to serving, as learned.")
 	learning = describe("keda_kaito_scaler_learning",
 		"1 until enough was seen to go by more than the prior.")
-	lastAnswer = describe("keda_kaito_scaler_last_answer_timestamp_seconds",
+	lastPollTime = describe("keda_kaito_scaler_last_answer_timestamp_seconds",
 		"When KEDA asked last, in seconds since the epoch.")
 )
 
 // Describe implements prometheus.Collector.
 func (*Metrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		publishedValue, targetValue, desiredReplicas, wantedReplicas, verdictAnswer, verdictDirection,
-		replicasByState, stuckReplicas, asleepReplicas, missingMetrics, lastAnswer,
-		demandReplicas, neededReplicas, safeLoad, coldStart, learning,
+		publishedValue, targetValue, desiredReplicas, recommendedReplicas, recommendationConfidence, recommendationDirection,
+		replicasByState, stuckReplicas, sleepingReplicas, missingMetrics, lastPollTime,
+		demandReplicas, neededReplicas, utilizationLimit, coldStart, learning,
 	} {
 		descs <- d
 	}
@@ -288,20 +288,20 @@ func (*Metrics) Describe(descs chan<- *prometheus.Desc) {
 // empty, which is as good as none.
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	type entry struct {
-		subject Subject
-		answered
+		subject TriggerID
+		lastRecommendation
 		label string
 	}
 	m.mu.Lock()
 	m.prune(time.Now())
 	entries := make([]entry, 0, m.size)
-	for _, set := range m.last {
+	for _, set := range m.newest {
 		sharing := map[string]int{}
 		for subject := range set {
 			sharing[subject.Metric]++
 		}
 		for subject, a := range set {
-			e := entry{subject: subject, answered: a}
+			e := entry{subject: subject, lastRecommendation: a}
 			if sharing[subject.Metric] > 1 {
 				e.label = fmt.Sprintf("%016x", subject.Digest)
 			}
@@ -311,30 +311,30 @@ func (m *Metrics) Collect(out chan<- prometheus.Metric) {
 	m.mu.Unlock()
 	for _, e := range entries {
 		if _, there := m.fleets.Fleet(e.subject.InferenceSet, e.subject.Page); there {
-			collect(out, e.subject, e.label, e.answered)
+			collect(out, e.subject, e.label, e.lastRecommendation)
 		}
 	}
 }
 
-func collect(out chan<- prometheus.Metric, subject Subject, trigger string, a answered) {
-	v := a.verdict
+func collect(out chan<- prometheus.Metric, subject TriggerID, trigger string, a lastRecommendation) {
+	v := a.recommendation
 	send := func(desc *prometheus.Desc, value float64, labels ...string) {
 		labels = append([]string{subject.InferenceSet.Namespace, subject.InferenceSet.Name, subject.Metric, trigger}, labels...)
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	if v.Answer != decision.Unknown {
+	if v.Confidence != decision.Unknown {
 		send(publishedValue, v.Value)
 	}
 	send(targetValue, subject.Target)
 	send(desiredReplicas, float64(v.Desired))
-	send(wantedReplicas, float64(v.Replicas))
+	send(recommendedReplicas, float64(v.Replicas))
 	for answer := decision.Unknown; answer <= decision.Held; answer++ {
-		send(verdictAnswer, one(v.Answer == answer), answer.String())
+		send(recommendationConfidence, boolValue(v.Confidence == answer), answer.String())
 	}
-	send(verdictDirection, one(v.Replicas > v.Desired)-one(v.Replicas < v.Desired))
+	send(recommendationDirection, boolValue(v.Replicas > v.Desired)-boolValue(v.Replicas < v.Desired))
 	states := map[string]int{"starting": 0, "readable": 0, "unreadable": len(v.Unreadable), "terminating": 0, "broken": 0}
 	stuck, asleep := 0, 0
-	for _, member := range v.Members {
+	for _, member := range v.ReplicaStates {
 		if member.Phase == sample.Serving {
 			states["readable"]++
 		} else {
@@ -343,7 +343,7 @@ func collect(out chan<- prometheus.Metric, subject Subject, trigger string, a an
 		if member.Stuck != "" {
 			stuck++
 		}
-		if member.Asleep {
+		if member.Sleeping {
 			asleep++
 		}
 	}
@@ -352,19 +352,19 @@ func collect(out chan<- prometheus.Metric, subject Subject, trigger string, a an
 		send(replicasByState, float64(n), state)
 	}
 	send(stuckReplicas, float64(stuck))
-	send(asleepReplicas, float64(asleep))
-	send(missingMetrics, float64(len(v.Missing)))
+	send(sleepingReplicas, float64(asleep))
+	send(missingMetrics, float64(len(v.MissingMetrics)))
 	if load := v.Load; load != nil {
 		send(demandReplicas, load.Demand)
 		send(neededReplicas, load.Need)
-		send(safeLoad, load.Fill)
+		send(utilizationLimit, load.Fill)
 		send(coldStart, load.ColdStart.Seconds())
-		send(learning, one(load.Learning))
+		send(learning, boolValue(load.Learning))
 	}
-	send(lastAnswer, float64(a.at.UnixMilli())/1000)
+	send(lastPollTime, float64(a.at.UnixMilli())/1000)
 }
 
-func one(yes bool) float64 {
+func boolValue(yes bool) float64 {
 	if yes {
 		return 1
 	}

@@ -59,7 +59,7 @@ func gather(t *testing.T, registry prometheus.Gatherer) []string {
 	return lines
 }
 
-func TestAVerdictIsMeasured(t *testing.T) {
+func TestARecommendationHasMetrics(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	fleets := of(
 		6, waiting("a-0", 15), waiting("b-0", 40), failing("c-0", "hangs"), sample.Replica{Pod: "d", Phase: sample.Starting},
@@ -147,13 +147,13 @@ func TestSeriesOfWhatNobodyAsksAboutEnd(t *testing.T) {
 		}
 		before := about4
 		before.Metric = "vllm:num_requests_running"
-		m.heard(before, verdict(decision.Measured, 1, 1, ""))
-		m.heard(about4, verdict(decision.Measured, 1, 1, ""))
+		m.set(before, verdict(decision.Measured, 1, 1, ""))
+		m.set(about4, verdict(decision.Measured, 1, 1, ""))
 		if diff := cmp.Diff([]string{"vllm:num_requests_running", waitingMetric}, subjects()); diff != "" {
 			t.Error(diff)
 		}
 		time.Sleep(3 * time.Minute) // the metric was changed meanwhile
-		m.heard(about4, verdict(decision.Measured, 1, 1, ""))
+		m.set(about4, verdict(decision.Measured, 1, 1, ""))
 		if diff := cmp.Diff([]string{waitingMetric}, subjects()); diff != "" {
 			t.Errorf("after the change (-want +got):\n%s", diff)
 		}
@@ -198,8 +198,8 @@ func TestTriggersThatShareAMetricHaveSeriesOfTheirOwn(t *testing.T) {
 				return values
 			}
 			for range 3 {
-				m.heard(subjectOf(tt.one), verdict(decision.Measured, 1, 3, ""))
-				m.heard(subjectOf(tt.other), verdict(decision.Measured, 1, 5, ""))
+				m.set(triggerIDOf(tt.one), verdict(decision.Measured, 1, 3, ""))
+				m.set(triggerIDOf(tt.other), verdict(decision.Measured, 1, 5, ""))
 				var values []string
 				for _, line := range wanted() {
 					labels, value, _ := strings.Cut(line, " ")
@@ -232,17 +232,17 @@ func TestSeriesAreBounded(t *testing.T) {
 		for n := range 4000 {
 			s := about4
 			s.Digest = uint64(n)
-			m.heard(s, decision.Verdict{})
+			m.set(s, decision.Recommendation{})
 		}
 		if m.size != maxTriggers {
 			t.Errorf("%d subjects of one InferenceSet, want no more than %d", m.size, maxTriggers)
 		}
-		m.heard(aboutIt("another"), decision.Verdict{})
+		m.set(aboutIt("another"), decision.Recommendation{})
 		if m.size != maxTriggers+1 {
 			t.Error("another InferenceSet's don't fit")
 		}
 		for n := range maxSubjects {
-			m.heard(aboutIt(fmt.Sprint("one-of-many-", n)), decision.Verdict{})
+			m.set(aboutIt(fmt.Sprint("one-of-many-", n)), decision.Recommendation{})
 		}
 		if m.size != maxSubjects {
 			t.Errorf("%d subjects, want no more than %d", m.size, maxSubjects)
@@ -252,8 +252,8 @@ func TestSeriesAreBounded(t *testing.T) {
 		}
 		// What is old makes room, even if nobody collects.
 		time.Sleep(forgetAfter + time.Minute)
-		m.heard(aboutIt("new"), decision.Verdict{})
-		if m.size != 1 || len(m.last) != 1 {
+		m.set(aboutIt("new"), decision.Recommendation{})
+		if m.size != 1 || len(m.newest) != 1 {
 			t.Errorf("%d subjects, want the new one alone", m.size)
 		}
 	})
@@ -301,7 +301,7 @@ func TestCallsAreCounted(t *testing.T) {
 // A service without metrics answers all the same.
 func TestNoMetricsCountNothing(t *testing.T) {
 	var m *Metrics
-	m.heard(about4, decision.Verdict{})
+	m.set(about4, decision.Recommendation{})
 	wanted := errors.New("an error")
 	_, err := m.unary(t.Context(), nil, nil, func(context.Context, any) (any, error) { return nil, wanted })
 	if !errors.Is(err, wanted) {
@@ -315,9 +315,9 @@ func TestNoMetricsCountNothing(t *testing.T) {
 func TestWhatWasLearnedIsMeasured(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m := NewMetrics(registry, of(2))
-	subject := subjectOf(saturating)
+	subject := triggerIDOf(saturating)
 	load := &decision.Load{Demand: 1.25, Need: 1.5, Fill: .75, ColdStart: 4 * time.Minute, Learning: true}
-	m.heard(subject, decision.Verdict{Answer: decision.Measured, Value: 2, Desired: 2, Replicas: 2, Load: load})
+	m.set(subject, decision.Recommendation{Confidence: decision.Measured, Value: 2, Desired: 2, Replicas: 2, Load: load})
 	got := strings.Join(gather(t, registry), "\n")
 	for _, want := range []string{
 		"demand_replicas{metric=desired-replicas} 1.25", "needed_replicas{metric=desired-replicas} 1.5",
@@ -327,7 +327,7 @@ func TestWhatWasLearnedIsMeasured(t *testing.T) {
 			t.Errorf("%s is not in\n%s", want, got)
 		}
 	}
-	m.heard(subject, decision.Verdict{Answer: decision.Held, Value: 2, Desired: 2, Replicas: 2})
+	m.set(subject, decision.Recommendation{Confidence: decision.Held, Value: 2, Desired: 2, Replicas: 2})
 	if got := strings.Join(gather(t, registry), "\n"); strings.Contains(got, "demand_replicas") {
 		t.Errorf("a demand is told of a hold that knows none:\n%s", got)
 	}

@@ -24,13 +24,13 @@ type Fleets interface {
 	Fleet(key types.NamespacedName, page policy.Page) (sample.Fleet, bool)
 }
 
-// Verdicts answers for fleets of which something is learned.
-type Verdicts interface {
-	Answer(trigger policy.Trigger, fleet sample.Fleet, now time.Time) decision.Verdict
+// Recommender answers for fleets of which something is learned.
+type Recommender interface {
+	Recommend(trigger policy.Trigger, fleet sample.Fleet, now time.Time) decision.Recommendation
 }
 
-// Subject is what a verdict is on: one trigger.
-type Subject struct {
+// TriggerID is what a recommendation is on: one trigger.
+type TriggerID struct {
 	InferenceSet types.NamespacedName
 	// Metric and Target are what KEDA is told.
 	Metric string
@@ -41,9 +41,9 @@ type Subject struct {
 	Digest uint64
 }
 
-func subjectOf(trigger policy.Trigger) Subject {
+func triggerIDOf(trigger policy.Trigger) TriggerID {
 	metric, target := trigger.Published()
-	return Subject{
+	return TriggerID{
 		InferenceSet: keyOf(trigger),
 		Metric:       metric, Target: target, Page: trigger.Page, Digest: trigger.Digest(),
 	}
@@ -53,10 +53,10 @@ func keyOf(trigger policy.Trigger) types.NamespacedName {
 	return types.NamespacedName{Namespace: trigger.Namespace, Name: trigger.InferenceSet}
 }
 
-// Audience hears each verdict that KEDA is given on a ScaledObject's trigger. It
+// RecommendationObserver hears each recommendation that KEDA is given on a ScaledObject's trigger. It
 // must not block.
-type Audience interface {
-	Heard(ctx context.Context, scaledObject string, trigger policy.Trigger, verdict decision.Verdict)
+type RecommendationObserver interface {
+	OnRecommendation(ctx context.Context, scaledObject string, trigger policy.Trigger, verdict decision.Recommendation)
 }
 
 // Service answers KEDA's calls. It implements pb.ExternalScalerServer for
@@ -65,14 +65,14 @@ type Service struct {
 	pb.UnimplementedExternalScalerServer
 
 	Fleets Fleets
-	// Verdicts may be nil: then nothing is learned.
-	Verdicts Verdicts
-	Audience Audience
-	// Asked is told of each call, whatever comes of it; may be nil.
-	Asked func(of Scaled)
+	// Recommender may be nil: then nothing is learned.
+	Recommender Recommender
+	Observer    RecommendationObserver
+	// OnCall is told of each call, whatever comes of it; may be nil.
+	OnCall func(of ScaledObjectRef)
 	// Handshakes remember those that failed; may be nil.
 	Handshakes *Handshakes
-	// Metrics, if not nil, hears the verdicts too, and counts the calls.
+	// Metrics, if not nil, hears the recommendations too, and counts the calls.
 	Metrics *Metrics
 	// Refused says in words why a trigger isn't answered, "" if it is: of one
 	// InferenceSet so many are. It may be nil: then all are.
@@ -81,9 +81,9 @@ type Service struct {
 	Absent func(ctx context.Context, key types.NamespacedName) string
 	// ScaledObjects may be nil: then every trigger's is an AverageValue.
 	ScaledObjects ScaledObjects
-	// Blind is since when nobody has seen how many replicas are desired, zero while
+	// StaleSince is since when nobody has seen how many replicas are desired, zero while
 	// that is known; it may be nil.
-	Blind func() time.Time
+	StaleSince func() time.Time
 	// Started tells whether the fleets have been looked at once: until then no
 	// answer about one would be worth much.
 	Started func() bool
@@ -103,7 +103,7 @@ func (s *Service) GetMetricSpec(_ context.Context, ref *pb.ScaledObjectRef) (*pb
 	}}}, nil
 }
 
-// GetMetrics publishes the verdict on the trigger's fleet. Where there is
+// GetMetrics publishes the recommendation on the trigger's fleet. Where there is
 // nothing to go by it is an error, which makes KEDA and the HPA hold: an empty
 // list would read as nothing at all.
 func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*pb.GetMetricsResponse, error) {
@@ -116,47 +116,47 @@ func (s *Service) GetMetrics(ctx context.Context, req *pb.GetMetricsRequest) (*p
 		return nil, err
 	}
 	ref := req.GetScaledObjectRef()
-	s.complete(ctx, &trigger, types.NamespacedName{Namespace: ref.GetNamespace(), Name: ref.GetName()}, ref.GetScalerMetadata())
+	s.addScaledObject(ctx, &trigger, types.NamespacedName{Namespace: ref.GetNamespace(), Name: ref.GetName()}, ref.GetScalerMetadata())
 	judge := decision.Evaluate
-	if s.Verdicts != nil {
-		judge = s.Verdicts.Answer
+	if s.Recommender != nil {
+		judge = s.Recommender.Recommend
 	}
-	verdict := judge(trigger, fleet, time.Now())
-	if why := s.blind(trigger, verdict); why != "" {
+	recommendation := judge(trigger, fleet, time.Now())
+	if why := s.staleReason(trigger, recommendation); why != "" {
 		return nil, status.Errorf(codes.Unavailable, "InferenceSet %s: %s", key, why)
 	}
-	s.Audience.Heard(ctx, ref.GetName(), trigger, verdict)
-	s.Metrics.heard(subjectOf(trigger), verdict)
-	if verdict.Answer == decision.Unknown {
-		return nil, status.Errorf(codes.Unavailable, "InferenceSet %s: %s", key, verdict.Reason)
+	s.Observer.OnRecommendation(ctx, ref.GetName(), trigger, recommendation)
+	s.Metrics.set(triggerIDOf(trigger), recommendation)
+	if recommendation.Confidence == decision.Unknown {
+		return nil, status.Errorf(codes.Unavailable, "InferenceSet %s: %s", key, recommendation.Reason)
 	}
 	// KEDA takes the float if it is above zero, else the integer, which is 0.
 	return &pb.GetMetricsResponse{MetricValues: []*pb.MetricValue{{
 		MetricName:       req.GetMetricName(),
-		MetricValueFloat: verdict.Value,
+		MetricValueFloat: recommendation.Value,
 	}}}, nil
 }
 
-// blind says in words why a verdict can't be published, "" if it can: a number of
+// staleReason says in words why a recommendation can't be published, "" if it can: a number of
 // replicas, and a value to hold on, are relative to the replicas desired. From a
 // cache that stood still while the HPA went on, they would take back its last
 // step. A total of what was read is none of these. It is told to KEDA alone, for
 // it is no news of the fleet.
-func (s *Service) blind(trigger policy.Trigger, verdict decision.Verdict) string {
-	if s.Blind == nil || verdict.Answer == decision.Unknown {
+func (s *Service) staleReason(trigger policy.Trigger, recommendation decision.Recommendation) string {
+	if s.StaleSince == nil || recommendation.Confidence == decision.Unknown {
 		return ""
 	}
-	since := s.Blind()
-	if since.IsZero() || isTotal(trigger, verdict) {
+	since := s.StaleSince()
+	if since.IsZero() || isTotal(trigger, recommendation) {
 		return ""
 	}
 	return fmt.Sprintf("how many replicas are desired has not been seen for %s, because the API server ended the watch: holding",
 		time.Since(since).Round(time.Second))
 }
 
-// isTotal tells whether a verdict is a total of what was read.
-func isTotal(trigger policy.Trigger, verdict decision.Verdict) bool {
-	if trigger.List != nil || trigger.Saturation != nil || verdict.Answer != decision.Measured {
+// isTotal tells whether a recommendation is a total of what was read.
+func isTotal(trigger policy.Trigger, recommendation decision.Recommendation) bool {
+	if trigger.List != nil || trigger.Saturation != nil || recommendation.Confidence != decision.Measured {
 		return false
 	}
 	return trigger.Queue.Aggregation == policy.Sum || trigger.Queue.Aggregation == policy.Rate
@@ -201,8 +201,8 @@ func (s *Service) fleet(ctx context.Context, trigger policy.Trigger) (types.Name
 // trigger is what a call is about.
 func (s *Service) trigger(ref *pb.ScaledObjectRef) (policy.Trigger, error) {
 	trigger, err := triggerOf(ref)
-	if err == nil && s.Asked != nil {
-		s.Asked(Scaled{keyOf(trigger), ref.GetName()})
+	if err == nil && s.OnCall != nil {
+		s.OnCall(ScaledObjectRef{keyOf(trigger), ref.GetName()})
 	}
 	return trigger, err
 }

@@ -32,12 +32,12 @@ func (f fleets) Fleet(key types.NamespacedName, _ policy.Page) (sample.Fleet, bo
 // audience keeps what it heard.
 type audience struct {
 	heard []string
-	last  decision.Verdict
+	last  decision.Recommendation
 }
 
-func (a *audience) Heard(_ context.Context, _ string, trigger policy.Trigger, v decision.Verdict) {
+func (a *audience) OnRecommendation(_ context.Context, _ string, trigger policy.Trigger, v decision.Recommendation) {
 	metric, _ := trigger.Published()
-	a.heard = append(a.heard, keyOf(trigger).String()+" "+metric+" "+v.Answer.String())
+	a.heard = append(a.heard, keyOf(trigger).String()+" "+metric+" "+v.Confidence.String())
 	a.last = v
 }
 
@@ -70,7 +70,7 @@ func failing(pod, why string) sample.Replica {
 
 func service(f Fleets) (*Service, *audience) {
 	a := &audience{}
-	return &Service{Fleets: f, Audience: a, Started: func() bool { return true }}, a
+	return &Service{Fleets: f, Observer: a, Started: func() bool { return true }}, a
 }
 
 // trigger is a ScaledObject's of default/phi-4, ten for each replica.
@@ -103,7 +103,7 @@ func wantError(t *testing.T, err error, code codes.Code, message string) {
 	}
 }
 
-func TestKEDAIsToldTheTotal(t *testing.T) {
+func TestKEDAGetsTheTotal(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		fleets fleets
@@ -159,7 +159,7 @@ func TestTheAnswerBearsTheNameThatWasAsked(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeToldIsAnErrorInWords(t *testing.T) {
+func TestAnUnknownLoadIsAnErrorWithItsReason(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		fleets  fleets
@@ -246,7 +246,7 @@ func TestATriggerThatIsNotAnsweredSaysWhy(t *testing.T) {
 	}
 }
 
-func TestWhatIsUnknownIsHeardToo(t *testing.T) {
+func TestAnUnknownLoadIsReportedToo(t *testing.T) {
 	s, heard := service(of(1, failing("a", "hangs")))
 	if _, err := ask(t, s, trigger()); err == nil {
 		t.Fatal("no error")
@@ -259,7 +259,7 @@ func TestWhatIsUnknownIsHeardToo(t *testing.T) {
 // When GetMetricSpec fails, KEDA can drop the trigger from the HPA for good.
 func TestTheMetricAndItsTargetDependOnTheMetadataAlone(t *testing.T) {
 	s := &Service{ // knows nobody, and hasn't started
-		Fleets: fleets{}, Audience: &audience{}, Started: func() bool { return false },
+		Fleets: fleets{}, Observer: &audience{}, Started: func() bool { return false },
 	}
 	for _, tt := range []struct {
 		name   string
@@ -355,7 +355,7 @@ func TestWithoutAWatchNothingIsSaidThatRestsOnTheReplicasDesired(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s, heard := service(tt.fleets)
 			var blind time.Time
-			s.Blind = func() time.Time { return blind }
+			s.StaleSince = func() time.Time { return blind }
 			if _, err := ask(t, s, tt.ref); err != nil {
 				t.Fatalf("while it is watched: %v", err)
 			}

@@ -84,7 +84,7 @@ func newServer(config *tls.Config, age time.Duration, service *Service, watchdog
 	running := &calls{}
 	watchdog.Add("calls", changing(running.oldest))
 	server := grpc.NewServer(
-		grpc.Creds(trusting{credentials.NewTLS(config), service.Handshakes}),
+		grpc.Creds(trustingCredentials{credentials.NewTLS(config), service.Handshakes}),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxConcurrentStreams(kedaStreams), grpc.MaxRecvMsgSize(maxCall), grpc.MaxHeaderListSize(maxHeaders),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
@@ -98,26 +98,26 @@ func newServer(config *tls.Config, age time.Duration, service *Service, watchdog
 	return server
 }
 
-// trusting trusts a connection whose client has shown its certificate.
-type trusting struct {
+// trustingCredentials trusts a connection whose client has shown its certificate.
+type trustingCredentials struct {
 	credentials.TransportCredentials
 	handshakes *Handshakes
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
-func (t trusting) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (t trustingCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
 	if err == nil {
 		ports.Trust(raw)
 	} else {
-		t.handshakes.failed(err)
+		t.handshakes.recordFailure(err)
 	}
 	return conn, info, err //nolint:wrapcheck // gRPC looks for its own errors
 }
 
 // Clone implements credentials.TransportCredentials.
-func (t trusting) Clone() credentials.TransportCredentials {
-	return trusting{t.TransportCredentials.Clone(), t.handshakes}
+func (t trustingCredentials) Clone() credentials.TransportCredentials {
+	return trustingCredentials{t.TransportCredentials.Clone(), t.handshakes}
 }
 
 // ServeHealth answers gRPC health probes in plaintext on the address until the
@@ -130,15 +130,15 @@ func ServeHealth(ctx context.Context, address string, ready func() bool, watchdo
 	return serveHealth(ctx, listener, ready, watchdog, log)
 }
 
-// probes answers Check alone: nobody who probes the scaler watches, and a stream
+// healthService answers Check alone: nobody who probes the scaler watches, and a stream
 // costs memory for as long as its client likes.
-type probes struct {
+type healthService struct {
 	healthgrpc.UnimplementedHealthServer
 	state *health.Server
 }
 
 // Check implements healthgrpc.HealthServer.
-func (p probes) Check(ctx context.Context, request *healthgrpc.HealthCheckRequest) (*healthgrpc.HealthCheckResponse, error) {
+func (p healthService) Check(ctx context.Context, request *healthgrpc.HealthCheckRequest) (*healthgrpc.HealthCheckResponse, error) {
 	return p.state.Check(ctx, request) //nolint:wrapcheck // a status
 }
 
@@ -153,7 +153,7 @@ func serveHealth(ctx context.Context, listener net.Listener, ready func() bool, 
 			MaxConnectionIdle: healthIdle, MaxConnectionAge: healthAge, MaxConnectionAgeGrace: connectionGrace,
 		}),
 	)
-	healthgrpc.RegisterHealthServer(server, probes{state: state})
+	healthgrpc.RegisterHealthServer(server, healthService{state: state})
 	state.SetServingStatus(Liveness, healthgrpc.HealthCheckResponse_SERVING)
 	state.SetServingStatus("", healthgrpc.HealthCheckResponse_NOT_SERVING)
 
@@ -164,19 +164,19 @@ func serveHealth(ctx context.Context, listener net.Listener, ready func() bool, 
 	defer cancel()
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		followReadiness(ctx, state, func() bool {
+		reportReadiness(ctx, state, func() bool {
 			asked.Add(1)
 			return ready()
 		}, log)
 	})
-	watching.Go(func() { watchdog.follow(ctx, state, log) })
+	watching.Go(func() { watchdog.reportLiveness(ctx, state, log) })
 	err := serve(ctx, listener, server)
 	cancel()
 	watching.Wait()
 	return err
 }
 
-func followReadiness(ctx context.Context, state *health.Server, ready func() bool, log logr.Logger) {
+func reportReadiness(ctx context.Context, state *health.Server, ready func() bool, log logr.Logger) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	was := false

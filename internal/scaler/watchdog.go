@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	// lateLooks is how many looks, of one a second, must find a part late: it has
+	// lateChecks is how many looks, of one a second, must find a part late: it has
 	// a chance to go on first when a process wakes up that was suspended.
-	lateLooks = 5
-	// stuckLooks is how many looks may find the same call in flight. Each takes
+	lateChecks = 5
+	// stuckChecks is how many looks may find the same call in flight. Each takes
 	// well under two seconds.
-	stuckLooks = 30
+	stuckChecks = 30
 )
 
 // Watchdog tells whether the parts that a live process can't do without keep their
@@ -47,8 +47,8 @@ func (w *Watchdog) Add(name string, onTime func() bool) {
 	w.parts[name] = &part{onTime: onTime}
 }
 
-// look returns the parts that are late. It is to be called every second.
-func (w *Watchdog) look() []string {
+// check returns the parts that are late. It is to be called every second.
+func (w *Watchdog) check() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var late []string
@@ -58,7 +58,7 @@ func (w *Watchdog) look() []string {
 			p.late = 0
 			continue
 		}
-		if p.late++; p.late >= lateLooks {
+		if p.late++; p.late >= lateChecks {
 			late = append(late, name)
 		}
 	}
@@ -73,13 +73,13 @@ func changing(value func() uint64) (onTime func() bool) {
 			last, looks = now, 0
 		}
 		looks++
-		return looks < stuckLooks
+		return looks < stuckChecks
 	}
 }
 
-// follow keeps liveness true to what it sees. It waits for nobody: it must go
+// reportLiveness keeps liveness true to what it sees. It waits for nobody: it must go
 // on if all else hangs.
-func (w *Watchdog) follow(ctx context.Context, state *health.Server, log logr.Logger) {
+func (w *Watchdog) reportLiveness(ctx context.Context, state *health.Server, log logr.Logger) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	live := true
@@ -89,7 +89,7 @@ func (w *Watchdog) follow(ctx context.Context, state *health.Server, log logr.Lo
 			return
 		case <-ticker.C:
 		}
-		late := w.look()
+		late := w.check()
 		if is := len(late) == 0; is != live {
 			live = is
 			status := healthgrpc.HealthCheckResponse_SERVING

@@ -96,7 +96,7 @@ func TestWhoHangsOnTheQuestionOfReadinessIsNotLive(t *testing.T) {
 		client, _, stop := probed(t, func() bool { <-hangs; return true }, &Watchdog{})
 		defer stop()
 		defer close(hangs)
-		time.Sleep((stuckLooks + lateLooks + 2) * time.Second)
+		time.Sleep((stuckChecks + lateChecks + 2) * time.Second)
 		if got := check(t, client, Liveness); got != unhealthy {
 			t.Errorf("liveness of a process whose mutex is never given back: %s", got)
 		}
@@ -133,7 +133,7 @@ func TestACallOfKEDAsThatNeverEndsIsNotLive(t *testing.T) {
 		}
 		look := func(times int) (stuck []string) {
 			for range times {
-				stuck = watchdog.look()
+				stuck = watchdog.check()
 			}
 			return stuck
 		}
@@ -142,10 +142,10 @@ func TestACallOfKEDAsThatNeverEndsIsNotLive(t *testing.T) {
 		}
 		go call()
 		synctest.Wait()
-		if stuck := look(stuckLooks); stuck != nil {
+		if stuck := look(stuckChecks); stuck != nil {
 			t.Errorf("stuck too early: %q", stuck)
 		}
-		if diff := cmp.Diff([]string{"calls"}, look(lateLooks)); diff != "" {
+		if diff := cmp.Diff([]string{"calls"}, look(lateChecks)); diff != "" {
 			t.Errorf("with a call that never ends (-want +got):\n%s", diff)
 		}
 		close(fleets.hangs)

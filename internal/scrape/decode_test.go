@@ -210,7 +210,7 @@ func TestWhatAPageIs(t *testing.T) {
 	}
 }
 
-func TestAnEngineAsleep(t *testing.T) {
+func TestASleepingEngineIsRead(t *testing.T) {
 	p := page.Busy()
 	p.Engines, p.Asleep = 2, true
 	if got, f := decode(t, p.Text(), waiting); f != nil || !got.asleep {

@@ -278,7 +278,7 @@ func TestARestartedContainerThatTurnedReadyUnseenCounts(t *testing.T) {
 	}
 }
 
-func TestTransitionsAreToldOnce(t *testing.T) {
+func TestTransitionsAreReportedOnce(t *testing.T) {
 	var broken atomic.Bool
 	addr := vllm(t, func(w http.ResponseWriter, _ *http.Request) {
 		if broken.Load() {

@@ -121,7 +121,7 @@ func TestWhatATimeoutSays(t *testing.T) {
 
 // KAITO's production stack lets nobody in but its own namespace: all pods are Ready
 // and none takes a connection. One that isn't so is no sign of that.
-func TestAFleetThatTakesNoConnectionIsToldToBeBehindANetworkPolicy(t *testing.T) {
+func TestAFleetThatTakesNoConnectionIsReportedAsBehindANetworkPolicy(t *testing.T) {
 	const words = "connecting took too long"
 	for _, tt := range []struct {
 		name string

@@ -33,7 +33,7 @@ func logged(n int) (r *Reader, lines *[]string, scrape func(error)) {
 	}
 }
 
-func TestAPodThatFlapsIsToldSeldom(t *testing.T) {
+func TestAPodThatFlapsIsReportedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, told, scrape := logged(1)
 		for i := range 720 {

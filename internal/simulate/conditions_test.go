@@ -269,7 +269,7 @@ func TestAnEngineSleeps(t *testing.T) {
 }
 
 // What a world's pages and Kubernetes don't tell.
-func TestWhatIsNotTold(t *testing.T) {
+func TestWhatIsNotReported(t *testing.T) {
 	const perToken = "vllm:request_time_per_output_token_seconds"
 	s := calm(1)
 	load := evenly(1, time.Minute, Request{In: 10, Out: 5})

@@ -35,7 +35,7 @@ func Annotated(name string, annotations map[string]string) Policy {
 			WhenAsked: trigger.Learned() == nil,
 			Judge: func(fleet sample.Fleet, now time.Time) Call {
 				v := scaler.Recommend(trigger, fleet, now)
-				return Call{Known: v.Answer != decision.Unknown, Total: v.Value, Target: target, Reason: v.Reason}
+				return Call{Known: v.Confidence != decision.Unknown, Total: v.Value, Target: target, Reason: v.Reason}
 			},
 		}, nil
 	}}

@@ -48,7 +48,7 @@ func TestAStepBeyondTheDecision(t *testing.T) {
 }
 
 // The name of one family that is missing is enough.
-func TestAMissingFamilyIsTold(t *testing.T) {
+func TestAMissingFamilyIsReported(t *testing.T) {
 	s := calm(1)
 	s.Missing = []string{"vllm:a", "vllm:b"}
 	if tellsMissing(&Result{Reason: "2 is right; no page has vllm:b"}, s) != "" || tellsMissing(&Result{Reason: "2 is right"}, s) == "" {

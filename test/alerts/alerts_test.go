@@ -291,7 +291,7 @@ func raise(t *testing.T, page []*dto.MetricFamily, name, label string, to float6
 }
 
 // What KEDA has never asked for has no series of its own.
-func TestThatKEDANeverAskedIsNoticed(t *testing.T) {
+func TestAKEDAThatNeverPolledIsCounted(t *testing.T) {
 	server, from, to := live(t, func(w *world) {
 		w.kedaAway = true
 		usual(w)

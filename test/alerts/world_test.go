@@ -101,7 +101,7 @@ type replica struct {
 	registry *prometheus.Registry
 	service  *scaler.Service
 	observer *scaler.Observer
-	judges   *scaler.Judges
+	evaluation   *scaler.EvaluationLoop
 	calls    map[string]int
 	stop     context.CancelFunc
 	running  sync.WaitGroup
@@ -163,22 +163,22 @@ func (w *world) starts(pod string) {
 	scrape.New(scrape.Config{Registerer: r.registry})
 	ready := func() bool { return true }
 	metrics := scaler.NewMetrics(r.registry, w)
-	r.judges = scaler.NewJudges(w, ready, logr.Discard())
-	teller := &scaler.Teller{
+	r.evaluation = scaler.NewEvaluationLoop(w, ready, logr.Discard())
+	teller := &scaler.Notifier{
 		Lookup:   func(types.NamespacedName) (runtime.Object, bool) { return &corev1.Pod{}, true },
 		Recorder: events.NewFakeRecorder(10_000), Log: logr.Discard(), Leads: func() bool { return w.leader.get() == pod }, Metrics: metrics,
 	}
-	r.observer = scaler.NewObserver(w, r.judges, w, teller, metrics, ready)
-	r.service = &scaler.Service{Fleets: w, Verdicts: r.judges, Audience: r.observer, Metrics: metrics, Asked: r.observer.Asked, ScaledObjects: w, Started: ready}
-	r.registry.MustRegister(r.observer.Unasked())
+	r.observer = scaler.NewObserver(w, r.evaluation, w, teller, metrics, ready)
+	r.service = &scaler.Service{Fleets: w, Recommender: r.evaluation, Observer: r.observer, Metrics: metrics, OnCall: r.observer.OnCall, ScaledObjects: w, Started: ready}
+	r.registry.MustRegister(r.observer.UnpolledMetric())
 	for key, set := range w.sets {
 		r.observer.Ask(key, []policy.Trigger{set.trigger})
-		r.judges.Ask(key, []policy.Trigger{set.trigger})
+		r.evaluation.Ask(key, []policy.Trigger{set.trigger})
 	}
 	var ctx context.Context
 	ctx, r.stop = context.WithCancel(w.Context())
 	r.running.Go(func() { _ = r.observer.Run(ctx) })
-	r.running.Go(func() { _ = r.judges.Run(ctx) })
+	r.running.Go(func() { _ = r.evaluation.Run(ctx) })
 	w.replicas = append(w.replicas, r)
 	if w.leader.get() == "" {
 		w.leader.set(pod)

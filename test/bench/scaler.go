@@ -99,7 +99,7 @@ func (s *scalerProcess) cpuWithin(length time.Duration) (time.Duration, error) {
 // silent hears what the scaler says and tells nobody.
 type silent struct{}
 
-func (silent) Heard(context.Context, string, policy.Trigger, decision.Verdict) {}
+func (silent) OnRecommendation(context.Context, string, policy.Trigger, decision.Recommendation) {}
 
 // gcPercent is the product's own, of cmd/keda-kaito-scaler.
 const gcPercent = 25
@@ -121,11 +121,11 @@ func (b *bench) beScaler() error {
 		return err
 	}
 	reader := scrape.New(scrape.Config{Interval: b.interval})
-	judges := scaler.NewJudges(reader, func() bool { return true }, logr.Discard())
-	answers := &scaler.Service{Fleets: reader, Verdicts: judges, Audience: silent{}, Started: func() bool { return true }}
+	loop := scaler.NewEvaluationLoop(reader, func() bool { return true }, logr.Discard())
+	answers := &scaler.Service{Fleets: reader, Recommender: loop, Observer: silent{}, Started: func() bool { return true }}
 	ended := make(chan error, 3)
 	go func() { ended <- reader.Run(ctx) }()
-	go func() { ended <- judges.Run(ctx) }()
+	go func() { ended <- loop.Run(ctx) }()
 	go func() {
 		ended <- scaler.Serve(ctx, address, source.TLSConfig(), scaler.DefaultConnectionAge, answers, &scaler.Watchdog{})
 	}()
@@ -143,7 +143,7 @@ func (b *bench) beScaler() error {
 	for set := range b.sets() {
 		trigger := triggerOf(set, b.guarded)
 		reader.Set(key(set), int32(b.perSet), b.members(set), []policy.Reading{trigger.Reading()})
-		judges.Ask(key(set), []policy.Trigger{trigger})
+		loop.Ask(key(set), []policy.Trigger{trigger})
 	}
 	stop, err := b.profile()
 	if err != nil {

@@ -178,7 +178,7 @@ func play(t *testing.T, file string, under load, see func(at time.Duration, befo
 		before.sync(was.value(waits, past, before.desired), was.target, moment)
 		v := mind.Recommend(trigger, after.snapshot(), moment)
 		_, target := trigger.Published()
-		if v.Answer == decision.Unknown {
+		if v.Confidence == decision.Unknown {
 			t.Fatalf("%s: %s", at, v.Reason)
 		}
 		after.sync(v.Value, target, moment)

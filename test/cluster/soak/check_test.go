@@ -83,7 +83,7 @@ func TestAMomentAgoIsAReasonAndAnHourAgoIsNone(t *testing.T) {
 	}
 }
 
-func TestAFleetThatIsNewIsNotJudged(t *testing.T) {
+func TestAFleetThatIsNewIsNotEvaluated(t *testing.T) {
 	l := limits{mode: byThreshold, min: 1, max: 5, threshold: 10}
 	if why := l.wrong(move{from: 2, to: 3, before: start, at: start.Add(3 * time.Second)}, nil); why != "" {
 		t.Error(why)

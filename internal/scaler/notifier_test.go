@@ -19,16 +19,16 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// aboutIt is a verdict's subject, and about4 that of default/phi-4.
-func aboutIt(name string) Subject {
-	return Subject{InferenceSet: types.NamespacedName{Namespace: "default", Name: name}, Metric: waitingMetric, Target: 10}
+// aboutIt is a recommendation's subject, and about4 that of default/phi-4.
+func aboutIt(name string) TriggerID {
+	return TriggerID{InferenceSet: types.NamespacedName{Namespace: "default", Name: name}, Metric: waitingMetric, Target: 10}
 }
 
 var about4 = aboutIt("phi-4")
 
 // scaled is an InferenceSet as the ScaledObject of its name has it.
-func scaled(name string) Scaled {
-	return Scaled{types.NamespacedName{Namespace: "default", Name: name}, name}
+func scaled(name string) ScaledObjectRef {
+	return ScaledObjectRef{types.NamespacedName{Namespace: "default", Name: name}, name}
 }
 
 // recorder keeps events as "Normal ScalingUp ScaleTo3: note", with " (v1 Pod
@@ -46,10 +46,10 @@ func (r *recorder) Eventf(regarding, related runtime.Object, kind, reason, actio
 	r.events = append(r.events, text)
 }
 
-// tale is a Teller and what came of it.
+// tale is a Notifier and what came of it.
 type tale struct {
 	*testing.T
-	teller   *Teller
+	teller   *Notifier
 	recorder *recorder
 	lines    []string
 	// gone InferenceSets aren't in the cache.
@@ -59,7 +59,7 @@ type tale struct {
 func newTale(t *testing.T) *tale {
 	t.Helper()
 	tale := &tale{T: t, recorder: &recorder{}}
-	tale.teller = &Teller{
+	tale.teller = &Notifier{
 		Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
 			object := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "kaito.sh/v1beta1", Kind: "InferenceSet"}, ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 			return object, !tale.gone
@@ -70,19 +70,19 @@ func newTale(t *testing.T) *tale {
 	return tale
 }
 
-// hears is a verdict and what is told of it: nothing for "".
-func (t *tale) hears(v decision.Verdict, want ...string) {
+// hears is a recommendation and what is told of it: nothing for "".
+func (t *tale) hears(v decision.Recommendation, want ...string) {
 	t.Helper()
 	t.tell("phi-4", v)
 	t.wantEvents(want...)
 }
 
-// tell is a verdict on an InferenceSet that is asked for.
-func (t *tale) tell(name string, v decision.Verdict) {
+// tell is a recommendation on an InferenceSet that is asked for.
+func (t *tale) tell(name string, v decision.Recommendation) {
 	t.Helper()
 	of := scaled(name)
-	t.teller.keep(of.InferenceSet, map[string][]uint64{name: {1}})
-	t.teller.tell(of, v, hpaState{asked: true})
+	t.teller.setTriggers(of.InferenceSet, map[string][]uint64{name: {1}})
+	t.teller.notify(of, v, hpaState{active: true})
 }
 
 func (t *tale) wantEvents(want ...string) {
@@ -96,11 +96,11 @@ func (t *tale) wantEvents(want ...string) {
 	t.recorder.events, t.lines = nil, nil
 }
 
-func verdict(answer decision.Answer, desired, replicas int32, reason string) decision.Verdict {
-	return decision.Verdict{Answer: answer, Desired: desired, Replicas: replicas, Reason: reason}
+func verdict(answer decision.Confidence, desired, replicas int32, reason string) decision.Recommendation {
+	return decision.Recommendation{Confidence: answer, Desired: desired, Replicas: replicas, Reason: reason}
 }
 
-func TestEachTurnIsToldOnce(t *testing.T) {
+func TestEachChangeIsReportedOnce(t *testing.T) {
 	s := newTale(t)
 	steady := verdict(decision.Measured, 1, 1, "1 is right")
 	up := verdict(decision.Measured, 1, 3, "1 → 3: 25 in total")
@@ -122,7 +122,7 @@ func TestEachTurnIsToldOnce(t *testing.T) {
 func TestWhatIsWrongIsAWarningAndItsEndIsNews(t *testing.T) {
 	s := newTale(t)
 	unread := verdict(decision.Held, 2, 2, "holding at 2: b can't be read")
-	unread.Unreadable = []decision.Unread{{Pod: "b", Why: "no answer"}}
+	unread.Unreadable = []decision.UnreadablePod{{Pod: "b", Why: "no answer"}}
 	s.hears(verdict(decision.Held, 1, 1, "holding at 1: no replica serves yet"), "Normal ScalingHeld ScaleTo1: holding at 1: no replica serves yet")
 	s.hears(verdict(decision.Measured, 1, 1, "1 is right"), "Normal ScalingSteady ScaleTo1: 1 is right")
 	s.hears(unread, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning ScalingHeld ScaleTo2: holding at 2: b can't be read")
@@ -132,39 +132,39 @@ func TestWhatIsWrongIsAWarningAndItsEndIsNews(t *testing.T) {
 	s.hears(verdict(decision.Measured, 2, 2, "2 is right"), "Normal ScalingSteady ScaleTo2: 2 is right")
 }
 
-func TestAPodThatIsGivenUpIsToldOnceEach(t *testing.T) {
+func TestAPodThatIsGivenUpIsReportedOnce(t *testing.T) {
 	const why = " has not been readable for so long that it no longer keeps the fleet from shrinking: 3 → 2"
 	s := newTale(t)
 	down := verdict(decision.Bounded, 3, 2, "3 → 2")
-	hangs := func(pod string, released bool) decision.Unread {
-		return decision.Unread{Pod: pod, Why: "no answer", Released: released}
+	hangs := func(pod string, released bool) decision.UnreadablePod {
+		return decision.UnreadablePod{Pod: pod, Why: "no answer", GivenUp: released}
 	}
-	down.Unreadable = []decision.Unread{hangs("b", false), hangs("c", false)}
+	down.Unreadable = []decision.UnreadablePod{hangs("b", false), hangs("c", false)}
 	s.hears(
 		down, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning PodUnreadable ReadPod: c: no answer (v1 Pod default/c)",
 		"Normal ScalingDown ScaleTo2: 3 → 2",
 	)
-	down.Unreadable = []decision.Unread{hangs("b", true), hangs("c", false)}
+	down.Unreadable = []decision.UnreadablePod{hangs("b", true), hangs("c", false)}
 	s.hears(down, "Warning PodGivenUp GiveUp: b"+why+" (v1 Pod default/b)")
 	s.hears(down)
-	down.Unreadable = []decision.Unread{hangs("b", true), hangs("c", true)}
+	down.Unreadable = []decision.UnreadablePod{hangs("b", true), hangs("c", true)}
 	s.hears(down, "Warning PodGivenUp GiveUp: c"+why+" (v1 Pod default/c)")
 	// One is deleted, and the other answers again.
 	down.Unreadable, down.Read = nil, []string{"a", "c"}
 	s.hears(down, "Normal PodReadable ReadPod: c is readable again (v1 Pod default/c)")
 	s.hears(down)
 	// Two at once are two events, which the recorder must not count as one.
-	down.Unreadable, down.Read = []decision.Unread{hangs("b", true), hangs("c", true)}, []string{"a"}
+	down.Unreadable, down.Read = []decision.UnreadablePod{hangs("b", true), hangs("c", true)}, []string{"a"}
 	s.hears(
 		down, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning PodGivenUp GiveUp: b"+why+" (v1 Pod default/b)",
 		"Warning PodUnreadable ReadPod: c: no answer (v1 Pod default/c)", "Warning PodGivenUp GiveUp: c"+why+" (v1 Pod default/c)",
 	)
 }
 
-func TestAMetricThatNoPageHasIsToldOnce(t *testing.T) {
+func TestAMetricThatNoPageHasIsReportedOnce(t *testing.T) {
 	s := newTale(t)
 	hold := verdict(decision.Held, 1, 1, "holding at 1")
-	hold.Missing = []decision.Missing{{Metric: "vllm:num_request_waiting", Nearest: waitingMetric}, {Metric: "x"}}
+	hold.MissingMetrics = []decision.MissingMetric{{Metric: "vllm:num_request_waiting", Nearest: waitingMetric}, {Metric: "x"}}
 	s.hears(
 		hold, "Warning MetricMissing FindMetric vllm:num_request_waiting: no serving replica's page has vllm:num_request_waiting: did you mean vllm:num_requests_waiting?",
 		"Warning MetricMissing FindMetric x: no serving replica's page has x", "Warning ScalingHeld ScaleTo1: holding at 1",
@@ -174,13 +174,13 @@ func TestAMetricThatNoPageHasIsToldOnce(t *testing.T) {
 	s.hears(verdict(decision.Unknown, 1, 1, "cannot tell"), "Warning LoadUnknown ScaleTo1: cannot tell")
 	s.hears(hold, "Warning ScalingHeld ScaleTo1: holding at 1")
 	right := verdict(decision.Measured, 1, 1, "1 is right")
-	right.Read, right.Missing = []string{"a-0"}, []decision.Missing{{Metric: "x"}}
+	right.Read, right.MissingMetrics = []string{"a-0"}, []decision.MissingMetric{{Metric: "x"}}
 	s.hears(
 		right, "Normal MetricFound FindMetric vllm:num_request_waiting: vllm:num_request_waiting is on the pages now",
 		"Normal ScalingSteady ScaleTo1: 1 is right",
 	)
 	long := verdict(decision.Measured, 1, 1, "1 is right")
-	long.Missing = []decision.Missing{{Metric: strings.Repeat("x", 255)}}
+	long.MissingMetrics = []decision.MissingMetric{{Metric: strings.Repeat("x", 255)}}
 	s.tell("phi-4", long)
 	_, action, _ := strings.Cut(s.recorder.events[0], "MetricMissing ")
 	if action, _, _ = strings.Cut(action, ":"); len(action) != 128 { // the API server's limit
@@ -188,16 +188,16 @@ func TestAMetricThatNoPageHasIsToldOnce(t *testing.T) {
 	}
 }
 
-func TestAReplicaThatDoesNotComeIsToldOnce(t *testing.T) {
+func TestAReplicaThatDoesNotComeIsReportedOnce(t *testing.T) {
 	s := newTale(t)
-	steady := func(members ...decision.Member) decision.Verdict {
+	steady := func(members ...decision.ReplicaState) decision.Recommendation {
 		v := verdict(decision.Measured, 2, 2, "2 is right")
-		v.Members = members
+		v.ReplicaStates = members
 		return v
 	}
-	a := decision.Member{Replica: "a", Phase: sample.Serving}
-	b := decision.Member{Replica: "b", Phase: sample.Starting}
-	stuck := decision.Member{Replica: "b", Phase: sample.Broken, Stuck: "ErrImagePull: no such image"}
+	a := decision.ReplicaState{Replica: "a", Phase: sample.Serving}
+	b := decision.ReplicaState{Replica: "b", Phase: sample.Starting}
+	stuck := decision.ReplicaState{Replica: "b", Phase: sample.Broken, Stuck: "ErrImagePull: no such image"}
 	const on = " (kaito.sh/v1beta1 Workspace default/b)"
 	s.hears(steady(a, b))
 	s.hears(steady(a, stuck), "Warning ReplicaStuck AwaitReplica: b is not counted on any more: ErrImagePull: no such image"+on)
@@ -210,12 +210,12 @@ func TestAReplicaThatDoesNotComeIsToldOnce(t *testing.T) {
 	s.hears(steady(a), "Normal ReplicaUnstuck AwaitReplica: b is gone"+on)
 }
 
-func TestAnEngineThatSleepsIsTold(t *testing.T) {
+func TestAnEngineThatSleepsIsReported(t *testing.T) {
 	s := newTale(t)
 	awake := verdict(decision.Measured, 1, 1, "1 is right")
-	awake.Members = []decision.Member{{Replica: "a", Phase: sample.Serving}}
+	awake.ReplicaStates = []decision.ReplicaState{{Replica: "a", Phase: sample.Serving}}
 	asleep := awake
-	asleep.Members = []decision.Member{{Replica: "a", Phase: sample.Serving, Asleep: true}}
+	asleep.ReplicaStates = []decision.ReplicaState{{Replica: "a", Phase: sample.Serving, Sleeping: true}}
 	const on = " (kaito.sh/v1beta1 Workspace default/a)"
 	s.hears(awake)
 	s.hears(asleep, "Warning EngineAsleep ReadPod: a: the engine sleeps, and shows no load until somebody wakes it"+on)
@@ -226,7 +226,7 @@ func TestAnEngineThatSleepsIsTold(t *testing.T) {
 func TestAWaitForACooldownIsNoWarning(t *testing.T) {
 	s := newTale(t)
 	wait := verdict(decision.Held, 3, 3, "3 for now: next step up in 5 min")
-	wait.Waiting, wait.Unreadable = true, []decision.Unread{{Pod: "b", Why: "no answer"}}
+	wait.Waiting, wait.Unreadable = true, []decision.UnreadablePod{{Pod: "b", Why: "no answer"}}
 	s.hears(
 		wait, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)",
 		"Normal ScalingHeld ScaleTo3: 3 for now: next step up in 5 min",
@@ -239,7 +239,7 @@ func TestAWaitForACooldownIsNoWarning(t *testing.T) {
 	s.hears(blind)
 }
 
-func TestSubjectsAreToldApart(t *testing.T) {
+func TestTriggersHaveSeriesOfTheirOwn(t *testing.T) {
 	s := newTale(t)
 	up := verdict(decision.Measured, 1, 3, "1 → 3")
 	s.hears(up, "Normal ScalingUp ScaleTo3: 1 → 3")
@@ -279,12 +279,12 @@ func TestWhatIsNotScaledAnyMoreIsForgotten(t *testing.T) {
 	}
 	s.recorder.events, s.lines = nil, nil
 	for n := range 10 {
-		s.teller.keep(scaled(fmt.Sprintf("gone-%d", n)).InferenceSet, nil)
+		s.teller.setTriggers(scaled(fmt.Sprintf("gone-%d", n)).InferenceSet, nil)
 	}
 	if n := len(s.teller.records); n != 0 {
 		t.Errorf("%d are remembered", n)
 	}
-	s.teller.tell(scaled("gone-1"), up, hpaState{asked: true})
+	s.teller.notify(scaled("gone-1"), up, hpaState{active: true})
 	s.wantEvents()
 	s.tell("gone-1", up) // it is made again
 	s.wantEvents("gone-1: Normal ScalingUp ScaleTo3: 1 → 3")
@@ -299,7 +299,7 @@ func TestAFloodOfEventsIsSpread(t *testing.T) {
 		s.teller.Metrics = NewMetrics(registry, fleets{})
 		dark := verdict(decision.Unknown, 100, 100, "cannot tell the load")
 		for n := range 100 {
-			dark.Unreadable = append(dark.Unreadable, decision.Unread{Pod: fmt.Sprintf("p-%d", n), Why: "no answer"})
+			dark.Unreadable = append(dark.Unreadable, decision.UnreadablePod{Pod: fmt.Sprintf("p-%d", n), Why: "no answer"})
 		}
 		count := func() (pods, moves int) {
 			for _, event := range s.recorder.events {
@@ -365,16 +365,16 @@ func TestAFloodOfEventsIsSpread(t *testing.T) {
 
 // What no policy can do is told when that turns out, and not again for a hold in
 // between.
-func TestWhatIsOutOfReachIsToldOnce(t *testing.T) {
+func TestWhatIsOutOfReachIsReportedOnce(t *testing.T) {
 	tale := newTale(t)
-	steady := decision.Verdict{Answer: decision.Measured, Desired: 2, Replicas: 2, Reason: "2 is right: demand 1.5 replicas", Load: &decision.Load{}}
+	steady := decision.Recommendation{Confidence: decision.Measured, Desired: 2, Replicas: 2, Reason: "2 is right: demand 1.5 replicas", Load: &decision.Load{}}
 	beyond := steady
 	beyond.Advice = "the load doubles within a cold start of 6 min: keep min-replicas at 4"
 	const told = "Warning ScalingOutOfReach Advise: the load doubles within a cold start of 6 min: keep min-replicas at 4"
 	tale.hears(steady)
 	tale.hears(beyond, told)
 	tale.hears(beyond)
-	held := decision.Verdict{Answer: decision.Held, Waiting: true, Desired: 2, Replicas: 2, Reason: "holding at 2: no replica serves yet"}
+	held := decision.Recommendation{Confidence: decision.Held, Waiting: true, Desired: 2, Replicas: 2, Reason: "holding at 2: no replica serves yet"}
 	tale.hears(held, "Normal ScalingHeld ScaleTo2: holding at 2: no replica serves yet")
 	tale.hears(beyond, "Normal ScalingSteady ScaleTo2: 2 is right: demand 1.5 replicas")
 	tale.hears(steady)

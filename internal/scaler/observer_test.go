@@ -127,8 +127,8 @@ func (s *stage) load(queue ...float64) {
 func (s *stage) scaler(name string) *replica {
 	r := &replica{stage: s, name: name}
 	log := funcr.New(func(_, args string) { s.set(func() { s.lines = append(s.lines, name+": "+args) }) }, funcr.Options{})
-	judges := NewJudges(s, ready, log)
-	teller := &Teller{
+	loop := NewEvaluationLoop(s, ready, log)
+	notifier := &Notifier{
 		Lookup: func(types.NamespacedName) (runtime.Object, bool) { return &corev1.Pod{}, true }, Recorder: r, Log: log,
 		Leads: func() bool {
 			s.mu.Lock()
@@ -144,13 +144,13 @@ func (s *stage) scaler(name string) *replica {
 			return s.ledUntil
 		},
 	}
-	r.observer = NewObserver(s, judges, s, teller, nil, func() bool {
+	r.observer = NewObserver(s, loop, s, notifier, nil, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return !s.away
 	})
 	r.observer.KEDA = KEDA{Namespace: "keda", Secret: "client-certs", Handshakes: &Handshakes{}}
-	r.service = &Service{Fleets: s, Verdicts: judges, Audience: r.observer, Asked: r.observer.Asked, ScaledObjects: s, Started: ready}
+	r.service = &Service{Fleets: s, Recommender: loop, Observer: r.observer, OnCall: r.observer.OnCall, ScaledObjects: s, Started: ready}
 	r.ask()
 	var ctx context.Context
 	ctx, r.stop = context.WithCancel(s.Context())
@@ -245,7 +245,7 @@ const (
 
 // KEDA keeps to one replica of the scaler for minutes, and then asks the other. Each
 // turn is told once, by the leader, whoever is asked.
-func TestEachTurnIsToldOnceWhomeverKEDAAsks(t *testing.T) {
+func TestEachChangeIsReportedOnceWhicheverReplicaKEDAPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		a, b := s.scaler("a"), s.scaler("b")
@@ -271,7 +271,7 @@ func TestEachTurnIsToldOnceWhomeverKEDAAsks(t *testing.T) {
 
 // The leader dies: what it has told isn't told again, and what turned while nobody
 // led is told by the next.
-func TestTheNextLeaderTellsWhatComesAfter(t *testing.T) {
+func TestTheNextLeaderReportsWhatComesAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		a, b := s.scaler("a"), s.scaler("b")
@@ -325,12 +325,12 @@ func TestNothingIsLostBetweenTwoLeaders(t *testing.T) {
 }
 
 // With nobody elected each replica leads, as with --leader-elect=false.
-func TestWithoutElectionItTells(t *testing.T) {
+func TestWithoutElectionItReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		a := s.scaler("a")
 		defer s.ends()
-		a.observer.teller.Leads, a.observer.teller.LedUntil = nil, nil
+		a.observer.notifier.Leads, a.observer.notifier.LedUntil = nil, nil
 		s.load(25)
 		time.Sleep(10 * time.Second)
 		s.wants("a: " + up3)
@@ -338,7 +338,7 @@ func TestWithoutElectionItTells(t *testing.T) {
 }
 
 // Where the HPA doesn't go is told to nobody.
-func TestOnlyWhatTheHPAFollowsIsTold(t *testing.T) {
+func TestOnlyWhatTheHPAFollowsIsReported(t *testing.T) {
 	condition := func(status corev1.ConditionStatus) []autoscalingv2.HorizontalPodAutoscalerCondition {
 		return []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: autoscalingv2.ScalingActive, Status: status}}
 	}
@@ -394,7 +394,7 @@ func TestOnlyWhatTheHPAFollowsIsTold(t *testing.T) {
 }
 
 // That nothing can be read is told although the HPA is blind: it is why.
-func TestWhyTheHPAIsBlindIsTold(t *testing.T) {
+func TestWhyTheHPAGetsNoMetricsIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		s.hung[0] = true
@@ -411,7 +411,7 @@ func TestWhyTheHPAIsBlindIsTold(t *testing.T) {
 
 // Triggers on one InferenceSet are told together, as the HPA takes them: the one
 // that wants most counts, and none goes down alone.
-func TestTwoTriggersAreToldAsOne(t *testing.T) {
+func TestTwoTriggersAreReportedAsOne(t *testing.T) {
 	with := func(threshold string) kedav1alpha1.ScaleTriggers {
 		metadata := maps.Clone(trigger().GetScalerMetadata())
 		metadata["threshold"] = threshold
@@ -473,8 +473,8 @@ func BenchmarkObserve(b *testing.B) {
 	fleet := of(3, waiting("a", 8), waiting("b", 8), waiting("c", 8))
 	ref := trigger()
 	known := holding(ref, autoscalingv2.AverageValueMetricType, "")
-	teller := &Teller{Lookup: func(types.NamespacedName) (runtime.Object, bool) { return nil, false }}
-	o := NewObserver(fleet, NewJudges(fleet, ready, teller.Log), withHPA{known}, teller, nil, ready)
+	notifier := &Notifier{Lookup: func(types.NamespacedName) (runtime.Object, bool) { return nil, false }}
+	o := NewObserver(fleet, NewEvaluationLoop(fleet, ready, notifier.Log), withHPA{known}, notifier, nil, ready)
 	t, err := triggerOf(ref)
 	if err != nil {
 		b.Fatal(err)

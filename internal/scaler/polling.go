@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	// askPatience is how long KEDA may not ask before that is told. KEDA polls every
+	// pollPatience is how long KEDA may not ask before that is told. KEDA polls every
 	// 30 s and the HPA every 15 s; a KEDA that is replaced or drained is back within
 	// two minutes. What is wrong is told within five.
-	askPatience = 4 * time.Minute
-	// lookGap is the longest time between two looks at a ScaledObject that counts as
+	pollPatience = 4 * time.Minute
+	// maxObservationGap is the longest time between two looks at a ScaledObject that counts as
 	// looking on: beyond it, as after an outage of the API server, all begins anew.
-	lookGap = 6 * observeEvery
+	maxObservationGap = 6 * observeEvery
 )
 
 // KEDA is what is known of KEDA's installation, to say why it may not ask.
@@ -39,55 +39,55 @@ type KEDA struct {
 	Handshakes *Handshakes
 }
 
-// asking is what is known of KEDA's asking for the triggers of one ScaledObject. A
+// pollHistory is what is known of KEDA's asking for the triggers of one ScaledObject. A
 // replica hears its own calls alone, so what KEDA and the HPA write into their
 // objects counts as well.
-type asking struct {
-	// looked is the newest look.
-	looked time.Time
-	// heard is when KEDA was last known to ask; unless known is set, when the looking
+type pollHistory struct {
+	// lastObserved is the newest look.
+	lastObserved time.Time
+	// lastPoll is when KEDA was last known to ask; unless known is set, when the looking
 	// began.
-	heard time.Time
-	known bool
+	lastPoll time.Time
+	known    bool
 	// answerable is since when there is an answer.
 	answerable time.Time
 	// active is the ScaledObject's lastActiveTime at the newest look: KEDA sets it at
 	// each poll that was answered.
 	active metav1.Time
-	// silent is set while KEDA does not ask.
-	silent bool
+	// overdue is set while KEDA does not ask.
+	overdue bool
 }
 
-// contact is whether KEDA asks, as far as one look can tell.
-type contact struct {
-	// asks is set if KEDA asks.
-	asks bool
-	// silence says in words since when it doesn't, and why; nil unless that is so.
-	silence func() string
+// pollState is whether KEDA asks, as far as one look can tell.
+type pollState struct {
+	// polls is set if KEDA asks.
+	polls bool
+	// overdueReason says in words since when it doesn't, and why; nil unless that is so.
+	overdueReason func() string
 }
 
-// look takes in the state of the objects and the verdict at now.
-func (a *asking) look(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler, v decision.Verdict, now time.Time) (asks bool) {
+// observe takes in the state of the objects and the recommendation at now.
+func (a *pollHistory) observe(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler, v decision.Recommendation, now time.Time) (asks bool) {
 	active := metav1.Time{}
 	if so.Status.LastActiveTime != nil {
 		active = *so.Status.LastActiveTime
 	}
-	if now.Sub(a.looked) > lookGap {
-		*a = asking{heard: now, answerable: now, active: active}
+	if now.Sub(a.lastObserved) > maxObservationGap {
+		*a = pollHistory{lastPoll: now, answerable: now, active: active}
 	}
-	a.looked = now
+	a.lastObserved = now
 	asks = !active.Equal(&a.active) || scalingActive(hpa).Status == corev1.ConditionTrue || othersFail(so)
 	a.active = active
 	if asks {
-		a.heard, a.known = now, true
+		a.lastPoll, a.known = now, true
 	}
 	// An error of ours, or a fleet at zero, for which the HPA does nothing, looks
 	// in the objects as if KEDA didn't ask.
-	if v.Answer == decision.Unknown || hpa != nil && v.Desired == 0 {
+	if v.Confidence == decision.Unknown || hpa != nil && v.Desired == 0 {
 		a.answerable = now
 	}
-	a.silent = now.Sub(a.heard) >= askPatience && now.Sub(a.answerable) >= askPatience
-	return asks || a.known && now.Sub(a.heard) < observeEvery
+	a.overdue = now.Sub(a.lastPoll) >= pollPatience && now.Sub(a.answerable) >= pollPatience
+	return asks || a.known && now.Sub(a.lastPoll) < observeEvery
 }
 
 // othersFail tells whether KEDA gets answers from some triggers and errors from
@@ -97,79 +97,79 @@ func othersFail(so *kedav1alpha1.ScaledObject) bool {
 	for i := range so.Spec.Triggers {
 		foreign = foreign || so.Spec.Triggers[i].Metadata["inferenceSetName"] == ""
 	}
-	return foreign && readiness(so).Reason == "PartialTriggerError"
+	return foreign && readyCondition(so).Reason == "PartialTriggerError"
 }
 
-// since is in words since when KEDA has not asked.
-func (a *asking) since(so *kedav1alpha1.ScaledObject) string {
+// lastPollText is in words since when KEDA has not asked.
+func (a *pollHistory) lastPollText(so *kedav1alpha1.ScaledObject) string {
 	at := func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 	switch {
 	case a.known:
-		return at(a.heard)
+		return at(a.lastPoll)
 	case !a.active.IsZero():
 		return at(a.active.Time)
 	case !so.CreationTimestamp.IsZero():
 		return at(so.CreationTimestamp.Time) + ", when ScaledObject " + so.Name + " was made"
 	}
-	return at(a.heard)
+	return at(a.lastPoll)
 }
 
-// contact is whether KEDA asks for a ScaledObject that was just looked at.
-func (o *Observer) contact(of Scaled, so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler, v decision.Verdict, now time.Time) contact {
+// pollStateOf is whether KEDA asks for a ScaledObject that was just looked at.
+func (o *Observer) pollStateOf(of ScaledObjectRef, so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler, v decision.Recommendation, now time.Time) pollState {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	set := o.sets[of.InferenceSet]
-	if set == nil || set.asking[of.ScaledObject] == nil {
-		return contact{}
+	if set == nil || set.polling[of.ScaledObject] == nil {
+		return pollState{}
 	}
-	a := set.asking[of.ScaledObject]
-	c := contact{asks: a.look(so, hpa, v, now)}
-	if a.silent {
-		since := a.since(so)
-		c.silence = func() string {
-			return "KEDA has not asked for this InferenceSet since " + since + ": " + o.KEDA.why(so, hpa)
+	a := set.polling[of.ScaledObject]
+	c := pollState{polls: a.observe(so, hpa, v, now)}
+	if a.overdue {
+		since := a.lastPollText(so)
+		c.overdueReason = func() string {
+			return "KEDA has not asked for this InferenceSet since " + since + ": " + o.KEDA.whyNoPolls(so, hpa)
 		}
 	}
 	return c
 }
 
-// Asked notes that KEDA asks for a ScaledObject's trigger, whatever it is told.
-func (o *Observer) Asked(of Scaled) {
+// OnCall notes that KEDA asks for a ScaledObject's trigger, whatever it is told.
+func (o *Observer) OnCall(of ScaledObjectRef) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if set := o.sets[of.InferenceSet]; set != nil {
-		if a := set.asking[of.ScaledObject]; a != nil {
-			a.heard, a.known, a.silent = time.Now(), true, false
+		if a := set.polling[of.ScaledObject]; a != nil {
+			a.lastPoll, a.known, a.overdue = time.Now(), true, false
 		}
 	}
 }
 
-// rest notes that KEDA needn't ask for a ScaledObject: it is paused, or on its end.
-func (o *Observer) rest(of Scaled) {
+// resetPolling notes that KEDA needn't ask for a ScaledObject: it is paused, or on its end.
+func (o *Observer) resetPolling(of ScaledObjectRef) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if set := o.sets[of.InferenceSet]; set != nil && set.asking[of.ScaledObject] != nil {
-		set.asking[of.ScaledObject] = &asking{}
+	if set := o.sets[of.InferenceSet]; set != nil && set.polling[of.ScaledObject] != nil {
+		set.polling[of.ScaledObject] = &pollHistory{}
 	}
 }
 
-// Unasked is a metric of how many ScaledObjects KEDA doesn't ask for, on the
+// UnpolledMetric is a metric of how many ScaledObjects KEDA doesn't ask for, on the
 // replica that leads; it is there from the start, so that an alert can fire though
 // KEDA has never asked.
-func (o *Observer) Unasked() prometheus.Collector {
+func (o *Observer) UnpolledMetric() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "keda_kaito_scaler_unasked_scaledobjects",
 		Help: "ScaledObjects that KEDA doesn't ask for, although there is an answer, on the replica that leads.",
 	}, func() float64 {
-		if !o.teller.leads() {
+		if !o.notifier.leads() {
 			return 0
 		}
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		n := 0
 		for _, set := range o.sets {
-			for _, a := range set.asking {
-				if a.silent && time.Since(a.looked) <= lookGap {
+			for _, a := range set.polling {
+				if a.overdue && time.Since(a.lastObserved) <= maxObservationGap {
 					n++
 				}
 			}
@@ -178,39 +178,39 @@ func (o *Observer) Unasked() prometheus.Collector {
 	})
 }
 
-// why is the likely cause of KEDA's not asking.
-func (k KEDA) why(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler) string {
+// whyNoPolls is the likely cause of KEDA's not asking.
+func (k KEDA) whyNoPolls(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler) string {
 	if k.Trouble != nil {
 		if trouble := k.Trouble(); trouble != "" {
-			return "its client certificate isn't where KEDA would read it (" + brief(trouble) + "): --keda-namespace (keda.namespace in the chart) must be KEDA's"
+			return "its client certificate isn't where KEDA would read it (" + quoteShort(trouble) + "): --keda-namespace (keda.namespace in the chart) must be KEDA's"
 		}
 	}
 	if len(so.Status.Conditions) == 0 {
 		return fmt.Sprintf("KEDA has not looked at ScaledObject %s at all. Either KEDA isn't running, or it doesn't watch namespace %s", so.Name, so.Namespace)
 	}
-	switch refused := k.Handshakes.newest(askPatience); refused {
+	switch refused := k.Handshakes.lastFailure(pollPatience); refused {
 	case "":
 	case withoutTLS:
 		return refused + ". A trigger needs enableTLS: \"true\" and an authenticationRef to the ClusterTriggerAuthentication " + k.Authentication
 	default:
-		return refused + ". " + k.distrust()
+		return refused + ". " + k.tlsAdvice()
 	}
-	says, advice := k.says(so, hpa)
+	says, advice := k.statusText(so, hpa)
 	return says + ". " + advice
 }
 
-// says is what KEDA, or else the HPA, says of a ScaledObject, and what to do.
-func (k KEDA) says(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler) (says, advice string) {
-	either := k.distrust() + " Or a NetworkPolicy keeps KEDA from the scaler"
-	if r := readiness(so); r.Status != metav1.ConditionTrue {
-		says = fmt.Sprintf("KEDA says of ScaledObject %s: %s", so.Name, brief(cmp.Or(r.Message, r.Reason, "nothing yet")))
+// statusText is what KEDA, or else the HPA, says of a ScaledObject, and what to do.
+func (k KEDA) statusText(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler) (statusText, advice string) {
+	either := k.tlsAdvice() + " Or a NetworkPolicy keeps KEDA from the scaler"
+	if r := readyCondition(so); r.Status != metav1.ConditionTrue {
+		statusText = fmt.Sprintf("KEDA says of ScaledObject %s: %s", so.Name, quoteShort(cmp.Or(r.Message, r.Reason, "nothing yet")))
 		switch {
-		case hasAny(says, "x509", "tls:", "certificate"):
-			return says, k.distrust()
-		case hasAny(says, "no such host", "refused", "timeout", "timed out", "deadline", "unreachable"):
-			return says, "KEDA doesn't reach the scaler: a NetworkPolicy, or no ready pod behind its Service"
+		case hasAny(statusText, "x509", "tls:", "certificate"):
+			return statusText, k.tlsAdvice()
+		case hasAny(statusText, "no such host", "refused", "timeout", "timed out", "deadline", "unreachable"):
+			return statusText, "KEDA doesn't reach the scaler: a NetworkPolicy, or no ready pod behind its Service"
 		}
-		return says, either
+		return statusText, either
 	}
 	if hpa == nil {
 		return fmt.Sprintf("KEDA calls ScaledObject %s ready, but there is no HPA", so.Name), "Has KEDA's operator stopped?"
@@ -224,18 +224,18 @@ func (k KEDA) says(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalP
 	if _, told, found := strings.Cut(message, "external metrics API: "); found {
 		message = told
 	}
-	says = "the HPA says: " + brief(message)
+	statusText = "the HPA says: " + quoteShort(message)
 	switch {
-	case hasAny(says, "encountered error"): // of KEDA's operator, when a scaler has no answer
-		return says, either
-	case hasAny(says, "KEDA Metrics Service"): // of KEDA's metrics server, without an operator
-		return says, "KEDA's operator isn't running"
+	case hasAny(statusText, "encountered error"): // of KEDA's operator, when a scaler has no answer
+		return statusText, either
+	case hasAny(statusText, "KEDA Metrics Service"): // of KEDA's metrics server, without an operator
+		return statusText, "KEDA's operator isn't running"
 	}
-	return says, "Is KEDA's operator running, and its metrics server?"
+	return statusText, "Is KEDA's operator running, and its metrics server?"
 }
 
-// distrust is what to do if KEDA and the scaler don't trust each other.
-func (k KEDA) distrust() string {
+// tlsAdvice is what to do if KEDA and the scaler don't trust each other.
+func (k KEDA) tlsAdvice() string {
 	return fmt.Sprintf("KEDA finds no Secret %s if it doesn't run in namespace %s (--keda-namespace, keda.namespace in the chart); "+
 		"if it does, restart its operator, which may hold a connection from before that Secret.", k.Secret, k.Namespace)
 }
@@ -244,12 +244,12 @@ func hasAny(text string, parts ...string) bool {
 	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }
 
-// brief quotes somebody else's words: 300 bytes of them.
-func brief(text string) string {
+// quoteShort quotes somebody else's words: 300 bytes of them.
+func quoteShort(text string) string {
 	return strconv.Quote(kube.Shorten(text, 300+len("…")))
 }
 
-func readiness(so *kedav1alpha1.ScaledObject) kedav1alpha1.Condition {
+func readyCondition(so *kedav1alpha1.ScaledObject) kedav1alpha1.Condition {
 	for _, c := range so.Status.Conditions {
 		if c.Type == kedav1alpha1.ConditionReady {
 			return c

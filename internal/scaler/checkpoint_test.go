@@ -21,7 +21,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
-// shelf is an archive in memory.
+// shelf is an store in memory.
 type shelf struct {
 	mu      sync.Mutex
 	entries map[string][]byte
@@ -58,11 +58,11 @@ func TestWhatIsLearnedOutlivesTheLeader(t *testing.T) {
 		kept := &shelf{entries: map[string][]byte{"default.gone_00000000": {1, 2, 3}}}
 		began := time.Now()
 
-		leader := NewJudges(l, ready, logr.Discard())
+		leader := NewEvaluationLoop(l, ready, logr.Discard())
 		leader.Ask(phi4, []policy.Trigger{saturating})
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
-		keeping.Go(func() { _ = leader.Keep(ctx, kept, ready) })
+		keeping.Go(func() { _ = leader.RunCheckpoints(ctx, kept, ready) })
 		at(t, leader, 12*time.Minute)
 		if kept.saves != 2 {
 			t.Errorf("written %d times in 12 minutes", kept.saves)
@@ -75,10 +75,10 @@ func TestWhatIsLearnedOutlivesTheLeader(t *testing.T) {
 
 		var said []string
 		log := funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{})
-		next := NewJudges(l, ready, log)
+		next := NewEvaluationLoop(l, ready, log)
 		next.Ask(phi4, []policy.Trigger{saturating})
 		ctx, stop = context.WithCancel(t.Context())
-		keeping.Go(func() { _ = next.Keep(ctx, kept, func() bool { return false }) })
+		keeping.Go(func() { _ = next.RunCheckpoints(ctx, kept, func() bool { return false }) })
 		synctest.Wait()
 		if since := learnsSince(next); since.Sub(began) > 30*time.Second {
 			t.Errorf("it has known the fleet since %v", since.Sub(began))
@@ -101,10 +101,10 @@ func experience(t *testing.T) (memory []byte) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
-		j := NewJudges(l, ready, logr.Discard())
+		j := NewEvaluationLoop(l, ready, logr.Discard())
 		j.Ask(phi4, []policy.Trigger{saturating})
 		at(t, j, 10*time.Minute)
-		entries, order := j.pack()
+		entries, order := j.checkpoint()
 		if len(order) != 1 {
 			t.Fatalf("learned of %q", order)
 		}
@@ -114,21 +114,21 @@ func experience(t *testing.T) (memory []byte) {
 }
 
 // crowd is a replica of the scaler that has learned of so many fleets.
-func crowd(t testing.TB, memory []byte, n int) *Judges {
+func crowd(t testing.TB, memory []byte, n int) *EvaluationLoop {
 	t.Helper()
-	j := NewJudges(&loaded{}, ready, logr.Discard())
-	j.recalled = map[string][]byte{}
+	j := NewEvaluationLoop(&loaded{}, ready, logr.Discard())
+	j.pending = map[string][]byte{}
 	for i := range n {
 		trigger := saturating
 		trigger.InferenceSet = fmt.Sprintf("phi-%d", i)
-		c, _ := chargeOf(trigger)
-		j.recalled[c.entry()] = memory
-		j.Ask(c.key, []policy.Trigger{trigger})
+		c, _ := fleetKeyOf(trigger)
+		j.pending[c.checkpointKey()] = memory
+		j.Ask(c.inferenceSet, []policy.Trigger{trigger})
 	}
 	return j
 }
 
-// hasty is an archive that notes how much time it is given for a write.
+// hasty is an store that notes how much time it is given for a write.
 type hasty struct {
 	shelf
 	left time.Duration
@@ -149,17 +149,17 @@ func TestTheLastCheckpointIsInTimeFor2000Fleets(t *testing.T) {
 	kept := &hasty{}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if err := j.Keep(ctx, kept, ready); err != nil {
+	if err := j.RunCheckpoints(ctx, kept, ready); err != nil {
 		t.Fatal(err)
 	}
 	if kept.saves != 1 || len(kept.entries) != fleets {
 		t.Errorf("written %d times, %d entries", kept.saves, len(kept.entries))
 	}
-	if kept.left < atTheEnd-200*time.Millisecond {
-		t.Errorf("%v are left for the write of %v", kept.left, atTheEnd)
+	if kept.left < finalSaveTimeout-200*time.Millisecond {
+		t.Errorf("%v are left for the write of %v", kept.left, finalSaveTimeout)
 	}
 	// What hasn't been learned since isn't packed again.
-	if again, _ := j.pack(); &again[kept.order[0]][0] != &kept.entries[kept.order[0]][0] {
+	if again, _ := j.checkpoint(); &again[kept.order[0]][0] != &kept.entries[kept.order[0]][0] {
 		t.Error("packed again without having learned anything")
 	}
 }
@@ -168,34 +168,34 @@ func TestTheLastCheckpointIsInTimeFor2000Fleets(t *testing.T) {
 // something since the last time.
 func BenchmarkCheckpoint(b *testing.B) {
 	var memory []byte
-	j := NewJudges(&loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}, ready, logr.Discard())
+	j := NewEvaluationLoop(&loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}, ready, logr.Discard())
 	j.Ask(phi4, []policy.Trigger{saturating})
-	for c, m := range j.minds {
+	for c, m := range j.scalers {
 		for at := -10 * time.Minute; at <= 0; at += decision.Interval {
-			fleet, _ := j.fleets.Fleet(c.key, c.page)
+			fleet, _ := j.fleets.Fleet(c.inferenceSet, c.page)
 			m.Update(saturating, fleet, time.Now().Add(at))
 		}
-		memory, _ = m.pack()
+		memory, _ = m.marshal()
 	}
 	j = crowd(b, memory, 2000)
 	b.ReportAllocs()
 	for b.Loop() {
-		for _, m := range j.minds {
-			m.memory = nil
+		for _, m := range j.scalers {
+			m.state = nil
 		}
-		j.pack()
+		j.checkpoint()
 	}
 }
 
 // What doesn't fit into the ConfigMaps is said once and counted each time; what
 // nobody asks for any more goes by age.
-func TestWhatIsLeftOutOfTheArchiveIsSaid(t *testing.T) {
+func TestWhatDoesNotFitTheCheckpointIsLogged(t *testing.T) {
 	memory := experience(t)
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(10 * time.Minute) // it was written then
 		registry := prometheus.NewRegistry()
 		var said []string
-		j := NewJudges(fleets{}, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
+		j := NewEvaluationLoop(fleets{}, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
 		j.Metrics = NewMetrics(registry, fleets{})
 		kept := &shelf{most: 2, entries: map[string][]byte{}}
 		for _, name := range []string{"a", "b", "c"} {
@@ -203,7 +203,7 @@ func TestWhatIsLeftOutOfTheArchiveIsSaid(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
-		keeping.Go(func() { _ = j.Keep(ctx, kept, ready) })
+		keeping.Go(func() { _ = j.RunCheckpoints(ctx, kept, ready) })
 		time.Sleep(11 * time.Minute)
 		kept.mu.Lock()
 		saves := kept.saves
@@ -222,24 +222,24 @@ func TestWhatIsLeftOutOfTheArchiveIsSaid(t *testing.T) {
 }
 
 // Nothing is written over what couldn't be read, and nothing is told twice.
-func TestAnArchiveThatIsAwayIsNotWrittenOver(t *testing.T) {
+func TestAStoreThatCannotBeReadIsNotOverwritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0"}, rps: 5}
 		kept := &shelf{broken: errors.New("no route to host")}
 		var said []string
-		j := NewJudges(l, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
+		j := NewEvaluationLoop(l, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
 		j.Ask(phi4, []policy.Trigger{saturating})
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
-		keeping.Go(func() { _ = j.Keep(ctx, kept, ready) })
+		keeping.Go(func() { _ = j.RunCheckpoints(ctx, kept, ready) })
 		at(t, j, 10*time.Minute)
 		if kept.saves > 0 || len(said) != 1 {
 			t.Errorf("written %d times, log %q", kept.saves, said)
 		}
 		kept.mu.Lock()
 		kept.broken, kept.entries = nil, map[string][]byte{}
-		c, _ := chargeOf(saturating)
-		kept.entries[c.entry()] = []byte("whatever")
+		c, _ := fleetKeyOf(saturating)
+		kept.entries[c.checkpointKey()] = []byte("whatever")
 		kept.mu.Unlock()
 		time.Sleep(6 * time.Minute)
 		stop()
@@ -260,11 +260,11 @@ func TestOnlyWhoLeadsNowWrites(t *testing.T) {
 		kept := &shelf{}
 		var leads atomic.Bool
 		leads.Store(true)
-		j := NewJudges(l, ready, logr.Discard())
+		j := NewEvaluationLoop(l, ready, logr.Discard())
 		j.Ask(phi4, []policy.Trigger{saturating})
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
-		keeping.Go(func() { _ = j.Keep(ctx, kept, leads.Load) })
+		keeping.Go(func() { _ = j.RunCheckpoints(ctx, kept, leads.Load) })
 		at(t, j, 6*time.Minute)
 		leads.Store(false)
 		time.Sleep(20 * time.Minute)

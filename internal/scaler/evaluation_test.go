@@ -84,18 +84,18 @@ var saturating = policy.Trigger{
 
 func ready() bool { return true }
 
-// learnsSince is when the mind on the one fleet learned first.
-func learnsSince(j *Judges) time.Time {
-	c, _ := chargeOf(saturating)
+// learnsSince is when the scaler on the one fleet learned first.
+func learnsSince(j *EvaluationLoop) time.Time {
+	c, _ := fleetKeyOf(saturating)
 	m := j.all()[c]
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	began, _ := m.Since()
+	began, _ := m.Learned()
 	return began
 }
 
-// at judges run for so long on a fleet.
-func at(t *testing.T, j *Judges, d time.Duration) {
+// at evaluates run for so long on a fleet.
+func at(t *testing.T, j *EvaluationLoop, d time.Duration) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -109,10 +109,10 @@ func at(t *testing.T, j *Judges, d time.Duration) {
 	running.Wait()
 }
 
-func TestFleetsAreJudgedInTheirTurnWhoeverAsks(t *testing.T) {
+func TestFleetsAreEvaluatedInTheirTurnWhoeverAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0", "b-0"}, rps: 11}
-		j := NewJudges(l, ready, logr.Discard())
+		j := NewEvaluationLoop(l, ready, logr.Discard())
 		j.Ask(phi4, []policy.Trigger{saturating})
 		time.Sleep(4 * time.Second) // not on the quarter
 		at(t, j, 2*time.Minute)
@@ -126,12 +126,12 @@ func TestFleetsAreJudgedInTheirTurnWhoeverAsks(t *testing.T) {
 		}
 		// Asked by KEDA a hundred times, it answers the same.
 		fleet, _ := l.Fleet(phi4, policy.Page{})
-		first := j.Answer(saturating, fleet, time.Now())
-		if first.Answer != decision.Measured || first.Replicas < 2 || !strings.Contains(first.Reason, ": the load needs ") {
-			t.Errorf("%v %d: %s", first.Answer, first.Replicas, first.Reason)
+		first := j.Recommend(saturating, fleet, time.Now())
+		if first.Confidence != decision.Measured || first.Replicas < 2 || !strings.Contains(first.Reason, ": the load needs ") {
+			t.Errorf("%v %d: %s", first.Confidence, first.Replicas, first.Reason)
 		}
 		for range 100 {
-			if v := j.Answer(saturating, fleet, time.Now()); v.Value != first.Value || v.Reason != first.Reason {
+			if v := j.Recommend(saturating, fleet, time.Now()); v.Value != first.Value || v.Reason != first.Reason {
 				t.Fatalf("%s, then %s", first.Reason, v.Reason)
 			}
 		}
@@ -144,7 +144,7 @@ func TestEachFleetHasOneTurn(t *testing.T) {
 	const first = int64(29_000_000_000)
 	counts := map[int64]int{}
 	for i := range 600 {
-		c := charge{key: types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("phi-%d", i)}}
+		c := fleetKey{inferenceSet: types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("phi-%d", i)}}
 		var its []int64
 		for turn := first; turn < first+2*turns; turn++ {
 			if c.in(turn-1, turn) {
@@ -152,7 +152,7 @@ func TestEachFleetHasOneTurn(t *testing.T) {
 			}
 		}
 		if len(its) != 2 || its[1]-its[0] != turns {
-			t.Fatalf("%v has the turns %v", c.key, its)
+			t.Fatalf("%v has the turns %v", c.inferenceSet, its)
 		}
 		counts[its[0]]++
 		for _, tt := range []struct {
@@ -166,7 +166,7 @@ func TestEachFleetHasOneTurn(t *testing.T) {
 			{"a clock that went back", its[0] + 5*turns, its[0], false},
 		} {
 			if got := c.in(tt.last, tt.this); got != tt.want {
-				t.Errorf("%v: %s: %v", c.key, tt.story, got)
+				t.Errorf("%v: %s: %v", c.inferenceSet, tt.story, got)
 			}
 		}
 	}
@@ -175,10 +175,10 @@ func TestEachFleetHasOneTurn(t *testing.T) {
 	}
 }
 
-func TestNobodyIsJudgedBeforeItWasRead(t *testing.T) {
+func TestNoFleetIsEvaluatedBeforeItWasRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now(), desired: 1, pods: []string{"a-0"}}
-		j := NewJudges(l, func() bool { return false }, logr.Discard())
+		j := NewEvaluationLoop(l, func() bool { return false }, logr.Discard())
 		j.Ask(phi4, []policy.Trigger{saturating})
 		at(t, j, time.Minute)
 		if len(l.asked) > 0 {
@@ -192,7 +192,7 @@ func TestALateLoopIsNotOnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := make(chan struct{})
 		var hung atomic.Bool
-		j := NewJudges(&loaded{}, func() bool {
+		j := NewEvaluationLoop(&loaded{}, func() bool {
 			if hung.Load() {
 				<-hangs
 			}
@@ -229,10 +229,10 @@ func TestALateLoopIsNotOnTime(t *testing.T) {
 	})
 }
 
-func TestWhatWasLearnedForOthersIsForgotten(t *testing.T) {
+func TestStateOfFormerTriggersIsDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0"}, rps: 3}
-		j := NewJudges(l, ready, logr.Discard())
+		j := NewEvaluationLoop(l, ready, logr.Discard())
 		hasty := saturating
 		hasty.Saturation = &policy.Saturation{TTFT: time.Second, ITL: 60 * time.Millisecond}
 		queue := policy.Trigger{Namespace: "default", InferenceSet: "phi-4", Queue: policy.Queue{Metric: waitingMetric, Target: 10}}
@@ -249,26 +249,26 @@ func TestWhatWasLearnedForOthersIsForgotten(t *testing.T) {
 			{"nothing", nil, 0},
 		} {
 			j.Ask(phi4, tt.triggers)
-			if len(j.minds) != tt.want {
-				t.Errorf("%s: %d are judged, want %d", tt.story, len(j.minds), tt.want)
+			if len(j.scalers) != tt.want {
+				t.Errorf("%s: %d are judged, want %d", tt.story, len(j.scalers), tt.want)
 			}
 		}
 		fleet, _ := l.Fleet(phi4, policy.Page{})
-		if v := j.Answer(saturating, fleet, time.Now()); v.Answer != decision.Held || v.Value != 1 {
-			t.Errorf("of one that is forgotten: %v %s", v.Answer, v.Reason)
+		if v := j.Recommend(saturating, fleet, time.Now()); v.Confidence != decision.Held || v.Value != 1 {
+			t.Errorf("of one that is forgotten: %v %s", v.Confidence, v.Reason)
 		}
 	})
 }
 
-func TestKEDAIsAnsweredByTheJudges(t *testing.T) {
+func TestKEDAIsAnsweredByTheEvaluationLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
-		j := NewJudges(l, ready, logr.Discard())
+		j := NewEvaluationLoop(l, ready, logr.Discard())
 		j.Ask(phi4, []policy.Trigger{saturating})
 		s, heard := service(l)
-		s.Verdicts = j
+		s.Recommender = j
 		ref := trigger("threshold", "", "saturation", "true", "maxReplicas", "8", "minReplicas", "1")
-		if _, err := ask(t, s, ref); err != nil || heard.last.Answer != decision.Held || heard.last.Value != 2 {
+		if _, err := ask(t, s, ref); err != nil || heard.last.Confidence != decision.Held || heard.last.Value != 2 {
 			t.Errorf("before anything was judged: %v, %+v", err, heard.last)
 		}
 		at(t, j, 3*time.Minute)
@@ -283,7 +283,7 @@ func TestKEDAIsAnsweredByTheJudges(t *testing.T) {
 
 // A queue that is empty because its fleet is just full is answered with what the
 // HPA holds on, at first because nobody knows, and then because somebody does.
-func TestAGuardedQueueIsAnsweredByTheJudges(t *testing.T) {
+func TestADownGuardIsAnsweredByTheEvaluationLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		guarded := saturating
 		guarded.Saturation, guarded.Queue = nil, policy.Queue{Metric: policy.FamilyWaiting, Target: 10, Guard: saturating.Saturation}
@@ -292,10 +292,10 @@ func TestAGuardedQueueIsAnsweredByTheJudges(t *testing.T) {
 			value float64
 		}{{11, 20}, {1, 0}} {
 			l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: tt.rps}
-			j := NewJudges(l, ready, logr.Discard())
+			j := NewEvaluationLoop(l, ready, logr.Discard())
 			j.Ask(phi4, []policy.Trigger{guarded})
 			s, heard := service(l)
-			s.Verdicts = j
+			s.Recommender = j
 			ref := trigger("threshold", "10", "downGuard", "true", "maxReplicas", "8", "minReplicas", "1")
 			if _, err := ask(t, s, ref); err != nil || heard.last.Value != 20 || !strings.Contains(heard.last.Reason, "not known yet") {
 				t.Errorf("before anything was judged: %v, %+v", err, heard.last)
@@ -313,7 +313,7 @@ func TestAGuardedQueueIsAnsweredByTheJudges(t *testing.T) {
 func TestEstimatorsAreBounded(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	var said []string
-	j := NewJudges(&loaded{}, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
+	j := NewEvaluationLoop(&loaded{}, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
 	j.Metrics = NewMetrics(registry, fleets{})
 	var triggers []policy.Trigger
 	for n := range 300 {
@@ -324,10 +324,10 @@ func TestEstimatorsAreBounded(t *testing.T) {
 	for range 3 {
 		j.Ask(phi4, triggers)
 	}
-	if len(j.minds) != maxEstimators {
-		t.Errorf("%d estimators for one InferenceSet, want %d", len(j.minds), maxEstimators)
+	if len(j.scalers) != maxFleetScalers {
+		t.Errorf("%d estimators for one InferenceSet, want %d", len(j.scalers), maxFleetScalers)
 	}
-	if _, first := j.minds[must(chargeOf(triggers[0]))]; !first {
+	if _, first := j.scalers[must(fleetKeyOf(triggers[0]))]; !first {
 		t.Error("the first isn't among them")
 	}
 	if got := gather(t, registry); !slices.Equal(got, []string{"over_limit_total{limit=estimators} 296"}) || len(said) != 1 {
@@ -335,9 +335,9 @@ func TestEstimatorsAreBounded(t *testing.T) {
 	}
 	j.Ask(phi4, triggers[:1])
 	j.Ask(phi4, triggers[:5])
-	if len(j.minds) != maxEstimators || len(said) != 2 {
-		t.Errorf("after a while with one, %d estimators, said %q", len(j.minds), said)
+	if len(j.scalers) != maxFleetScalers || len(said) != 2 {
+		t.Errorf("after a while with one, %d estimators, said %q", len(j.scalers), said)
 	}
 }
 
-func must(c charge, _ bool) charge { return c }
+func must(c fleetKey, _ bool) fleetKey { return c }

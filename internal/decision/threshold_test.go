@@ -29,7 +29,7 @@ func TestWhatTriggersByHandPublish(t *testing.T) {
 		how     policy.Aggregation
 		use     policy.Use
 		fleet   sample.Fleet
-		answer  Answer
+		answer  Confidence
 		value   float64
 		wanted  int32
 		reasons string
@@ -57,8 +57,8 @@ func TestWhatTriggersByHandPublish(t *testing.T) {
 	} {
 		t.Run(tt.story, func(t *testing.T) {
 			v := Evaluate(byHand(tt.how, tt.use), tt.fleet, t0)
-			if v.Answer != tt.answer || v.Value != tt.value || v.Replicas != tt.wanted {
-				t.Errorf("%s %v, %d replicas; want %s %v, %d", v.Answer, v.Value, v.Replicas, tt.answer, tt.value, tt.wanted)
+			if v.Confidence != tt.answer || v.Value != tt.value || v.Replicas != tt.wanted {
+				t.Errorf("%s %v, %d replicas; want %s %v, %d", v.Confidence, v.Value, v.Replicas, tt.answer, tt.value, tt.wanted)
 			}
 			if !strings.HasPrefix(v.Reason, tt.reasons) {
 				t.Errorf("reason:\n got %s\nwant %s…", v.Reason, tt.reasons)
@@ -92,22 +92,22 @@ func (s *story) wantHoldAt(value float64, reason string) *story {
 func TestAGateIsOpenOrNot(t *testing.T) {
 	for _, use := range []policy.Use{policy.Formula, policy.Value, policy.AverageValue} {
 		s := tell(t, 2, byHand(policy.Gate, use)).pod("a", pending(30)).pod("b", pending(0))
-		if v := s.at(20 * time.Second).verdict(); v.Answer != Unknown || !strings.HasPrefix(v.Reason, "cannot tell the load: vllm:num_requests_waiting: warming up") {
-			t.Errorf("warming up: %s %s", v.Answer, v.Reason)
+		if v := s.at(20 * time.Second).verdict(); v.Confidence != Unknown || !strings.HasPrefix(v.Reason, "cannot tell the load: vllm:num_requests_waiting: warming up") {
+			t.Errorf("warming up: %s %s", v.Confidence, v.Reason)
 		}
-		if v := s.at(2 * time.Minute).verdict(); v.Value != 1 || v.Answer != Measured || !strings.Contains(v.Reason, "vllm:num_requests_waiting is above 10 over 1 min on 2 replicas") {
+		if v := s.at(2 * time.Minute).verdict(); v.Value != 1 || v.Confidence != Measured || !strings.Contains(v.Reason, "vllm:num_requests_waiting is above 10 over 1 min on 2 replicas") {
 			t.Errorf("15 on average: %v %s", v.Value, v.Reason)
 		}
-		if v := s.pod("b", hangs).at(150 * time.Second).verdict(); v.Value != 1 || v.Answer != Bounded {
+		if v := s.pod("b", hangs).at(150 * time.Second).verdict(); v.Value != 1 || v.Confidence != Bounded {
 			t.Errorf("15 at least: %v %s", v.Value, v.Reason)
 		}
-		if v := s.pod("a", pending(5)).at(4 * time.Minute).verdict(); v.Answer != Unknown || v.Value != 0 {
+		if v := s.pod("a", pending(5)).at(4 * time.Minute).verdict(); v.Confidence != Unknown || v.Value != 0 {
 			t.Errorf("2.5 or more: %v %s", v.Value, v.Reason)
 		}
-		if v := s.at(15 * time.Minute).verdict(); v.Value != 0 || v.Answer != Bounded || !strings.Contains(v.Reason, "is not above 10") {
+		if v := s.at(15 * time.Minute).verdict(); v.Value != 0 || v.Confidence != Bounded || !strings.Contains(v.Reason, "is not above 10") {
 			t.Errorf("5 at most: %v %s", v.Value, v.Reason)
 		}
-		if v := s.pod("b", answers, pending(15)).at(18 * time.Minute).verdict(); v.Value != 0 || v.Answer != Measured {
+		if v := s.pod("b", answers, pending(15)).at(18 * time.Minute).verdict(); v.Value != 0 || v.Confidence != Measured {
 			t.Errorf("exactly 10: %v %s", v.Value, v.Reason)
 		}
 	}

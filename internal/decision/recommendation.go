@@ -1,11 +1,11 @@
 package decision
 
-// Answer is how far a verdict rests on readings.
-type Answer uint8
+// Confidence is how far a recommendation rests on readings.
+type Confidence uint8
 
 const (
 	// Unknown has nothing to go by: KEDA is told an error, and the HPA holds.
-	Unknown Answer = iota
+	Unknown Confidence = iota
 	// Measured has every serving replica's reading: the value is their total.
 	Measured
 	// Bounded misses readings, but the replicas point one way whatever the
@@ -16,7 +16,7 @@ const (
 	Held
 )
 
-func (a Answer) String() string {
+func (a Confidence) String() string {
 	switch a {
 	case Unknown:
 		return "unknown"
@@ -30,14 +30,14 @@ func (a Answer) String() string {
 	return "invalid"
 }
 
-// Verdict is what a fleet's readings amount to.
-type Verdict struct {
-	Answer Answer
+// Recommendation is what a fleet's readings amount to.
+type Recommendation struct {
+	Confidence Confidence
 	// Value is what to publish, ≥ 0 and finite: a total in the metric's unit, a
 	// number of replicas for a metric list, a mean or a gate for triggers
 	// written by hand that ask for that; 0 when the Answer is Unknown.
 	Value float64
-	// Desired is the InferenceSet's spec.replicas when it was judged.
+	// Desired is the InferenceSet's spec.replicas when it was evaluated.
 	Desired int32
 	// Replicas is what the HPA makes of Value within the bounds, as far as they
 	// are known, before its windows and its pace: the Desired ones of the fleet
@@ -51,24 +51,24 @@ type Verdict struct {
 	// Read are the serving pods whose readings it rests on, and Unreadable those
 	// that it had to do without, both in the fleet's order.
 	Read       []string
-	Unreadable []Unread
-	// Members are the fleet's replicas, in its order.
-	Members []Member
-	// Missing are the metrics asked for that no serving replica's page has.
-	Missing []Missing
-	// Load is what was learned that the verdict rests on, nil if nothing.
+	Unreadable []UnreadablePod
+	// ReplicaStates are the fleet's replicas, in its order.
+	ReplicaStates []ReplicaState
+	// MissingMetrics are the metrics asked for that no serving replica's page has.
+	MissingMetrics []MissingMetric
+	// Load is what was learned that the recommendation rests on, nil if nothing.
 	Load *Load
 	// Advice says in words what no policy can do that reacts to its load, and
 	// what to do instead; "" for nothing.
 	Advice string
 }
 
-// Unread is a serving pod whose reading is missing.
-type Unread struct {
+// UnreadablePod is a serving pod whose reading is missing.
+type UnreadablePod struct {
 	Pod string
 	// Why says in words what is wrong with it.
 	Why string
-	// Released is set once that has been so for longer than the fleet's grace:
+	// GivenUp is set once that has been so for longer than the fleet's grace:
 	// the pod stands for the largest readable value at most.
-	Released bool
+	GivenUp bool
 }

@@ -46,7 +46,7 @@ func (s *stage) polls(d time.Duration) {
 func (r *replica) unasked() float64 {
 	r.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(r.observer.Unasked())
+	registry.MustRegister(r.observer.UnpolledMetric())
 	found, err := registry.Gather()
 	if err != nil || len(found) != 1 {
 		r.Fatalf("%v, %v", found, err)
@@ -54,7 +54,7 @@ func (r *replica) unasked() float64 {
 	return found[0].GetMetric()[0].GetGauge().GetValue()
 }
 
-func TestThatKEDANeverAskedIsToldWithinFiveMinutes(t *testing.T) {
+func TestAKEDAThatNeverPolledIsReportedWithinFiveMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := neverAsked(t)
 		s.load(25)
@@ -92,7 +92,7 @@ func TestThatKEDANeverAskedIsToldWithinFiveMinutes(t *testing.T) {
 }
 
 // KEDA did ask, and stops: the time is when it last did.
-func TestThatKEDAStopsAskingIsTold(t *testing.T) {
+func TestAKEDAThatStopsPollingIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
 		a := s.scaler("a")
@@ -113,7 +113,7 @@ func TestThatKEDAStopsAskingIsTold(t *testing.T) {
 }
 
 // Whatever looks like it: while KEDA asks, or has no reason to, it isn't told.
-func TestThatKEDAAsksElsewhereIsNotTakenForSilence(t *testing.T) {
+func TestPollsOfOtherReplicasCount(t *testing.T) {
 	blind := func(s *stage) { s.hpa = hpaThat(corev1.ConditionFalse, "FailedGetExternalMetric") }
 	for _, tt := range []struct {
 		story  string
@@ -273,7 +273,7 @@ func TestTheLikelyCauseOfSilence(t *testing.T) {
 			s := neverAsked(t)
 			tt.change(s)
 			tt.keda.Namespace, tt.keda.Secret, tt.keda.Authentication = "keda", "client-certs", "creds"
-			got := tt.keda.why(s.object, s.hpa)
+			got := tt.keda.whyNoPolls(s.object, s.hpa)
 			for _, want := range tt.want {
 				if !strings.Contains(got, want) {
 					t.Errorf("it is %q, want %q", got, want)
@@ -290,9 +290,9 @@ func TestTheLikelyCauseOfSilence(t *testing.T) {
 func after(text string) *Handshakes {
 	h := &Handshakes{}
 	if strings.HasPrefix(text, "first record") {
-		h.failed(tls.RecordHeaderError{Msg: text})
+		h.recordFailure(tls.RecordHeaderError{Msg: text})
 	} else {
-		h.failed(errors.New(text))
+		h.recordFailure(errors.New(text))
 	}
 	return h
 }
@@ -300,20 +300,20 @@ func after(text string) *Handshakes {
 func TestAHandshakeThatSaysNothingIsNoCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := after("EOF")
-		h.failed(fmt.Errorf("read: %w", errors.New("connection reset by peer")))
-		if got := h.newest(time.Minute); got != "" {
+		h.recordFailure(fmt.Errorf("read: %w", errors.New("connection reset by peer")))
+		if got := h.lastFailure(time.Minute); got != "" {
 			t.Errorf("it is %q", got)
 		}
-		h.failed(fmt.Errorf("handshake: %w", tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}))
-		if got := h.newest(time.Minute); got != "a client that calls doesn't use TLS" {
+		h.recordFailure(fmt.Errorf("handshake: %w", tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}))
+		if got := h.lastFailure(time.Minute); got != "a client that calls doesn't use TLS" {
 			t.Errorf("it is %q", got)
 		}
 		time.Sleep(2 * time.Minute)
-		if got := h.newest(time.Minute); got != "" {
+		if got := h.lastFailure(time.Minute); got != "" {
 			t.Errorf("it is still %q", got)
 		}
-		(*Handshakes)(nil).failed(errors.New("tls: client didn't provide a certificate"))
-		if got := (*Handshakes)(nil).newest(time.Minute); got != "" {
+		(*Handshakes)(nil).recordFailure(errors.New("tls: client didn't provide a certificate"))
+		if got := (*Handshakes)(nil).lastFailure(time.Minute); got != "" {
 			t.Errorf("nobody's is %q", got)
 		}
 	})
@@ -321,13 +321,13 @@ func TestAHandshakeThatSaysNothingIsNoCause(t *testing.T) {
 
 // Every call counts as asking, whatever it is answered.
 func TestEachCallIsNoted(t *testing.T) {
-	var asked []Scaled
+	var asked []ScaledObjectRef
 	s, _ := service(fleets{}) // which knows no InferenceSet: an error
-	s.Asked = func(of Scaled) { asked = append(asked, of) }
+	s.OnCall = func(of ScaledObjectRef) { asked = append(asked, of) }
 	_, _ = s.GetMetricSpec(t.Context(), trigger())
 	_, _ = s.IsActive(t.Context(), trigger())
 	_, _ = ask(t, s, trigger())
-	if len(asked) != 3 || asked[0] != (Scaled{phi4, trigger().GetName()}) {
+	if len(asked) != 3 || asked[0] != (ScaledObjectRef{phi4, trigger().GetName()}) {
 		t.Errorf("noted %v", asked)
 	}
 }

@@ -11,22 +11,22 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 )
 
-// hpaState is how far an HPA goes by the verdicts on a ScaledObject's triggers, from
+// hpaState is how far an HPA goes by the recommendations on a ScaledObject's triggers, from
 // what stands in both: a replica of the scaler sees no more than its own calls.
 type hpaState struct {
-	// asked is set while there is an HPA, and nobody has paused it.
-	asked bool
-	// blind is set while the HPA says that it gets no metrics: KEDA is away, or
+	// active is set while there is an HPA, and nobody has paused it.
+	active bool
+	// noMetrics is set while the HPA says that it gets no metrics: KEDA is away, or
 	// has been told an error.
-	blind bool
+	noMetrics bool
 	// noUp and noDown are set while that way is barred.
 	noUp, noDown bool
-	// contact is whether KEDA asks.
-	contact contact
+	// poll is whether KEDA asks.
+	poll pollState
 }
 
-// hpaOf finds the HPA of a ScaledObject in memory; nil if there is none.
-func hpaOf(ctx context.Context, objects ScaledObjects, so *kedav1alpha1.ScaledObject) *autoscalingv2.HorizontalPodAutoscaler {
+// findHPA finds the HPA of a ScaledObject in memory; nil if there is none.
+func findHPA(ctx context.Context, objects ScaledObjects, so *kedav1alpha1.ScaledObject) *autoscalingv2.HorizontalPodAutoscaler {
 	hpa, found := objects.HPA(ctx, types.NamespacedName{Namespace: so.Namespace, Name: hpaName(so)})
 	if !found {
 		return nil
@@ -40,17 +40,17 @@ func hpaStateOf(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodA
 	if hpa == nil {
 		return hpaState{}
 	}
-	s := hpaState{asked: true, noUp: so.NeedToPauseScaleOut(), noDown: so.NeedToPauseScaleIn()}
+	s := hpaState{active: true, noUp: so.NeedToPauseScaleOut(), noDown: so.NeedToPauseScaleIn()}
 	if advanced := so.Spec.Advanced; advanced != nil && advanced.HorizontalPodAutoscalerConfig != nil {
 		if b := advanced.HorizontalPodAutoscalerConfig.Behavior; b != nil {
-			s.noUp, s.noDown = s.noUp || barred(b.ScaleUp), s.noDown || barred(b.ScaleDown)
+			s.noUp, s.noDown = s.noUp || disabled(b.ScaleUp), s.noDown || disabled(b.ScaleDown)
 		}
 	}
-	s.blind = scalingActive(hpa).Status == corev1.ConditionFalse
+	s.noMetrics = scalingActive(hpa).Status == corev1.ConditionFalse
 	return s
 }
 
-func barred(rules *autoscalingv2.HPAScalingRules) bool {
+func disabled(rules *autoscalingv2.HPAScalingRules) bool {
 	return rules != nil && rules.SelectPolicy != nil && *rules.SelectPolicy == autoscalingv2.DisabledPolicySelect
 }
 
@@ -65,13 +65,13 @@ func hpaName(so *kedav1alpha1.ScaledObject) string {
 	return "keda-hpa-" + so.Name
 }
 
-// follows tells whether the HPA goes by a verdict. That nothing can be told is so
+// follows tells whether the HPA goes by a recommendation. That nothing can be told is so
 // whatever the HPA says; it is what makes it blind.
-func (s hpaState) follows(v decision.Verdict) bool {
+func (s hpaState) follows(v decision.Recommendation) bool {
 	switch {
-	case v.Answer == decision.Unknown:
+	case v.Confidence == decision.Unknown:
 		return true
-	case s.blind, s.noUp && v.Replicas > v.Desired, s.noDown && v.Replicas < v.Desired:
+	case s.noMetrics, s.noUp && v.Replicas > v.Desired, s.noDown && v.Replicas < v.Desired:
 		return false
 	}
 	return true

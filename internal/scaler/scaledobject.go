@@ -20,9 +20,9 @@ type ScaledObjects interface {
 	HPA(ctx context.Context, key types.NamespacedName) (*autoscalingv2.HorizontalPodAutoscaler, bool)
 }
 
-// complete adds to a trigger what its ScaledObject says of it: KEDA tells a
+// addScaledObject adds to a trigger what its ScaledObject says of it: KEDA tells a
 // scaler the metadata and no more.
-func (s *Service) complete(ctx context.Context, trigger *policy.Trigger, key types.NamespacedName, metadata map[string]string) {
+func (s *Service) addScaledObject(ctx context.Context, trigger *policy.Trigger, key types.NamespacedName, metadata map[string]string) {
 	if s.ScaledObjects == nil {
 		return
 	}
@@ -30,10 +30,10 @@ func (s *Service) complete(ctx context.Context, trigger *policy.Trigger, key typ
 	if !found {
 		return
 	}
-	fill(trigger, object, use(object, metadata))
+	complete(trigger, object, metricTypeOf(object, metadata))
 }
 
-func fill(trigger *policy.Trigger, object *kedav1alpha1.ScaledObject, use policy.Use) {
+func complete(trigger *policy.Trigger, object *kedav1alpha1.ScaledObject, use policy.Use) {
 	trigger.Use = use
 	trigger.Tolerances = tolerances(object)
 	if down := behaviorOf(object).ScaleDown; trigger.List != nil && down != nil && down.StabilizationWindowSeconds != nil {
@@ -44,13 +44,13 @@ func fill(trigger *policy.Trigger, object *kedav1alpha1.ScaledObject, use policy
 	}
 }
 
-// usualTolerance is the HPA's unless its behaviour has another.
-const usualTolerance = 0.1
+// defaultTolerance is the HPA's unless its behaviour has another.
+const defaultTolerance = 0.1
 
 // tolerances are those that the HPA of a ScaledObject has, where it has any of its
 // own: from Kubernetes 1.35 on.
 func tolerances(object *kedav1alpha1.ScaledObject) *policy.Tolerances {
-	t := policy.Tolerances{Up: usualTolerance, Down: usualTolerance}
+	t := policy.Tolerances{Up: defaultTolerance, Down: defaultTolerance}
 	behavior := behaviorOf(object)
 	if up := behavior.ScaleUp; up != nil && up.Tolerance != nil {
 		t.Up = up.Tolerance.AsApproximateFloat64()
@@ -70,19 +70,19 @@ func behaviorOf(object *kedav1alpha1.ScaledObject) autoscalingv2.HorizontalPodAu
 	return *a.HorizontalPodAutoscalerConfig.Behavior
 }
 
-// use is what the HPA does with the number of the trigger that has this
+// metricTypeOf is what the HPA does with the number of the trigger that has this
 // metadata. One that isn't found is taken for one with an AverageValue, which
 // ours are and which is KEDA's default.
-func use(object *kedav1alpha1.ScaledObject, metadata map[string]string) policy.Use {
+func metricTypeOf(object *kedav1alpha1.ScaledObject, metadata map[string]string) policy.Use {
 	for i := range object.Spec.Triggers {
 		if maps.Equal(object.Spec.Triggers[i].Metadata, metadata) {
-			return useOf(object, i)
+			return metricTypeAt(object, i)
 		}
 	}
 	return policy.AverageValue
 }
 
-func useOf(object *kedav1alpha1.ScaledObject, i int) policy.Use {
+func metricTypeAt(object *kedav1alpha1.ScaledObject, i int) policy.Use {
 	switch {
 	case object.IsUsingModifiers():
 		return policy.Formula
@@ -104,7 +104,7 @@ func triggersIn(object *kedav1alpha1.ScaledObject, key types.NamespacedName, dig
 		}
 		if at := slices.Index(left, trigger.Digest()); at >= 0 {
 			left = slices.Delete(left, at, at+1)
-			fill(&trigger, object, useOf(object, i))
+			complete(&trigger, object, metricTypeAt(object, i))
 			triggers = append(triggers, trigger)
 		}
 	}

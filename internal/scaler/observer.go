@@ -21,15 +21,15 @@ const observeEvery = 5 * time.Second
 
 // Observer evaluates every InferenceSet that a ScaledObject scales, whether or not
 // KEDA asks this replica of the scaler about it, and hands what comes of it to the
-// Teller. KEDA keeps to one replica for minutes and then to another, so that what
+// Notifier. KEDA keeps to one replica for minutes and then to another, so that what
 // a replica is asked says little about what was told before; the triggers and the
 // pods are known to all of them alike.
 type Observer struct {
-	fleets   Fleets
-	verdicts Verdicts
-	objects  ScaledObjects
-	teller   *Teller
-	metrics  *Metrics
+	fleets      Fleets
+	recommender Recommender
+	objects     ScaledObjects
+	notifier    *Notifier
+	metrics     *Metrics
 	// started tells whether the fleets have been looked at once.
 	started func() bool
 	// KEDA is what is known of it. It is set before anything runs.
@@ -37,31 +37,31 @@ type Observer struct {
 
 	// mu guards sets and what they hold.
 	mu   sync.Mutex
-	sets map[types.NamespacedName]*observed
-	// beat is the end of the newest turn.
-	beat heartbeat
+	sets map[types.NamespacedName]*observedSet
+	// heartbeat is the end of the newest turn.
+	heartbeat heartbeat
 }
 
-// observed is an InferenceSet with the digests of the triggers in force, by
+// observedSet is an InferenceSet with the digests of the triggers in force, by
 // ScaledObject, and what is known of KEDA's asking for each of these.
-type observed struct {
+type observedSet struct {
 	turn    uint32
 	digests map[string][]uint64
-	asking  map[string]*asking
+	polling map[string]*pollHistory
 }
 
 // NewObserver makes an Observer, which begins with Run. Metrics may be nil.
-func NewObserver(fleets Fleets, verdicts Verdicts, objects ScaledObjects, teller *Teller, metrics *Metrics, started func() bool) *Observer {
+func NewObserver(fleets Fleets, recommendations Recommender, objects ScaledObjects, notifier *Notifier, metrics *Metrics, started func() bool) *Observer {
 	return &Observer{
-		fleets: fleets, verdicts: verdicts, objects: objects, teller: teller, metrics: metrics, started: started,
-		sets: map[types.NamespacedName]*observed{},
+		fleets: fleets, recommender: recommendations, objects: objects, notifier: notifier, metrics: metrics, started: started,
+		sets: map[types.NamespacedName]*observedSet{},
 	}
 }
 
 // Ask implements kaito.Asked. A trigger of no ScaledObject is one that KEDA doesn't
 // ask for yet.
 func (o *Observer) Ask(key types.NamespacedName, triggers []policy.Trigger) {
-	set := &observed{turn: turnOf(key), digests: map[string][]uint64{}, asking: map[string]*asking{}}
+	set := &observedSet{turn: turnOf(key), digests: map[string][]uint64{}, polling: map[string]*pollHistory{}}
 	n := 0
 	for _, trigger := range triggers {
 		digest := trigger.Digest()
@@ -76,9 +76,9 @@ func (o *Observer) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 	}
 	o.mu.Lock()
 	for name := range set.digests {
-		set.asking[name] = &asking{}
-		if before := o.sets[key]; before != nil && before.asking[name] != nil {
-			set.asking[name] = before.asking[name]
+		set.polling[name] = &pollHistory{}
+		if before := o.sets[key]; before != nil && before.polling[name] != nil {
+			set.polling[name] = before.polling[name]
 		}
 	}
 	if n == 0 {
@@ -87,7 +87,7 @@ func (o *Observer) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 		o.sets[key] = set
 	}
 	o.mu.Unlock()
-	o.teller.keep(key, set.digests)
+	o.notifier.setTriggers(key, set.digests)
 }
 
 // turnOf spreads InferenceSets over the turns of an interval, by their names: each
@@ -100,27 +100,27 @@ func turnOf(key types.NamespacedName) uint32 {
 
 // Run observes until ctx is done.
 func (o *Observer) Run(ctx context.Context) error {
-	everyTurn(ctx, &o.beat, func(now time.Time, last, this int64) {
+	runTurns(ctx, &o.heartbeat, func(now time.Time, last, this int64) {
 		if !o.started() {
 			return
 		}
 		for key, set := range o.due(last, this) {
 			for name, digests := range set.digests {
-				o.observe(ctx, Scaled{key, name}, digests, now)
+				o.observe(ctx, ScaledObjectRef{key, name}, digests, now)
 			}
 		}
 	})
 	return nil
 }
 
-// OnTime tells whether the loop keeps its pace, as Judges.OnTime does.
-func (o *Observer) OnTime() bool { return o.beat.within(lateAfter) }
+// OnTime tells whether the loop keeps its pace, as EvaluationLoop.OnTime does.
+func (o *Observer) OnTime() bool { return o.heartbeat.within(maxLag) }
 
 // due are the InferenceSets whose turn is after last and not after this.
-func (o *Observer) due(last, this int64) map[types.NamespacedName]*observed {
+func (o *Observer) due(last, this int64) map[types.NamespacedName]*observedSet {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	due := map[types.NamespacedName]*observed{}
+	due := map[types.NamespacedName]*observedSet{}
 	for key, set := range o.sets {
 		if inTurn(set.turn, int64(observeEvery/turn), last, this) {
 			due[key] = set
@@ -131,52 +131,52 @@ func (o *Observer) due(last, this int64) map[types.NamespacedName]*observed {
 
 // observe evaluates the triggers of a ScaledObject, and tells what comes of it as
 // far as its HPA goes by that, and whether KEDA asks.
-func (o *Observer) observe(ctx context.Context, of Scaled, digests []uint64, now time.Time) {
+func (o *Observer) observe(ctx context.Context, of ScaledObjectRef, digests []uint64, now time.Time) {
 	object, found := o.objects.ScaledObject(ctx, types.NamespacedName{Namespace: of.InferenceSet.Namespace, Name: of.ScaledObject})
 	if !found {
 		return
 	}
 	if object.DeletionTimestamp != nil || object.NeedToBePausedByAnnotation() {
-		o.rest(of)
+		o.resetPolling(of)
 		o.metrics.forget(of.InferenceSet, digests)
 		return
 	}
-	verdicts := o.evaluate(object, of.InferenceSet, digests, now)
-	if len(verdicts) == 0 {
+	recommendations := o.evaluate(object, of.InferenceSet, digests, now)
+	if len(recommendations) == 0 {
 		return
 	}
-	verdict := together(verdicts)
-	hpa := hpaOf(ctx, o.objects, object)
+	recommendation := combine(recommendations)
+	hpa := findHPA(ctx, o.objects, object)
 	state := hpaStateOf(object, hpa)
-	state.contact = o.contact(of, object, hpa, verdict, now)
-	o.teller.tell(of, verdict, state)
+	state.poll = o.pollStateOf(of, object, hpa, recommendation, now)
+	o.notifier.notify(of, recommendation, state)
 }
 
-// evaluate is the verdicts on a ScaledObject's triggers with these digests; none
+// evaluate is the recommendations on a ScaledObject's triggers with these digests; none
 // while a page of theirs isn't read yet.
-func (o *Observer) evaluate(object *kedav1alpha1.ScaledObject, key types.NamespacedName, digests []uint64, now time.Time) []decision.Verdict {
+func (o *Observer) evaluate(object *kedav1alpha1.ScaledObject, key types.NamespacedName, digests []uint64, now time.Time) []decision.Recommendation {
 	triggers := triggersIn(object, key, digests)
-	verdicts := make([]decision.Verdict, 0, len(triggers))
+	recommendations := make([]decision.Recommendation, 0, len(triggers))
 	for _, trigger := range triggers {
 		fleet, known := o.fleets.Fleet(key, trigger.Page)
 		if !known {
 			return nil
 		}
-		verdict := o.verdicts.Answer(trigger, fleet, now)
-		o.metrics.refresh(subjectOf(trigger), verdict)
-		verdicts = append(verdicts, verdict)
+		recommendation := o.recommender.Recommend(trigger, fleet, now)
+		o.metrics.refresh(triggerIDOf(trigger), recommendation)
+		recommendations = append(recommendations, recommendation)
 	}
-	return verdicts
+	return recommendations
 }
 
-// Heard implements Audience: what KEDA is told just now is told its owner at once,
+// OnRecommendation implements RecommendationObserver: what KEDA is told just now is told its owner at once,
 // by the replica that leads, whatever stands in the HPA's status.
-func (o *Observer) Heard(ctx context.Context, scaledObject string, trigger policy.Trigger, verdict decision.Verdict) {
+func (o *Observer) OnRecommendation(ctx context.Context, scaledObject string, trigger policy.Trigger, recommendation decision.Recommendation) {
 	key := keyOf(trigger)
 	metric, _ := trigger.Published()
-	o.teller.Log.V(1).Info("answered", "inferenceSet", key, "metric", metric, "answer", verdict.Answer.String(),
-		"value", verdict.Value, "reason", verdict.Reason)
-	if !o.teller.leads() {
+	o.notifier.Log.V(1).Info("answered", "inferenceSet", key, "metric", metric, "answer", recommendation.Confidence.String(),
+		"value", recommendation.Value, "reason", recommendation.Reason)
+	if !o.notifier.leads() {
 		// The leader tells it within its interval: what it has told by now is known
 		// of evaluations at the same times alone.
 		return
@@ -191,38 +191,38 @@ func (o *Observer) Heard(ctx context.Context, scaledObject string, trigger polic
 	if len(others) == len(digests) {
 		return // it isn't known yet, or not answered for
 	}
-	verdicts := []decision.Verdict{verdict}
+	recommendations := []decision.Recommendation{recommendation}
 	if len(others) > 0 {
 		object, found := o.objects.ScaledObject(ctx, types.NamespacedName{Namespace: key.Namespace, Name: scaledObject})
 		if !found {
 			return
 		}
-		verdicts = append(verdicts, o.evaluate(object, key, others, time.Now())...)
+		recommendations = append(recommendations, o.evaluate(object, key, others, time.Now())...)
 	}
-	o.teller.tell(Scaled{key, scaledObject}, together(verdicts), hpaState{asked: true, contact: contact{asks: true}})
+	o.notifier.notify(ScaledObjectRef{key, scaledObject}, combine(recommendations), hpaState{active: true, poll: pollState{polls: true}})
 }
 
-// together is what the verdicts on the triggers of one ScaledObject come to. The
+// combine is what the recommendations on the triggers of one ScaledObject come to. The
 // HPA takes the greatest number of replicas, and goes down only if it knows what
 // each of them asks for.
-func together(verdicts []decision.Verdict) decision.Verdict {
-	if len(verdicts) == 1 {
-		return verdicts[0]
+func combine(recommendations []decision.Recommendation) decision.Recommendation {
+	if len(recommendations) == 1 {
+		return recommendations[0]
 	}
-	all := slices.MaxFunc(verdicts, func(a, b decision.Verdict) int {
-		return cmp.Or(cmp.Compare(weight(a), weight(b)), cmp.Compare(a.Replicas, b.Replicas))
+	all := slices.MaxFunc(recommendations, func(a, b decision.Recommendation) int {
+		return cmp.Or(cmp.Compare(priority(a), priority(b)), cmp.Compare(a.Replicas, b.Replicas))
 	})
-	all.Read, all.Unreadable, all.Missing = nil, nil, nil
-	for _, v := range verdicts {
+	all.Read, all.Unreadable, all.MissingMetrics = nil, nil, nil
+	for _, v := range recommendations {
 		all.Read = union(all.Read, v.Read, func(pod string) string { return pod })
-		all.Unreadable = union(all.Unreadable, v.Unreadable, func(u decision.Unread) string { return u.Pod })
-		all.Missing = union(all.Missing, v.Missing, func(m decision.Missing) string { return m.Metric })
+		all.Unreadable = union(all.Unreadable, v.Unreadable, func(u decision.UnreadablePod) string { return u.Pod })
+		all.MissingMetrics = union(all.MissingMetrics, v.MissingMetrics, func(m decision.MissingMetric) string { return m.Metric })
 		all.Advice = cmp.Or(all.Advice, v.Advice)
 		all.Load = cmp.Or(all.Load, v.Load)
 	}
 	// What one trigger can't read isn't readable for another's page being so.
 	all.Read = slices.DeleteFunc(all.Read, func(pod string) bool {
-		return slices.ContainsFunc(all.Unreadable, func(u decision.Unread) bool { return u.Pod == pod })
+		return slices.ContainsFunc(all.Unreadable, func(u decision.UnreadablePod) bool { return u.Pod == pod })
 	})
 	return all
 }
@@ -242,16 +242,16 @@ func union[T any](all, more []T, key func(T) string) []T {
 	return all
 }
 
-// weight orders verdicts by which of them the HPA goes by.
-func weight(v decision.Verdict) int {
+// priority orders recommendations by which of them the HPA goes by.
+func priority(v decision.Recommendation) int {
 	switch {
-	case v.Answer == decision.Unknown:
+	case v.Confidence == decision.Unknown:
 		return 3
 	case v.Replicas > v.Desired:
 		return 4
-	case v.Answer == decision.Held && !v.Waiting:
+	case v.Confidence == decision.Held && !v.Waiting:
 		return 2
-	case v.Answer == decision.Held:
+	case v.Confidence == decision.Held:
 		return 1
 	}
 	return 0
