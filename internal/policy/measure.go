@@ -173,7 +173,6 @@ func (t Trigger) Reading() Reading {
 			delete(r.Limits, name)
 		}
 		metrics = append(metrics, saturationFamilies...)
-		r.Window = max(r.Window, saturationWindow)
 	}
 	if busy {
 		metrics = append(metrics, FamilyRunning, FamilyWaiting, FamilyFinished, FamilyGenerated)

@@ -42,10 +42,11 @@ const (
 // says otherwise. A trigger written by hand has none unless it asks for one.
 const GuardQueues = true
 
-// The families that saturation is judged by, beside FamilyRunning,
-// FamilyWaiting and FamilyFinished.
+// FamilyKV is the KV cache's usage, a ratio: in a frozen engine it stands still.
+const FamilyKV = usagePerc
+
+// The families that automatic mode learns from, beside FamilyRunning and FamilyWaiting.
 const (
-	FamilyKV        = usagePerc
 	FamilyPrompt    = "vllm:prompt_tokens_total"
 	FamilyGenerated = "vllm:generation_tokens_total"
 	// FamilyCached counts tokens of prompts that a prefix cache had, which cost the
@@ -65,18 +66,14 @@ const (
 	FamilyRejected = "kaito_ratelimit_rejected_total"
 )
 
-// saturationWindow is how far back saturation looks: a minute, after a quarter
-// of one that a pod may have been silent for.
-const saturationWindow = 75 * time.Second
-
 // limits are what the histograms are read for: answers that were later than the SLO,
 // or than a greater one, which is judged where an idle replica can't keep it or prompts
-// are long; the mean time between tokens; the number of steps. Whole, a page takes a
+// are long; of the time between pieces of answers the sum alone. Whole, a page takes a
 // third more CPU and memory.
 func (s *Saturation) limits() map[string]float64 {
 	limits := map[string]float64{}
 	for metric, limit := range map[string]float64{
-		FamilyTTFT: s.TTFT.Seconds(), FamilyTPOT: s.ITL.Seconds(), FamilyITL: math.Inf(1), FamilySteps: math.Inf(1),
+		FamilyTTFT: s.TTFT.Seconds(), FamilyTPOT: s.ITL.Seconds(), FamilyITL: math.Inf(1),
 	} {
 		for _, name := range Names(metric) {
 			limits[name] = limit
@@ -86,8 +83,7 @@ func (s *Saturation) limits() map[string]float64 {
 }
 
 var saturationFamilies = []string{
-	FamilyRunning, FamilyWaiting, FamilyFinished, FamilyKV, FamilyPrompt, FamilyCached, FamilyGenerated,
-	FamilyTTFT, FamilyITL, FamilySteps, FamilyTPOT, FamilyRejected,
+	FamilyRunning, FamilyWaiting, FamilyPrompt, FamilyCached, FamilyGenerated, FamilyTTFT, FamilyITL, FamilyTPOT, FamilyRejected,
 }
 
 // Learned is what is promised where a verdict rests on what was learned, nil for

@@ -290,9 +290,9 @@ func TestATriggerHasAtMostSoManyKeys(t *testing.T) {
 
 func TestWhatATriggerReads(t *testing.T) {
 	queue := func(q Queue) Trigger { return Trigger{Queue: q} }
-	const learned = "kaito_ratelimit_rejected_total vllm:generation_tokens_total vllm:gpu_cache_usage_perc vllm:inter_token_latency_seconds " +
-		"vllm:iteration_tokens_total vllm:kv_cache_usage_perc vllm:num_requests_running vllm:num_requests_waiting vllm:prefix_cache_hits_total vllm:prompt_tokens_cached_total vllm:prompt_tokens_total " +
-		"vllm:request_success_total vllm:request_time_per_output_token_seconds vllm:time_per_output_token_seconds vllm:time_to_first_token_seconds"
+	const learned = "kaito_ratelimit_rejected_total vllm:generation_tokens_total vllm:inter_token_latency_seconds " +
+		"vllm:num_requests_running vllm:num_requests_waiting vllm:prefix_cache_hits_total vllm:prompt_tokens_cached_total vllm:prompt_tokens_total " +
+		"vllm:request_time_per_output_token_seconds vllm:time_per_output_token_seconds vllm:time_to_first_token_seconds"
 	const busy, generated = "vllm:num_requests_running vllm:num_requests_waiting ", "vllm:generation_tokens_total "
 	promise := Saturation{TTFT: 2 * time.Second, ITL: 60 * time.Millisecond}
 	for _, tt := range []struct {
@@ -314,8 +314,8 @@ func TestWhatATriggerReads(t *testing.T) {
 		{"a list with a histogram", Trigger{List: &List{Metrics: []Metric{
 			{Name: "vllm:time_per_output_token_seconds", Kind: Histogram, Window: time.Minute},
 		}}}, generated + "vllm:inter_token_latency_seconds " + busy + "vllm:request_success_total vllm:time_per_output_token_seconds", time.Minute, nil},
-		{"saturation", Trigger{Saturation: &promise}, learned, 75 * time.Second, counts(2, .06)},
-		{"a guarded queue of another metric", queue(Queue{Metric: "a:b", Guard: &promise}), "a:b " + learned, 75 * time.Second, counts(2, .06)},
+		{"saturation", Trigger{Saturation: &promise}, learned, 0, counts(2, .06)},
+		{"a guarded queue of another metric", queue(Queue{Metric: "a:b", Guard: &promise}), "a:b " + learned, 0, counts(2, .06)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.trigger.Page = Page{Port: 5001}
@@ -331,7 +331,7 @@ func TestWhatATriggerReads(t *testing.T) {
 func counts(ttft, itl float64) map[string]float64 {
 	return map[string]float64{
 		"vllm:time_to_first_token_seconds": ttft, "vllm:request_time_per_output_token_seconds": itl,
-		"vllm:inter_token_latency_seconds": math.Inf(1), "vllm:iteration_tokens_total": math.Inf(1),
+		"vllm:inter_token_latency_seconds": math.Inf(1),
 		// What an older vLLM calls the time between tokens.
 		"vllm:time_per_output_token_seconds": math.Inf(1),
 	}

@@ -56,6 +56,8 @@ type fleetKey struct {
 
 // fleetScaler is a decision.Scaler that several use.
 type fleetScaler struct {
+	// turn is the fleet's own. It never changes.
+	turn uint32
 	// mu guards what follows. It is held while a fleet is evaluated, which waits for
 	// nobody.
 	mu sync.Mutex
@@ -119,7 +121,7 @@ func (j *EvaluationLoop) Ask(key types.NamespacedName, triggers []policy.Trigger
 		asked = append(asked, c)
 		m := j.scalers[c]
 		if m == nil {
-			m = &fleetScaler{}
+			m = &fleetScaler{turn: turnOf(c.inferenceSet)}
 			j.scalers[c] = m
 			j.mergePending(c, m)
 		}
@@ -210,10 +212,6 @@ func runTurns(ctx context.Context, beat *heartbeat, do func(now time.Time, last,
 // turnAt numbers the turns since 1970.
 func turnAt(now time.Time) int64 { return now.UnixNano() / int64(turn) }
 
-// in tells whether a fleet's turn is after last and not after this: at the same
-// time by the clock of every replica of the scaler.
-func (c fleetKey) in(last, this int64) bool { return inTurn(turnOf(c.inferenceSet), turns, last, this) }
-
 // inTurn tells whether one of its turns, of which it has each of so many, is after
 // last and not after this.
 func inTurn(its uint32, of, last, this int64) bool {
@@ -224,10 +222,7 @@ func inTurn(its uint32, of, last, this int64) bool {
 
 // evaluate evaluates every fleet whose turn is after last and not after this.
 func (j *EvaluationLoop) evaluate(now time.Time, last, this int64) {
-	for c, m := range j.all() {
-		if !c.in(last, this) {
-			continue
-		}
+	for c, m := range j.due(last, this) {
 		fleet, known := j.fleets.Fleet(c.inferenceSet, c.page)
 		if !known {
 			continue
@@ -237,6 +232,20 @@ func (j *EvaluationLoop) evaluate(now time.Time, last, this int64) {
 		m.state = nil
 		m.mu.Unlock()
 	}
+}
+
+// due are the scalers of fleets whose turn is after last and not after this: one in
+// sixty.
+func (j *EvaluationLoop) due(last, this int64) map[fleetKey]*fleetScaler {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	due := map[fleetKey]*fleetScaler{}
+	for c, m := range j.scalers {
+		if inTurn(m.turn, turns, last, this) {
+			due[c] = m
+		}
+	}
+	return due
 }
 
 // all are the scalers of this moment.

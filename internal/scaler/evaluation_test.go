@@ -147,7 +147,7 @@ func TestEachFleetHasOneTurn(t *testing.T) {
 		c := fleetKey{inferenceSet: types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("phi-%d", i)}}
 		var its []int64
 		for turn := first; turn < first+2*turns; turn++ {
-			if c.in(turn-1, turn) {
+			if inTurn(turnOf(c.inferenceSet), turns, turn-1, turn) {
 				its = append(its, turn)
 			}
 		}
@@ -165,7 +165,7 @@ func TestEachFleetHasOneTurn(t *testing.T) {
 			{"late, after a stop of a minute", its[0] - turns, its[0] + 3*turns, true},
 			{"a clock that went back", its[0] + 5*turns, its[0], false},
 		} {
-			if got := c.in(tt.last, tt.this); got != tt.want {
+			if got := inTurn(turnOf(c.inferenceSet), turns, tt.last, tt.this); got != tt.want {
 				t.Errorf("%v: %s: %v", c.inferenceSet, tt.story, got)
 			}
 		}

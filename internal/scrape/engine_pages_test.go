@@ -56,7 +56,7 @@ const (
 // readTruth reads a page as the scaler does.
 func readTruth(t *testing.T, text string) truth {
 	t.Helper()
-	want := slices.Concat(automaticReading().Families, []string{familyPreempted})
+	want := slices.Concat(automaticReading().Families, []string{familyPreempted, policy.FamilyFinished, policy.FamilyKV, policy.FamilySteps})
 	p, failure := decode(t, text, want...)
 	if failure != nil {
 		t.Fatalf("the page is refused: %v", failure)
