@@ -95,12 +95,12 @@ Down: one replica at most every 5 min, and no sooner after a step up, when a is 
 Between these it stays, and also while a metric is unknown that could make the difference.`},
 		{"nothing but a bound", []string{"max-replicas", "8"}, `
 Between 1 and 8 replicas.
-Promised: 2.5s until the first token and 75ms between tokens, in the mean of an answer.
-Learned from the pods: what a replica can do while that is kept, what a request costs, how the load grows, how long a replica takes to start.
-Measured: arriving requests × their cost, as replicas that are filled as far as is safe, and those who wait.
-Up: straight to what the load needs, with what it is expected to grow until a new replica serves. Replicas that are starting count.
-Down: one replica at most every 1 min, when the need of the last two cold starts, of 10 min at least, has fitted on one replica less for 30 s.
-Until a replica has been seen at work it is taken for what KAITO's benchmark measured; nothing is released before the first such window is over.
+SLO: 2.5s until the first token and 75ms between tokens, on average in an answer. Up to 1 % of the requests may miss it.
+Learned from the pods: what a replica serves while the SLO holds, what a request costs, how far forecasts were off, how long a replica takes to start.
+Need: the load forecast for when a replica ordered now would serve, as replicas that are as busy as the SLO allows, and what waiting requests take.
+Up: straight to what the load needs. Replicas that are starting count.
+Down: one replica at most every 1 min, if fewer would have been enough for three cold starts, at least 15 min, seen by the HPA for 30 s.
+Until traffic shows more it goes by KAITO's benchmark. Nothing is released before the first such window is over.
 Nothing is released while a replica can't be read.`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -183,13 +183,12 @@ func (s *Saturation) explain(p Policy) []string {
 		up = "Up: towards what the load needs, " + p.Up.step()
 	}
 	return []string{
-		fmt.Sprintf("Promised: %s, in the mean of an answer%s.", s.inWords(), s.judged()),
-		"Learned from the pods: what a replica can do while that is kept, what a request costs, how the load grows, how long a replica takes to start.",
-		"Measured: arriving requests × their cost, as replicas that are filled as far as is safe, and those who wait.",
-		up + ", with what it is expected to grow until a new replica serves" + p.Up.seen() + ". Replicas that are starting count.",
-		fmt.Sprintf("Down: %s, when the need of the last two cold starts, of 10 min at least, has fitted on one replica less%s.",
-			p.Down.step(), p.Down.seen()),
-		"Until a replica has been seen at work it is taken for what KAITO's benchmark measured; nothing is released before the first such window is over.",
+		fmt.Sprintf("SLO: %s, on average in an answer%s. Up to 1 %% of the requests may miss it.", s.inWords(), s.judged()),
+		"Learned from the pods: what a replica serves while the SLO holds, what a request costs, how far forecasts were off, how long a replica takes to start.",
+		"Need: the load forecast for when a replica ordered now would serve, as replicas that are as busy as the SLO allows, and what waiting requests take.",
+		up + p.Up.seen() + ". Replicas that are starting count.",
+		fmt.Sprintf("Down: %s, if fewer would have been enough for three cold starts, at least 15 min, seen by the HPA%s.", p.Down.step(), p.Down.seen()),
+		"Until traffic shows more it goes by KAITO's benchmark. Nothing is released before the first such window is over.",
 		"Nothing is released while a replica can't be read.",
 	}
 }
