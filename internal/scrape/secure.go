@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
@@ -56,7 +55,7 @@ func (r *Reader) secure(service, ip string) *tls.Config {
 		NextProtos: []string{"http/1.1"},
 		// The session goes with the pod. vLLM's server hangs up on a connection
 		// that idles for five seconds, so that each scrape may shake hands.
-		ClientSessionCache: new(session),
+		ClientSessionCache: tls.NewLRUClientSessionCache(1),
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it, by two names
 	}
 	config.VerifyConnection = func(state tls.ConnectionState) error {
@@ -102,25 +101,4 @@ func verify(certificates []*x509.Certificate, roots *x509.CertPool, now time.Tim
 		errs = append(errs, err)
 	}
 	return errs[0]
-}
-
-// session remembers the last session with one server.
-type session struct {
-	mu sync.Mutex
-	// mu guards state.
-	state *tls.ClientSessionState
-}
-
-// Get is for package tls.
-func (s *session) Get(string) (*tls.ClientSessionState, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state, s.state != nil
-}
-
-// Put is for package tls.
-func (s *session) Put(_ string, state *tls.ClientSessionState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.state = state
 }
