@@ -23,8 +23,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/archive"
 	"github.com/kaito-project/keda-kaito-scaler/internal/certs"
+	"github.com/kaito-project/keda-kaito-scaler/internal/checkpoint"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/lifecycle"
@@ -125,8 +125,8 @@ type program struct {
 	watcher  *kaito.Watcher
 	evaluation   *scaler.EvaluationLoop
 	managers *lifecycle.Managers
-	// clientTrouble is why KEDA's client certificate isn't where KEDA reads it.
-	clientTrouble trouble
+	// clientProblem is why KEDA's client certificate isn't where KEDA reads it.
+	clientProblem problem
 	readiness     scaler.Readiness
 	watchdog      scaler.Watchdog
 }
@@ -179,7 +179,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	})
 	handshakes := &scaler.Handshakes{}
 	observer.KEDA = scaler.KEDA{
-		Namespace: o.kedaNamespace, Secret: certs.ClientSecret, Authentication: certs.TriggerAuthentication, Trouble: p.clientTrouble.text, Handshakes: handshakes,
+		Namespace: o.kedaNamespace, Secret: certs.ClientSecret, Authentication: certs.TriggerAuthentication, Trouble: p.clientProblem.text, Handshakes: handshakes,
 	}
 	metrics.Registry.MustRegister(observer.UnpolledMetric())
 	p.watcher = kaito.NewWatcher(reader, asked{p.evaluation, observer, measured})
@@ -212,12 +212,12 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	return group.Wait()
 }
 
-// trouble is in words, "" for none.
-type trouble struct{ words atomic.Pointer[string] }
+// problem is in words, "" for none.
+type problem struct{ words atomic.Pointer[string] }
 
-func (t *trouble) set(words string) { t.words.Store(&words) }
+func (t *problem) set(words string) { t.words.Store(&words) }
 
-func (t *trouble) text() string {
+func (t *problem) text() string {
 	if words := t.words.Load(); words != nil {
 		return *words
 	}
@@ -281,7 +281,7 @@ func (p *program) addTo(ctx context.Context, mgr manager.Manager, version string
 	_, err := certs.AddToManager(mgr, certs.Options{
 		Rules:    certs.NewRules(p.options.names(), p.options.certDuration),
 		External: p.options.certificates == certificatesExternal,
-		Source:   p.source, OnClientMaterial: credentials.Set, OnClientTrouble: p.clientTrouble.set,
+		Source:   p.source, OnClientMaterial: credentials.Set, OnClientProblem: p.clientProblem.set,
 	})
 	if err != nil {
 		return fmt.Errorf("set up certificates: %w", err)
@@ -297,7 +297,7 @@ func (p *program) addTo(ctx context.Context, mgr manager.Manager, version string
 	if err != nil {
 		return fmt.Errorf("set up provisioning: %w", err)
 	}
-	learned := &archive.Archive{
+	learned := &checkpoint.Store{
 		Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: p.options.workingNamespace,
 	}
 	err = mgr.Add(lifecycle.OnEveryReplica(func(ctx context.Context) error {

@@ -16,8 +16,8 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 )
 
-// apart is the scaler in KAITO's namespace, and KEDA in its own.
-var apart = Names{Namespace: "kaito-workspace", KEDANamespace: "keda", Service: "keda-kaito-scaler-svc"}
+// kedaIsElsewhere is the scaler in KAITO's namespace, and KEDA in its own.
+var kedaIsElsewhere = Names{Namespace: "kaito-workspace", KEDANamespace: "keda", Service: "keda-kaito-scaler-svc"}
 
 // namespacesOf tells where the Secrets of ours are, as "namespace/name".
 func namespacesOf(t *testing.T, c client.Client) map[string]bool {
@@ -46,7 +46,7 @@ func (k *Keeper) change(t *testing.T, namespace, name string, change func(*corev
 }
 
 func TestTheClientsSecretIsWhereKEDAReadsIt(t *testing.T) {
-	k := newKeeper(t, NewRules(apart, 0), interceptor.Funcs{})
+	k := newKeeper(t, NewRules(kedaIsElsewhere, 0), interceptor.Funcs{})
 	k.mustReconcile(t)
 	k.mustWant(t)
 	got := namespacesOf(t, k.Client)
@@ -82,9 +82,9 @@ func TestTheClientsSecretIsWhereKEDAReadsIt(t *testing.T) {
 // that KEDA has moved: the CA and what the scaler serves stay, KEDA is told of its
 // new certificate, and whoever still holds the old one is answered.
 func TestKEDAMovesToAnotherNamespace(t *testing.T) {
-	k := newKeeper(t, NewRules(Names{Namespace: "kaito-workspace", Service: apart.Service}, 0), interceptor.Funcs{})
-	var told []string
-	k.OnClientMaterial = func(digest string) { told = append(told, digest) }
+	k := newKeeper(t, NewRules(Names{Namespace: "kaito-workspace", Service: kedaIsElsewhere.Service}, 0), interceptor.Funcs{})
+	var lastDigest []string
+	k.OnClientMaterial = func(digest string) { lastDigest = append(lastDigest, digest) }
 	k.mustReconcile(t)
 	before := k.mustWant(t)
 	for _, namespace := range []string{"keda", "keda-two"} {
@@ -97,12 +97,12 @@ func TestKEDAMovesToAnotherNamespace(t *testing.T) {
 		if !after.data(CASecret).Equal(before.data(CASecret)) || !after.data(ServerSecret).Equal(before.data(ServerSecret)) {
 			t.Errorf("KEDA in %s: the CA or the server's certificate changed", namespace)
 		}
-		if err := talk(before.data(ClientSecret), after.data(ServerSecret), k.Now(), apart); err != nil {
+		if err := talk(before.data(ClientSecret), after.data(ServerSecret), k.Now(), kedaIsElsewhere); err != nil {
 			t.Errorf("with the certificate of before: %v", err)
 		}
 	}
-	if len(told) != 3 {
-		t.Errorf("told KEDA's material %v, want once for each namespace", told)
+	if len(lastDigest) != 3 {
+		t.Errorf("told KEDA's material %v, want once for each namespace", lastDigest)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestAClosedNamespaceOfKEDAsStopsNothingElse(t *testing.T) {
 	} {
 		t.Run(story, func(t *testing.T) {
 			closed := true
-			k := newKeeper(t, NewRules(apart, 300*day), interceptor.Funcs{
+			k := newKeeper(t, NewRules(kedaIsElsewhere, 300*day), interceptor.Funcs{
 				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 					if closed && key.Namespace == "keda" {
 						read, _ := refuse(key)
@@ -141,12 +141,12 @@ func TestAClosedNamespaceOfKEDAsStopsNothingElse(t *testing.T) {
 			})
 			now := dayOne
 			k.Now = func() time.Time { return now }
-			var told, troubles []string
-			k.OnClientMaterial = func(digest string) { told = append(told, digest) }
-			k.OnClientTrouble = func(why string) { troubles = append(troubles, why) }
+			var lastDigest, troubles []string
+			k.OnClientMaterial = func(digest string) { lastDigest = append(lastDigest, digest) }
+			k.OnClientProblem = func(why string) { troubles = append(troubles, why) }
 			serves := func() Data {
 				t.Helper()
-				if result, err := k.Reconcile(t.Context(), theOne); err != nil || result.RequeueAfter != retryFailed {
+				if result, err := k.Reconcile(t.Context(), singleRequest); err != nil || result.RequeueAfter != retryFailed {
 					t.Fatalf("looks again in %s, %v", result.RequeueAfter, err)
 				}
 				found, err := k.read(t.Context(), CASecret, ServerSecret)
@@ -159,11 +159,11 @@ func TestAClosedNamespaceOfKEDAsStopsNothingElse(t *testing.T) {
 				return found.data(ServerSecret)
 			}
 			first := serves()
-			if len(troubles) != 1 || !strings.Contains(troubles[0], "Secret keda/keda-kaito-scaler-client-certs") || !strings.Contains(k.said.last, troubles[0]) {
-				t.Errorf("trouble %q, logged %q", troubles, k.said.last)
+			if len(troubles) != 1 || !strings.Contains(troubles[0], "Secret keda/keda-kaito-scaler-client-certs") || !strings.Contains(k.problems.last, troubles[0]) {
+				t.Errorf("trouble %q, logged %q", troubles, k.problems.last)
 			}
-			if len(told) != 1 {
-				t.Errorf("told KEDA's material %q: ScaledObjects wait", told)
+			if len(lastDigest) != 1 {
+				t.Errorf("told KEDA's material %q: ScaledObjects wait", lastDigest)
 			}
 			now = now.Add(250 * day)
 			if serves().Equal(first) {
@@ -172,8 +172,8 @@ func TestAClosedNamespaceOfKEDAsStopsNothingElse(t *testing.T) {
 			closed = false
 			k.mustReconcile(t)
 			k.mustWant(t)
-			if troubles[len(troubles)-1] != "" || len(told) != 2 {
-				t.Errorf("at the end trouble %q, told %q", troubles, told)
+			if troubles[len(troubles)-1] != "" || len(lastDigest) != 2 {
+				t.Errorf("at the end trouble %q, told %q", troubles, lastDigest)
 			}
 			// In the course of a rotation it is closed again.
 			now = renewAt(leafOf(t, k.mustRead(t).data(CASecret)))
@@ -195,13 +195,13 @@ func TestAClosedNamespaceOfKEDAsStopsNothingElse(t *testing.T) {
 // cert-manager writes the client's Secret beside its Certificate; KEDA reads a
 // copy, which follows.
 func TestTheFollowerCopiesToKEDAsNamespace(t *testing.T) {
-	k := newKeeper(t, NewRules(apart, 0), interceptor.Funcs{})
+	k := newKeeper(t, NewRules(kedaIsElsewhere, 0), interceptor.Funcs{})
 	c := k.Client
-	var told, troubles []string
+	var lastDigest, troubles []string
 	f := &follower{
 		reader: c, live: c, writer: writer{c}, key: client.ObjectKey{Namespace: "kaito-workspace", Name: ClientSecret},
-		copyTo: apart.secret(ClientSecret),
-		tell:   func(digest string) { told = append(told, digest) }, trouble: func(why string) { troubles = append(troubles, why) },
+		copyTo:       kedaIsElsewhere.secret(ClientSecret),
+		reportDigest: func(digest string) { lastDigest = append(lastDigest, digest) }, onProblem: func(why string) { troubles = append(troubles, why) },
 	}
 	original := &corev1.Secret{Data: today(t).bundle.Client.with(Data{"more": {1}})}
 	original.Namespace, original.Name = "kaito-workspace", ClientSecret
@@ -210,8 +210,8 @@ func TestTheFollowerCopiesToKEDAsNamespace(t *testing.T) {
 	}
 	copied := func() {
 		t.Helper()
-		if result, err := f.Reconcile(t.Context(), theOne); err != nil || result.RequeueAfter != poll || f.said.last != "" {
-			t.Fatalf("looks again in %s, %v %s", result.RequeueAfter, err, f.said.last)
+		if result, err := f.Reconcile(t.Context(), singleRequest); err != nil || result.RequeueAfter != poll || f.problems.last != "" {
+			t.Fatalf("looks again in %s, %v %s", result.RequeueAfter, err, f.problems.last)
 		}
 		have := &corev1.Secret{}
 		if err := c.Get(t.Context(), f.copyTo, have); err != nil {
@@ -235,7 +235,7 @@ func TestTheFollowerCopiesToKEDAsNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	copied()
-	if len(told) != 2 || len(troubles) == 0 || strings.Join(troubles, "") != "" {
-		t.Errorf("told %q, trouble %q: want two digests and none", told, troubles)
+	if len(lastDigest) != 2 || len(troubles) == 0 || strings.Join(troubles, "") != "" {
+		t.Errorf("told %q, trouble %q: want two digests and none", lastDigest, troubles)
 	}
 }

@@ -17,22 +17,22 @@ import (
 // copies it to KEDA's namespace if that is another one: a Certificate and its
 // Issuer are in one namespace. It runs on the leader where no Keeper does.
 type follower struct {
-	reader client.Reader
-	key    client.ObjectKey
-	tell   func(digest string)
+	reader       client.Reader
+	key          client.ObjectKey
+	reportDigest func(digest string)
 
 	// copyTo is where KEDA reads it; key itself if nothing is to be copied.
 	copyTo client.ObjectKey
 	// live reads the copy past any cache, writer writes it.
-	live    client.Reader
-	writer  writer
-	trouble trouble
+	live      client.Reader
+	writer    writer
+	onProblem problemFunc
 
-	told string
-	said transition
+	lastDigest string
+	problems   problemLog
 }
 
-// Reconcile never returns an error, see transition.
+// Reconcile never returns an error, see problemLog.
 func (f *follower) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	again := poll
 	err := f.follow(ctx)
@@ -43,11 +43,11 @@ func (f *follower) Reconcile(ctx context.Context, _ reconcile.Request) (reconcil
 	if errors.As(err, &theirs) {
 		again = retryFailed
 	}
-	if f.told == "" && theirs == nil && apierrors.IsNotFound(err) {
+	if f.lastDigest == "" && theirs == nil && apierrors.IsNotFound(err) {
 		// A new installation: whoever makes it is about to.
-		f.said.say(err.Error(), func() { log.FromContext(ctx).Info("waiting for KEDA's certificate", "secret", f.key.Name) })
+		f.problems.logOnce(err.Error(), func() { log.FromContext(ctx).Info("waiting for KEDA's certificate", "secret", f.key.Name) })
 	} else {
-		f.said.report(ctx, "can't use the Secret of KEDA's certificate", err)
+		f.problems.report(ctx, "can't use the Secret of KEDA's certificate", err)
 	}
 	return reconcile.Result{RequeueAfter: again}, nil
 }
@@ -62,21 +62,21 @@ func (f *follower) follow(ctx context.Context) error {
 		// Half a Secret isn't worth KEDA's reading it.
 		return fmt.Errorf("Secret %s: %s %w", f.key.Name, keyCert, err)
 	}
-	measure(forClient.String(), certs[0])
+	setExpiry(forClient.String(), certs[0])
 	copied := f.copy(ctx, secret.Data)
 	if copied != nil && !apierrors.IsForbidden(copied) && !apierrors.IsNotFound(copied) {
 		return copied
 	}
 	if copied == nil {
-		f.trouble.say("")
+		f.onProblem.call("")
 	} else {
 		// ScaledObjects needn't wait for it: that KEDA can't ask is told on them.
-		f.trouble.say(copied.Error())
+		f.onProblem.call(copied.Error())
 	}
-	if text := shortDigest(secret.Data); text != f.told {
-		f.told = text
-		if f.tell != nil {
-			f.tell(text)
+	if text := shortDigest(secret.Data); text != f.lastDigest {
+		f.lastDigest = text
+		if f.reportDigest != nil {
+			f.reportDigest(text)
 		}
 	}
 	return copied

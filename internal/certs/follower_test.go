@@ -14,21 +14,21 @@ import (
 func TestFollowerTellsOfSomebodyElsesCertificates(t *testing.T) {
 	w := today(t)
 	c := fake.NewClientBuilder().WithScheme(newScheme(t)).Build()
-	var told []string
+	var digests []string
 	key := client.ObjectKey{Namespace: testNames.Namespace, Name: ClientSecret}
 	f := &follower{
 		reader: c, key: key, copyTo: key,
-		tell: func(digest string) { told = append(told, digest) },
+		reportDigest: func(digest string) { digests = append(digests, digest) },
 	}
-	look := func(wantTold int, trouble string) {
+	look := func(wantDigests int, problem string) {
 		t.Helper()
 		for range 2 { // the second time there is no news
-			if result, err := f.Reconcile(t.Context(), theOne); err != nil || result.RequeueAfter != poll {
+			if result, err := f.Reconcile(t.Context(), singleRequest); err != nil || result.RequeueAfter != poll {
 				t.Fatalf("%v, %v", result, err)
 			}
 		}
-		if len(told) != wantTold || !strings.Contains(f.said.last, trouble) || (trouble == "" && f.said.last != "") {
-			t.Errorf("told %q, trouble %q: want %d digests and %q", told, f.said.last, wantTold, trouble)
+		if len(digests) != wantDigests || !strings.Contains(f.problems.last, problem) || (problem == "" && f.problems.last != "") {
+			t.Errorf("digests %q, problem %q: want %d digests and %q", digests, f.problems.last, wantDigests, problem)
 		}
 	}
 	look(0, "not found")
@@ -54,7 +54,7 @@ func TestFollowerTellsOfSomebodyElsesCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	look(2, "")
-	if told[0] == told[1] {
-		t.Errorf("the same digest %q for another certificate", told[0])
+	if digests[0] == digests[1] {
+		t.Errorf("the same digest %q for another certificate", digests[0])
 	}
 }

@@ -47,48 +47,48 @@ type Keeper struct {
 	// trust, when it becomes known and when it changes, once all Secrets are in
 	// order; may be nil.
 	OnClientMaterial func(digest string)
-	// OnClientTrouble is told why the client's Secret isn't where KEDA reads it.
-	OnClientTrouble trouble
+	// OnClientProblem is told why the client's Secret isn't where KEDA reads it.
+	OnClientProblem problemFunc
 
-	// told is the digest that OnClientMaterial was told last. Reconciles run
+	// lastDigest is the digest that OnClientMaterial was told last. Reconciles run
 	// one at a time.
-	told string
-	said transition
+	lastDigest string
+	problems   problemLog
 }
 
 // Reconcile brings all three Secrets into order, whichever of them it was
-// called for. It never returns an error, see transition.
+// called for. It never returns an error, see problemLog.
 func (k *Keeper) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-	again, err := k.keep(ctx)
+	again, err := k.reconcile(ctx)
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: retry}, nil
 	}
-	k.said.report(ctx, "can't keep the certificates", err)
+	k.problems.report(ctx, "can't keep the certificates", err)
 	return reconcile.Result{RequeueAfter: again}, nil
 }
 
-// keep says when to look again. KEDA's namespace may be gone, or closed to the
+// reconcile says when to look again. KEDA's namespace may be gone, or closed to the
 // scaler: what the scaler serves is kept right all the same.
-func (k *Keeper) keep(ctx context.Context) (time.Duration, error) {
-	again, err := k.keepAll(ctx)
+func (k *Keeper) reconcile(ctx context.Context) (time.Duration, error) {
+	again, err := k.reconcileAll(ctx)
 	var theirs *clientError
-	if !k.Rules.Names.apart() || !errors.As(err, &theirs) {
+	if !k.Rules.Names.kedaIsElsewhere() || !errors.As(err, &theirs) {
 		if err == nil {
-			k.OnClientTrouble.say("")
+			k.OnClientProblem.call("")
 		}
 		return again, err
 	}
 	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
-		k.OnClientTrouble.say(theirs.Error())
-		if k.told == "" {
+		k.OnClientProblem.call(theirs.Error())
+		if k.lastDigest == "" {
 			// ScaledObjects needn't wait for it: that KEDA can't ask is told on them.
-			k.tell(Bundle{})
+			k.reportDigest(Bundle{})
 		}
 	}
-	return again, errors.Join(err, k.keepServer(ctx))
+	return again, errors.Join(err, k.reconcileServer(ctx))
 }
 
-func (k *Keeper) keepAll(ctx context.Context) (time.Duration, error) {
+func (k *Keeper) reconcileAll(ctx context.Context) (time.Duration, error) {
 	for range maxSteps {
 		found, err := k.read(ctx, CASecret, ServerSecret, ClientSecret)
 		if err != nil {
@@ -96,21 +96,21 @@ func (k *Keeper) keepAll(ctx context.Context) (time.Duration, error) {
 		}
 		now := k.Now()
 		plan := k.Rules.Plan(found.bundle(), now)
-		measure("ca", plan.CA)
-		measure(forClient.String(), plan.Client)
+		setExpiry("ca", plan.CA)
+		setExpiry(forClient.String(), plan.Client)
 		if plan.Step.Op == None {
-			k.tell(found.bundle())
+			k.reportDigest(found.bundle())
 			return min(poll, max(plan.Wake.Sub(now), time.Second)), nil
 		}
-		if err := k.carryOut(ctx, found, plan.Step, now); err != nil {
+		if err := k.execute(ctx, found, plan.Step, now); err != nil {
 			return retryFailed, err
 		}
 	}
-	return retryFailed, errRestless
+	return retryFailed, errTooManySteps
 }
 
-// keepServer does what can be done without the client's Secret.
-func (k *Keeper) keepServer(ctx context.Context) error {
+// reconcileServer does what can be done without the client's Secret.
+func (k *Keeper) reconcileServer(ctx context.Context) error {
 	for range maxSteps {
 		found, err := k.read(ctx, CASecret, ServerSecret)
 		if err != nil {
@@ -121,11 +121,11 @@ func (k *Keeper) keepServer(ctx context.Context) error {
 		if step.Op == None {
 			return nil
 		}
-		if err := k.carryOut(ctx, found, step, now); err != nil {
+		if err := k.execute(ctx, found, step, now); err != nil {
 			return err
 		}
 	}
-	return errRestless
+	return errTooManySteps
 }
 
 // clientError is one with the client's Secret.
@@ -133,17 +133,17 @@ type clientError struct{ error }
 
 func (e *clientError) Unwrap() error { return e.error }
 
-// trouble is told why the client's Secret isn't where KEDA reads it, "" once it
+// problemFunc is told why the client's Secret isn't where KEDA reads it, "" once it
 // is; may be nil.
-type trouble func(why string)
+type problemFunc func(why string)
 
-func (t trouble) say(why string) {
-	if t != nil {
-		t(why)
+func (f problemFunc) call(why string) {
+	if f != nil {
+		f(why)
 	}
 }
 
-var errRestless = errors.New("the certificates do not come to rest; is somebody else writing their Secrets?")
+var errTooManySteps = errors.New("the certificates do not come to rest; is somebody else writing their Secrets?")
 
 // secrets are the objects by name, as read; missing ones are not in it.
 type secrets map[string]*corev1.Secret
@@ -172,7 +172,7 @@ func (k *Keeper) read(ctx context.Context, names ...string) (secrets, error) {
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			return nil, about(name, fmt.Errorf("reading Secret %s: %w", key, err))
+			return nil, markClient(name, fmt.Errorf("reading Secret %s: %w", key, err))
 		default:
 			found[name] = secret
 		}
@@ -180,15 +180,15 @@ func (k *Keeper) read(ctx context.Context, names ...string) (secrets, error) {
 	return found, nil
 }
 
-// about marks an error with the client's Secret.
-func about(name string, err error) error {
+// markClient marks an error with the client's Secret.
+func markClient(name string, err error) error {
 	if name == ClientSecret {
 		return &clientError{err}
 	}
 	return err
 }
 
-func (k *Keeper) carryOut(ctx context.Context, found secrets, step Step, now time.Time) error {
+func (k *Keeper) execute(ctx context.Context, found secrets, step Step, now time.Time) error {
 	after, err := k.Rules.Apply(found.bundle(), step, now)
 	if err != nil {
 		return fmt.Errorf("certificates: %w", err)
@@ -199,7 +199,7 @@ func (k *Keeper) carryOut(ctx context.Context, found secrets, step Step, now tim
 	key := k.Rules.Names.secret(name)
 	secret, err := writer{k.Client}.write(ctx, found[name], key, data)
 	if err != nil {
-		return about(name, fmt.Errorf("writing Secret %s (%s): %w", key, step.Op, err))
+		return markClient(name, fmt.Errorf("writing Secret %s (%s): %w", key, step.Op, err))
 	}
 	log.FromContext(ctx).Info("changed certificates", "step", step.Op.String(), "secret", key, "why", step.Why)
 	if k.Recorder != nil {
@@ -208,24 +208,24 @@ func (k *Keeper) carryOut(ctx context.Context, found secrets, step Step, now tim
 	return nil
 }
 
-func (k *Keeper) tell(b Bundle) {
+func (k *Keeper) reportDigest(b Bundle) {
 	text := shortDigest(b.Client)
-	if text == k.told {
+	if text == k.lastDigest {
 		return
 	}
-	k.told = text
+	k.lastDigest = text
 	if k.OnClientMaterial != nil {
 		k.OnClientMaterial(text)
 	}
 }
 
-// transition logs trouble when it begins and when it changes, not every time it
+// problemLog logs trouble when it begins and when it changes, not every time it
 // is met. So reconcilers don't hand their errors on: the controller would log
 // each, and in the end wait for a quarter of an hour between two attempts.
 // Reconciles run one at a time.
-type transition struct{ last string }
+type problemLog struct{ last string }
 
-func (t *transition) report(ctx context.Context, message string, err error) {
+func (t *problemLog) report(ctx context.Context, message string, err error) {
 	if err == nil {
 		t.last = ""
 		return
@@ -233,12 +233,12 @@ func (t *transition) report(ctx context.Context, message string, err error) {
 	if ctx.Err() != nil {
 		return // we were told to stop
 	}
-	t.say(err.Error(), func() { log.FromContext(ctx).Error(err, message) })
+	t.logOnce(err.Error(), func() { log.FromContext(ctx).Error(err, message) })
 }
 
-func (t *transition) say(trouble string, write func()) {
-	if trouble != t.last {
+func (t *problemLog) logOnce(problem string, write func()) {
+	if problem != t.last {
 		write()
 	}
-	t.last = trouble
+	t.last = problem
 }

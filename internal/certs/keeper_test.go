@@ -49,9 +49,9 @@ func newKeeper(t *testing.T, rules Rules, funcs interceptor.Funcs) *Keeper {
 
 func (k *Keeper) mustReconcile(t *testing.T) reconcile.Result {
 	t.Helper()
-	result, err := k.Reconcile(t.Context(), theOne)
-	if err != nil || k.said.last != "" {
-		t.Fatalf("%v %s", err, k.said.last)
+	result, err := k.Reconcile(t.Context(), singleRequest)
+	if err != nil || k.problems.last != "" {
+		t.Fatalf("%v %s", err, k.problems.last)
 	}
 	return result
 }
@@ -80,8 +80,8 @@ func TestKeeperMakesWhatIsMissing(t *testing.T) {
 	recorder := events.NewFakeRecorder(100)
 	k := newKeeper(t, NewRules(testNames, 0), interceptor.Funcs{})
 	k.Recorder = recorder
-	var told []string
-	k.OnClientMaterial = func(digest string) { told = append(told, digest) }
+	var lastDigest []string
+	k.OnClientMaterial = func(digest string) { lastDigest = append(lastDigest, digest) }
 
 	if result := k.mustReconcile(t); result.RequeueAfter != poll {
 		t.Errorf("looks again in %s, want %s", result.RequeueAfter, poll)
@@ -97,22 +97,22 @@ func TestKeeperMakesWhatIsMissing(t *testing.T) {
 			t.Errorf("%s: type %s, labels %v", name, got.Type, got.Labels)
 		}
 	}
-	if len(recorder.Events) != 3 || len(told) != 1 {
-		t.Errorf("%d events, told KEDA's material %v: want 3 and one digest", len(recorder.Events), told)
+	if len(recorder.Events) != 3 || len(lastDigest) != 1 {
+		t.Errorf("%d events, told KEDA's material %v: want 3 and one digest", len(recorder.Events), lastDigest)
 	}
 
 	// Quiet while nothing happens.
 	k.mustReconcile(t)
-	if len(recorder.Events) != 3 || len(told) != 1 {
-		t.Errorf("%d events, told KEDA's material %v after nothing happened", len(recorder.Events), told)
+	if len(recorder.Events) != 3 || len(lastDigest) != 1 {
+		t.Errorf("%d events, told KEDA's material %v after nothing happened", len(recorder.Events), lastDigest)
 	}
 
 	if err := k.Client.Delete(t.Context(), found[ClientSecret]); err != nil {
 		t.Fatal(err)
 	}
 	k.mustReconcile(t)
-	if len(recorder.Events) != 4 || len(told) != 2 || told[0] == told[1] {
-		t.Errorf("%d events, told KEDA's material %v after its Secret was deleted", len(recorder.Events), told)
+	if len(recorder.Events) != 4 || len(lastDigest) != 2 || lastDigest[0] == lastDigest[1] {
+		t.Errorf("%d events, told KEDA's material %v after its Secret was deleted", len(recorder.Events), lastDigest)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestKeeperSaysThatAnImmutableSecretHasToGo(t *testing.T) {
 	if err := k.Client.Create(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
-	_, err := k.keep(t.Context())
+	_, err := k.reconcile(t.Context())
 	if err == nil || !strings.Contains(err.Error(), ServerSecret) || !strings.Contains(err.Error(), "delete it") {
 		t.Errorf("got %v", err)
 	}
@@ -176,7 +176,7 @@ func TestAStopInTheMiddleOfAWriteIsNoTrouble(t *testing.T) {
 	var lines []string
 	ctx, stop := context.WithCancel(log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{})))
 	stop()
-	if _, err := k.Reconcile(ctx, theOne); err != nil || len(lines) > 0 {
+	if _, err := k.Reconcile(ctx, singleRequest); err != nil || len(lines) > 0 {
 		t.Errorf("error %v, logged %q", err, lines)
 	}
 }
@@ -211,7 +211,7 @@ func TestKeeperSurvivesACrashAtAnyWrite(t *testing.T) {
 		k.Now = func() time.Time { return now }
 		crashes := 0
 		reconcileTwice := func() {
-			if _, err := k.keep(t.Context()); err != nil {
+			if _, err := k.reconcile(t.Context()); err != nil {
 				crashes++
 				k.mustReconcile(t)
 			}
@@ -271,7 +271,7 @@ func TestKeeperGivesUpOnSomebodyWhoUndoesItsWork(t *testing.T) {
 			return c.Get(ctx, key, obj, opts...)
 		},
 	})
-	if _, err := k.keep(t.Context()); !errors.Is(err, errRestless) {
+	if _, err := k.reconcile(t.Context()); !errors.Is(err, errTooManySteps) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -280,7 +280,7 @@ func TestTriggerAuthenticationIsKeptRight(t *testing.T) {
 	c := fake.NewClientBuilder().WithScheme(newScheme(t)).Build()
 	k := &TriggerAuthKeeper{Client: c, Reader: c}
 	get := func() *kedav1alpha1.ClusterTriggerAuthentication {
-		if err := k.keep(t.Context()); err != nil {
+		if err := k.reconcile(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		have := &kedav1alpha1.ClusterTriggerAuthentication{}
@@ -329,8 +329,8 @@ func TestNoCallFailsThroughARotation(t *testing.T) {
 func rotate(t *testing.T, names Names) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKeeper(t, Rules{Names: names, LeafLife: 30 * day, CALife: 300 * day, Overlap: day}, interceptor.Funcs{})
-		told := false
-		k.OnClientMaterial = func(string) { told = true }
+		lastDigest := false
+		k.OnClientMaterial = func(string) { lastDigest = true }
 		k.mustReconcile(t)
 		end := time.Now().Add(250 * day)
 		roots := map[string]bool{}
@@ -347,9 +347,9 @@ func rotate(t *testing.T, names Names) {
 			late.load(t, previous)
 			previous = found
 			roots[string(found.data(ServerSecret)[keyRoots])] = true
-			if told {
+			if lastDigest {
 				attentive.read(found.data(ClientSecret))
-				told = false
+				lastDigest = false
 			}
 			if polls%4 == 0 {
 				lazy.read(found.data(ClientSecret))

@@ -20,7 +20,7 @@ type loader struct {
 	source *Source
 	now    func() time.Time
 
-	said transition
+	problems problemLog
 }
 
 func (l *loader) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
@@ -34,9 +34,9 @@ func (l *loader) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 	}
 	if l.source.Ready() != nil && apierrors.IsNotFound(err) {
 		// A new installation: the leader is about to make it.
-		l.said.say(err.Error(), func() { log.FromContext(ctx).Info("waiting for the server's certificate", "secret", l.key.Name) })
+		l.problems.logOnce(err.Error(), func() { log.FromContext(ctx).Info("waiting for the server's certificate", "secret", l.key.Name) })
 	} else {
-		l.said.report(ctx, "can't use the Secret of the server's certificate; what was loaded before goes on serving", err)
+		l.problems.report(ctx, "can't use the Secret of the server's certificate; what was loaded before goes on serving", err)
 	}
 	// The expiry of what is served comes without an event.
 	return reconcile.Result{RequeueAfter: poll}, nil

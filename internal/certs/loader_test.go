@@ -35,7 +35,7 @@ func TestLoaderFollowsTheSecret(t *testing.T) {
 		t.Helper()
 		lines = nil
 		for range 2 {
-			result, err := l.Reconcile(ctx, theOne)
+			result, err := l.Reconcile(ctx, singleRequest)
 			if err != nil || result.RequeueAfter != poll {
 				t.Fatalf("%v, %v", result, err)
 			}
@@ -88,12 +88,12 @@ func TestExpiryIsMeasured(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	measure("ca", &x509.Certificate{NotBefore: time.Unix(7, 0), NotAfter: time.Unix(42, 0)})
+	setExpiry("ca", &x509.Certificate{NotBefore: time.Unix(7, 0), NotAfter: time.Unix(42, 0)})
 	if begins, ends := gauge(t, "not_before", "ca"), gauge(t, "expiry", "ca"); begins != 7 || ends != 42 {
 		t.Errorf("gauges say %f to %f, want 7 to 42", begins, ends)
 	}
 	// A CA that isn't there has no expiry.
-	measure("ca", nil)
+	setExpiry("ca", nil)
 	if begins, ends := gauge(t, "not_before", "ca"), gauge(t, "expiry", "ca"); begins != 0 || ends != 0 {
 		t.Errorf("gauges say %f to %f, want none", begins, ends)
 	}
@@ -103,8 +103,8 @@ func TestExpiryIsMeasured(t *testing.T) {
 // it would go on telling of certificates looks as if nobody renewed them.
 func TestAFormerLeaderTellsNothingOfTheLeadersCertificates(t *testing.T) {
 	for _, name := range []string{"ca", "client", "server"} {
-		measure(name, &x509.Certificate{NotBefore: time.Unix(7, 0), NotAfter: time.Unix(42, 0)})
-		t.Cleanup(func() { measure(name, nil) })
+		setExpiry(name, &x509.Certificate{NotBefore: time.Unix(7, 0), NotAfter: time.Unix(42, 0)})
+		t.Cleanup(func() { setExpiry(name, nil) })
 	}
 	// The next manager of the same process, while the API server is away.
 	mgr, err := ctrl.NewManager(&rest.Config{Host: "http://127.0.0.1:1"}, ctrl.Options{

@@ -39,9 +39,9 @@ type Options struct {
 	// when it becomes known and when it changes; may be nil. It runs on the
 	// leader only, and must not block.
 	OnClientMaterial func(digest string)
-	// OnClientTrouble is told in words why the client's Secret isn't where KEDA
+	// OnClientProblem is told in words why the client's Secret isn't where KEDA
 	// reads it, and "" once it is; may be nil. Like OnClientMaterial.
-	OnClientTrouble func(why string)
+	OnClientProblem func(why string)
 }
 
 // AddToManager adds the loading of the server's certificate, which runs on every
@@ -67,7 +67,7 @@ func AddToManager(mgr manager.Manager, o Options) (*Source, error) {
 	if err := registerMetrics(metrics.Registry); err != nil {
 		return nil, err
 	}
-	forgetLeaders()
+	deleteLeaderSeries()
 	if o.Recorder == nil {
 		o.Recorder = mgr.GetEventRecorder(kube.Name)
 	}
@@ -99,7 +99,7 @@ func addLoader(mgr manager.Manager, o Options, src *Source) error {
 	}
 	l := &loader{reader: objects, key: key, source: src, now: time.Now}
 	return addController(mgr, "certificate-loader", controller.Options{Reconciler: l, NeedLeaderElection: new(false)},
-		source.Kind[client.Object](objects, &corev1.Secret{}, toOne))
+		source.Kind[client.Object](objects, &corev1.Secret{}, enqueueSingle))
 }
 
 func addKeeper(mgr manager.Manager, o Options) error {
@@ -110,11 +110,11 @@ func addKeeper(mgr manager.Manager, o Options) error {
 		if err != nil {
 			return err
 		}
-		sources = append(sources, onSecret(objects, key.Namespace != o.Rules.Names.Namespace))
+		sources = append(sources, secretSource(objects, key.Namespace != o.Rules.Names.Namespace))
 	}
 	k := &Keeper{
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Rules: o.Rules,
-		Recorder: o.Recorder, Now: time.Now, OnClientMaterial: o.OnClientMaterial, OnClientTrouble: o.OnClientTrouble,
+		Recorder: o.Recorder, Now: time.Now, OnClientMaterial: o.OnClientMaterial, OnClientProblem: o.OnClientProblem,
 	}
 	return addController(mgr, "certificates", controller.Options{Reconciler: k}, sources...)
 }
@@ -126,33 +126,33 @@ func addFollower(mgr manager.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	sources := []source.Source{onSecret(objects, false)}
+	sources := []source.Source{secretSource(objects, false)}
 	f := &follower{
-		reader: objects, key: key, tell: o.OnClientMaterial,
-		copyTo: o.Rules.Names.secret(ClientSecret), live: mgr.GetAPIReader(), writer: writer{mgr.GetClient()}, trouble: o.OnClientTrouble,
+		reader: objects, key: key, reportDigest: o.OnClientMaterial,
+		copyTo: o.Rules.Names.secret(ClientSecret), live: mgr.GetAPIReader(), writer: writer{mgr.GetClient()}, onProblem: o.OnClientProblem,
 	}
 	if f.copyTo != key {
 		copies, err := watchSecret(mgr, f.copyTo)
 		if err != nil {
 			return err
 		}
-		sources = append(sources, onSecret(copies, true))
+		sources = append(sources, secretSource(copies, true))
 	}
 	return addController(mgr, "client-certificate", controller.Options{Reconciler: f}, sources...)
 }
 
-// onSecret tells of changes. What is in KEDA's namespace is not waited for: the
+// secretSource tells of changes. What is in KEDA's namespace is not waited for: the
 // namespace may be gone, or closed to us, and certificates are kept all the same.
-func onSecret(objects cache.Cache, elsewhere bool) source.Source {
+func secretSource(objects cache.Cache, elsewhere bool) source.Source {
 	if !elsewhere {
-		return source.Kind[client.Object](objects, &corev1.Secret{}, toOne)
+		return source.Kind[client.Object](objects, &corev1.Secret{}, enqueueSingle)
 	}
 	return source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 		informer, err := objects.GetInformer(ctx, &corev1.Secret{}, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("watching a Secret in KEDA's namespace: %w", err)
 		}
-		return (&source.Informer{Informer: informer, Handler: toOne}).Start(ctx, queue)
+		return (&source.Informer{Informer: informer, Handler: enqueueSingle}).Start(ctx, queue)
 	})
 }
 
@@ -171,15 +171,15 @@ func addTriggerAuth(mgr manager.Manager) error {
 		// KEDA may be installed after us: wait for its definitions for as long
 		// as it takes, rather than end the process.
 		CacheSyncTimeout: 10 * 365 * 24 * time.Hour,
-	}, source.Kind[client.Object](objects, &kedav1alpha1.ClusterTriggerAuthentication{}, toOne))
+	}, source.Kind[client.Object](objects, &kedav1alpha1.ClusterTriggerAuthentication{}, enqueueSingle))
 }
 
-// theOne is the only request: whatever happened, everything is looked at, and
+// singleRequest is the only request: whatever happened, everything is looked at, and
 // events that come together are dealt with together.
-var theOne = reconcile.Request{NamespacedName: client.ObjectKey{Name: "all"}}
+var singleRequest = reconcile.Request{NamespacedName: client.ObjectKey{Name: "all"}}
 
-var toOne = handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
-	return []reconcile.Request{theOne}
+var enqueueSingle = handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+	return []reconcile.Request{singleRequest}
 })
 
 func addController(mgr manager.Manager, name string, o controller.Options, sources ...source.Source) error {
@@ -192,7 +192,7 @@ func addController(mgr manager.Manager, name string, o controller.Options, sourc
 	}
 	// Where there is no object there is no event, and that is the first case.
 	first := source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-		queue.Add(theOne)
+		queue.Add(singleRequest)
 		return nil
 	})
 	for _, s := range append(sources, first) {
@@ -223,10 +223,10 @@ func addCache(mgr manager.Manager, object client.Object, only cache.ByObject) (c
 	if err != nil {
 		return nil, err
 	}
-	return c, mgr.Add(everywhere{c})
+	return c, mgr.Add(onEveryReplica{c})
 }
 
-// everywhere starts a cache on replicas that don't lead, too.
-type everywhere struct{ cache.Cache }
+// onEveryReplica starts a cache on replicas that don't lead, too.
+type onEveryReplica struct{ cache.Cache }
 
-func (everywhere) NeedLeaderElection() bool { return false }
+func (onEveryReplica) NeedLeaderElection() bool { return false }

@@ -32,15 +32,15 @@ func registerMetrics(registry prometheus.Registerer) error {
 	return nil
 }
 
-// forgetLeaders ends the series that only a leader has. A replica that led before
+// deleteLeaderSeries ends the series that only a leader has. A replica that led before
 // would go on telling of certificates that another one has long renewed.
-func forgetLeaders() {
-	measure("ca", nil)
-	measure(forClient.String(), nil)
+func deleteLeaderSeries() {
+	setExpiry("ca", nil)
+	setExpiry(forClient.String(), nil)
 }
 
-// measure tells of a certificate in use, nil for none.
-func measure(name string, cert *x509.Certificate) {
+// setExpiry tells of a certificate in use, nil for none.
+func setExpiry(name string, cert *x509.Certificate) {
 	if cert == nil {
 		expiry.DeleteLabelValues(name)
 		beginning.DeleteLabelValues(name)

@@ -62,8 +62,8 @@ func (n Names) Validate() error {
 
 func (n Names) kedaNamespace() string { return cmp.Or(n.KEDANamespace, n.Namespace) }
 
-// apart tells whether KEDA is in another namespace than the scaler.
-func (n Names) apart() bool { return n.kedaNamespace() != n.Namespace }
+// kedaIsElsewhere tells whether KEDA is in another namespace than the scaler.
+func (n Names) kedaIsElsewhere() bool { return n.kedaNamespace() != n.Namespace }
 
 // secret is where the Secret of that name has to be.
 func (n Names) secret(name string) client.ObjectKey {

@@ -273,7 +273,7 @@ func (r Rules) wake(t trust, leaves [2]leaf) time.Time {
 	at := earlier(renewAt(leaves[forServer].cert), renewAt(leaves[forClient].cert))
 	for _, l := range leaves {
 		if l.cert.CheckSignatureFrom(t.active.cert) != nil {
-			at = earlier(at, r.seenOutAt(t))
+			at = earlier(at, r.formerCAEndsAt(t))
 		}
 	}
 	if t.next != nil {

@@ -120,7 +120,7 @@ func (s *Source) Load(data Data, now time.Time) (bool, error) {
 		return false, nil
 	}
 	s.current.Store(m)
-	measure(forServer.String(), m.config.Certificates[0].Leaf)
+	setExpiry(forServer.String(), m.config.Certificates[0].Leaf)
 	if old == nil {
 		close(s.loaded)
 	}

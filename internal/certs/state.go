@@ -302,7 +302,7 @@ func (r Rules) leafProblem(l leaf, role role, t trust, now time.Time) string {
 		return "the key is not the certificate's"
 	case !ok || public.Curve != elliptic.P256():
 		return "the key is not ECDSA P-256"
-	case t.active == nil || (l.cert.CheckSignatureFrom(t.active.cert) != nil && !r.seesOut(l.cert, t, now)):
+	case t.active == nil || (l.cert.CheckSignatureFrom(t.active.cert) != nil && !r.servesUnderFormerCA(l.cert, t, now)):
 		return "the CA did not sign it"
 	case l.cert.IsCA || !slices.Equal(l.cert.ExtKeyUsage, []x509.ExtKeyUsage{role.usage()}):
 		return fmt.Sprintf("it is no certificate for a %s", role)
@@ -322,16 +322,16 @@ func (r Rules) leafProblem(l leaf, role role, t trust, now time.Time) string {
 	return ""
 }
 
-// seesOut tells whether a leaf that a former CA signed stays. That CA lost its
+// servesUnderFormerCA tells whether a leaf that a former CA signed stays. That CA lost its
 // key, so nothing convinces those who trust it alone of a leaf that its successor
 // signed: KEDA that has not read its Secret again, or can't while the API server
 // is away.
-func (r Rules) seesOut(cert *x509.Certificate, t trust, now time.Time) bool {
+func (r Rules) servesUnderFormerCA(cert *x509.Certificate, t trust, now time.Time) bool {
 	// Without a time it is promoted from when MarkPromoted says so: in a moment.
-	return t.cross == nil && (t.promoted.IsZero() || now.Before(r.seenOutAt(t))) &&
+	return t.cross == nil && (t.promoted.IsZero() || now.Before(r.formerCAEndsAt(t))) &&
 		slices.ContainsFunc(t.retired, func(root *x509.Certificate) bool { return cert.CheckSignatureFrom(root) == nil })
 }
 
-// seenOutAt is when a former CA's leaves end their service, after a promotion
+// formerCAEndsAt is when a former CA's leaves end their service, after a promotion
 // without its signature.
-func (r Rules) seenOutAt(t trust) time.Time { return t.promoted.Add(r.Overlap) }
+func (r Rules) formerCAEndsAt(t trust) time.Time { return t.promoted.Add(r.Overlap) }

@@ -23,7 +23,7 @@ type TriggerAuthKeeper struct {
 	// Reader reads past any cache.
 	Reader client.Reader
 
-	said transition
+	problems problemLog
 }
 
 // The parameters are those of KEDA's external scaler.
@@ -34,18 +34,18 @@ var secretRefs = []kedav1alpha1.AuthSecretTargetRef{
 }
 
 // Reconcile writes the object if it isn't as it has to be. It never returns an
-// error, see transition.
+// error, see problemLog.
 func (k *TriggerAuthKeeper) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	again := poll
-	err := k.keep(ctx)
+	err := k.reconcile(ctx)
 	if err != nil {
 		again = retryFailed
 	}
-	k.said.report(ctx, "can't keep the ClusterTriggerAuthentication", err)
+	k.problems.report(ctx, "can't keep the ClusterTriggerAuthentication", err)
 	return reconcile.Result{RequeueAfter: again}, nil
 }
 
-func (k *TriggerAuthKeeper) keep(ctx context.Context) error {
+func (k *TriggerAuthKeeper) reconcile(ctx context.Context) error {
 	have := &kedav1alpha1.ClusterTriggerAuthentication{}
 	err := k.Reader.Get(ctx, client.ObjectKey{Name: TriggerAuthentication}, have)
 	switch {

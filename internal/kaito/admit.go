@@ -26,8 +26,8 @@ const (
 	MaxPages = 4
 	// MaxSLOs bounds what is learned: each pair of SLOs is an estimator of its own.
 	MaxSLOs = 4
-	// MaxLooked bounds the work of finding these: so many triggers are parsed.
-	MaxLooked = 64
+	// MaxParsed bounds the work of finding these: so many triggers are parsed.
+	MaxParsed = 64
 )
 
 // limit is one of these bounds.
@@ -57,8 +57,8 @@ type Admission struct {
 	digests []uint64
 	pages   []policy.Page
 	slos    []policy.Saturation
-	// beyond are the limits that some trigger ran into.
-	beyond [len(limits)]bool
+	// exceeded are the limits that some trigger ran into.
+	exceeded [len(limits)]bool
 }
 
 // Admit finds who asks for a fleet: the ScaledObjects that are there, and the
@@ -114,25 +114,25 @@ func annotated(is InferenceSet) (policy.Trigger, bool) {
 
 // admit takes triggers of the objects in their order, as far as the limits go.
 func (a *Admission) admit(is InferenceSet, objects []*kedav1alpha1.ScaledObject) {
-	looked := 0
+	parsed := 0
 	for _, so := range objects {
 		if so.Annotations[CutScaledObject] != "" {
-			a.beyond[tooManyTriggers] = true
+			a.exceeded[tooManyTriggers] = true
 		}
 		for i := range so.Spec.Triggers {
-			if looked == MaxLooked {
-				a.beyond[tooManyTriggers] = true
+			if parsed == MaxParsed {
+				a.exceeded[tooManyTriggers] = true
 				return
 			}
 			t, ok := triggerOf(so, i)
 			if !ok {
 				continue
 			}
-			if looked++; t.InferenceSet != is.Name {
+			if parsed++; t.InferenceSet != is.Name {
 				continue
 			}
-			if beyond := a.limit(t); beyond != within {
-				a.beyond[beyond] = true
+			if exceeded := a.limit(t); exceeded != within {
+				a.exceeded[exceeded] = true
 				continue
 			}
 			a.reserve(t)
@@ -171,34 +171,34 @@ func (a *Admission) limit(t policy.Trigger) limit {
 }
 
 // full tells whether any trigger is refused.
-func (a *Admission) full() bool { return a.beyond != [len(limits)]bool{} }
+func (a *Admission) full() bool { return a.exceeded != [len(limits)]bool{} }
 
 // Refused says in words why a trigger isn't answered, "" if it is.
 func (a *Admission) Refused(t policy.Trigger) string {
 	if !a.full() {
 		return ""
 	}
-	beyond := a.limit(t)
-	if beyond == within {
+	exceeded := a.limit(t)
+	if exceeded == within {
 		// There is room for it, but not among those that were looked at.
-		if slices.Contains(a.digests, t.Digest()) || !a.beyond[tooManyTriggers] {
+		if slices.Contains(a.digests, t.Digest()) || !a.exceeded[tooManyTriggers] {
 			return ""
 		}
-		beyond = tooManyTriggers
+		exceeded = tooManyTriggers
 	}
 	return fmt.Sprintf("InferenceSet %s/%s has more triggers than are answered, and this one comes after %s, the most of one InferenceSet. "+
 		"%s: delete ScaledObjects that aren't needed, or give this trigger what an older one has",
-		t.Namespace, t.InferenceSet, limits[beyond], order)
+		t.Namespace, t.InferenceSet, limits[exceeded], order)
 }
 
 const order = "Its own ScaledObject's come first, then the oldest ScaledObject's"
 
-// Told says in words, for the InferenceSet's owner, that some triggers aren't
+// Message says in words, for the InferenceSet's owner, that some triggers aren't
 // answered; "" if all are.
-func (a *Admission) Told() string {
+func (a *Admission) Message() string {
 	var most []string
-	for i, beyond := range a.beyond {
-		if beyond {
+	for i, exceeded := range a.exceeded {
+		if exceeded {
 			most = append(most, limits[i])
 		}
 	}

@@ -194,7 +194,7 @@ func TestOneTenantsThousandsOfTriggersCostNoMoreThanLookingAtSome(t *testing.T) 
 // Triggers that were never looked at are refused as well, and so is what the cache
 // left out.
 func TestWhatIsNotLookedAtIsRefused(t *testing.T) {
-	same := make([]map[string]string, MaxLooked)
+	same := make([]map[string]string, MaxParsed)
 	s := tell(t, inferenceSet(nil), asks("a", 1, same...), asks("b", 2, wanting(99)))
 	s.reconcile()
 	s.wantRefused(asks("b", 2, wanting(99)), 0, "18 triggers")
@@ -203,13 +203,13 @@ func TestWhatIsNotLookedAtIsRefused(t *testing.T) {
 
 func TestTheOwnerIsToldWhichLimitsAreExceeded(t *testing.T) {
 	var a Admission
-	if told := a.Told(); told != "" {
-		t.Errorf("told %q of nothing", told)
+	if known := a.Message(); known != "" {
+		t.Errorf("told %q of nothing", known)
 	}
-	a.beyond[tooManyPages], a.beyond[tooManySLOs] = true, true
+	a.exceeded[tooManyPages], a.exceeded[tooManySLOs] = true, true
 	want := "not every trigger that names it is answered: there are more than 4 pages (metricProtocol, metricPort, metricPath and scrapeTimeout together make one), " +
 		"and than 4 pairs of ttftSLO and itlSLO. Its own ScaledObject's come first, then the oldest ScaledObject's: delete those that aren't needed"
-	if diff := cmp.Diff(want, a.Told()); diff != "" {
+	if diff := cmp.Diff(want, a.Message()); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
 }

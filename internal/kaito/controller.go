@@ -78,7 +78,7 @@ func (p initialSync) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, key := range p.knownBeyond(there) {
+	for _, key := range p.noLongerThere(there) {
 		if _, err := p.Reconcile(ctx, reconcile.Request{NamespacedName: key}); err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func (w fleetReconciler) Reconcile(ctx context.Context, req reconcile.Request) (
 // if there is none: nobody tells when time passes.
 func untilNextFault(replicas []Replica, now time.Time) (next time.Duration) {
 	for i := range replicas {
-		left := replicas[i].Doubt.Sub(now)
+		left := replicas[i].BelievedAt.Sub(now)
 		if left > 0 && (next == 0 || left < next) {
 			next = left
 		}

@@ -160,10 +160,10 @@ type readyHistory struct {
 	// now is set while it is Ready, since then.
 	now   bool
 	since time.Time
-	// told is set if the pod tells whether it ever was Ready; before is set if
+	// known is set if the pod tells whether it ever was Ready; before is set if
 	// it isn't but was, sinceStart if that was since the engine's container
 	// started last.
-	told, before, sinceStart bool
+	known, before, sinceStart bool
 }
 
 // conditionSlack is how much later than a pod's start its Ready condition may
@@ -181,13 +181,13 @@ func readinessOf(pod *corev1.Pod) readyHistory {
 	}
 	turned := ready.LastTransitionTime.Time
 	if ready.Status == corev1.ConditionTrue {
-		return readyHistory{now: true, since: turned, told: true}
+		return readyHistory{now: true, since: turned, known: true}
 	}
 	start := pod.Status.StartTime
 	if start == nil || turned.IsZero() {
 		return readyHistory{}
 	}
-	r := readyHistory{told: true, before: turned.Sub(start.Time) > conditionSlack}
+	r := readyHistory{known: true, before: turned.Sub(start.Time) > conditionSlack}
 	if status := engineStatus(pod); r.before && status != nil && status.State.Running != nil {
 		r.sinceStart = turned.Sub(status.State.Running.StartedAt.Time) > conditionSlack
 	}

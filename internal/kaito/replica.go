@@ -47,9 +47,9 @@ type Replica struct {
 	// Why is KAITO's or Kubernetes' own reason for a replica that is Starting,
 	// Broken or Terminating, in words.
 	Why string
-	// Doubt is until when a Starting replica has a fault that isn't believed yet;
+	// BelievedAt is when a fault of a Starting replica is to be believed;
 	// zero for one that hasn't.
-	Doubt time.Time
+	BelievedAt time.Time
 	// Ended is set if the pod runs no more, and won't again.
 	Ended bool
 	// Overdue is when a Terminating replica should have been gone.
@@ -103,10 +103,10 @@ func replica(workspace *unstructured.Unstructured, pod *corev1.Pod, now time.Tim
 		r.Overdue, r.Why = overdue(workspace, pod)
 	case r.Ended:
 		r.Phase, r.Why = sample.Broken, whyEnded(pod)
-	case r.Ready, r.WasReady, pod != nil && !was.told && state == stateNotReady:
+	case r.Ready, r.WasReady, pod != nil && !was.known && state == stateNotReady:
 		r.Phase = sample.Serving
 	default:
-		r.Phase, r.Why, r.Doubt = start(workspace, now)
+		r.Phase, r.Why, r.BelievedAt = start(workspace, now)
 		if stranger && r.Phase == sample.Starting {
 			r.Why = "pod " + r.Workspace + "-0 has this replica's labels, but KAITO's StatefulSet doesn't control it"
 		}

@@ -114,7 +114,7 @@ func keepTriggers(from, to *kedav1alpha1.ScaledObject) bool {
 			lean.Metadata = t.Metadata
 			bytes += size
 		}
-		if i == MaxLooked || bytes > maxTriggerBytes {
+		if i == MaxParsed || bytes > maxTriggerBytes {
 			return false
 		}
 		to.Spec.Triggers = append(to.Spec.Triggers, lean)

@@ -44,9 +44,9 @@ var waitingReasons = map[string][]string{
 	"InferenceReady":   {"WorkspaceInferenceStatusPending"},
 }
 
-// nodeClaimDoubt is how long a fault of a node claim isn't believed: while a
+// nodeClaimSettles is how long a fault of a node claim isn't believed: while a
 // cloud looks for a GPU, it fails in one place and succeeds in the next.
-const nodeClaimDoubt = 3 * time.Minute
+const nodeClaimSettles = 3 * time.Minute
 
 // start tells how a replica that has never been Ready is getting on, with
 // KAITO's own word for it, and until when that is in doubt, zero for not at all.
@@ -58,7 +58,7 @@ func start(workspace *unstructured.Unstructured, now time.Time) (phase sample.Ph
 		waits, judged := waitingReasons[c.kind]
 		if judged && !slices.Contains(waits, c.reason) {
 			fault := strings.TrimSuffix(c.reason+": "+c.message, ": ")
-			believed := c.since.Add(nodeClaimDoubt)
+			believed := c.since.Add(nodeClaimSettles)
 			if c.kind != "NodeClaimReady" || !now.Before(believed) {
 				return sample.Broken, fault, time.Time{}
 			}

@@ -60,9 +60,9 @@ func NewWatcher(fleets Fleets, asked Asked) *Watcher {
 	}
 }
 
-// knownBeyond are the fleets that are known beside these. Some are gone since the last
+// noLongerThere are the fleets that are known beside these. Some are gone since the last
 // manager's time, some are newer than the list: a look at each tells.
-func (w *Watcher) knownBeyond(there map[types.NamespacedName]bool) []types.NamespacedName {
+func (w *Watcher) noLongerThere(there map[types.NamespacedName]bool) []types.NamespacedName {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var others []types.NamespacedName
@@ -118,7 +118,7 @@ func (w *Watcher) correctPhases(key types.NamespacedName, replicas []Replica) []
 			continue
 		case before[r.UID] && !r.Ended && (r.Phase == sample.Starting || r.Phase == sample.Broken):
 			// What KAITO says of a start isn't of this pod's.
-			r.Phase, r.Why, r.Doubt = sample.Serving, "", time.Time{}
+			r.Phase, r.Why, r.BelievedAt = sample.Serving, "", time.Time{}
 		case seen && !before[r.UID] && r.Phase == sample.Serving && !r.Ready && !r.WasReady:
 			r.Phase = sample.Starting
 		}

@@ -260,16 +260,16 @@ func TestARenewalCountsForTenSeconds(t *testing.T) {
 	})
 }
 
-// everywhere runs on every replica.
-type everywhere struct{ manager.RunnableFunc }
+// onEveryReplica runs on every replica.
+type onEveryReplica struct{ manager.RunnableFunc }
 
-func (everywhere) NeedLeaderElection() bool { return false }
+func (onEveryReplica) NeedLeaderElection() bool { return false }
 
 func TestATrackedRunnableNeedsTheLeaseIfItSaidSo(t *testing.T) {
 	for _, tt := range []struct {
 		runnable manager.Runnable
 		want     bool
-	}{{manager.RunnableFunc(nil), true}, {everywhere{}, false}} {
+	}{{manager.RunnableFunc(nil), true}, {onEveryReplica{}, false}} {
 		if got := (&runnable{Runnable: tt.runnable}).NeedLeaderElection(); got != tt.want {
 			t.Errorf("%T: %t, want %t", tt.runnable, got, tt.want)
 		}

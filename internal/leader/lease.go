@@ -86,9 +86,9 @@ func (l *Lease) Held() bool {
 func (l *Lease) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	record, raw, err := l.LeaseLock.Get(ctx)
 	if err == nil && record.HolderIdentity != l.Identity() {
-		l.saw(string(raw), record.RenewTime.Time)
+		l.setOtherLeader(string(raw), record.RenewTime.Time)
 	}
-	if err == nil && record.HolderIdentity != l.Identity() && l.wrote(time.Time{}) && record.HolderIdentity != "" {
+	if err == nil && record.HolderIdentity != l.Identity() && l.setRenewed(time.Time{}) && record.HolderIdentity != "" {
 		l.lost(fmt.Errorf("%w: %s", ErrLost, record.HolderIdentity))
 	}
 	return record, raw, err //nolint:wrapcheck // electors look for NotFound
@@ -99,7 +99,7 @@ func (l *Lease) Create(ctx context.Context, record resourcelock.LeaderElectionRe
 	began := time.Now()
 	err := l.LeaseLock.Create(ctx, record)
 	if err == nil {
-		l.wrote(began)
+		l.setRenewed(began)
 	}
 	return err //nolint:wrapcheck // electors look for Conflict
 }
@@ -109,18 +109,18 @@ func (l *Lease) Update(ctx context.Context, record resourcelock.LeaderElectionRe
 	began := time.Now()
 	if record.HolderIdentity != l.Identity() {
 		began = time.Time{} // it is given back
-		l.wrote(began)
+		l.setRenewed(began)
 	}
 	err := l.LeaseLock.Update(ctx, record)
 	if err == nil {
-		l.wrote(began)
+		l.setRenewed(began)
 	}
 	return err //nolint:wrapcheck // electors look for Conflict
 }
 
-// wrote remembers a renewal, or with the zero time that there is none, and tells
+// setRenewed remembers a renewal, or with the zero time that there is none, and tells
 // whether there was one.
-func (l *Lease) wrote(at time.Time) (was bool) {
+func (l *Lease) setRenewed(at time.Time) (was bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was = !l.renewed.IsZero()
@@ -136,9 +136,9 @@ func (l *Lease) LedUntil() time.Time {
 	return l.led
 }
 
-// saw notes what another replica has written into the Lease. By a clock that is
+// setOtherLeader notes what another replica has written into the Lease. By a clock that is
 // ahead it was no later than it was read first.
-func (l *Lease) saw(record string, renewal time.Time) {
+func (l *Lease) setOtherLeader(record string, renewal time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if record == l.other {

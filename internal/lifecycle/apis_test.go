@@ -146,16 +146,16 @@ func TestAnotherVersionOfKAITOIsNoticed(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				c, began := cluster(tt.changes), time.Now()
-				var told []string
+				var logged []string
 				log := funcr.New(func(_, args string) {
 					_, args, _ = strings.Cut(args, `"msg"=`)
-					told = append(told, fmt.Sprint(time.Since(began), " ", args))
+					logged = append(logged, fmt.Sprint(time.Since(began), " ", args))
 				}, funcr.Options{})
 				got := waitForOtherVersion(ctx, c, tt.used, log)
 				if after := time.Since(began); got != tt.want || after != tt.after {
 					t.Errorf("%q after %v, want %q after %v", got, after, tt.want, tt.after)
 				}
-				if diff := cmp.Diff(tt.log, told); diff != "" {
+				if diff := cmp.Diff(tt.log, logged); diff != "" {
 					t.Errorf("log (-want +got):\n%s", diff)
 				}
 			})

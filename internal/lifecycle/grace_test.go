@@ -12,25 +12,25 @@ import (
 func TestAnswersLinger(t *testing.T) {
 	const grace = 3 * time.Second
 	synctest.Test(t, func(t *testing.T) {
-		ctx, tell := context.WithCancel(t.Context())
+		ctx, end := context.WithCancel(t.Context())
 		answering, stop := GraceContext(ctx, grace)
 		defer stop()
 		time.Sleep(time.Hour)
-		tell()
-		told := time.Now()
+		end()
+		ended := time.Now()
 		synctest.Wait()
 		if answering.Err() != nil {
 			t.Fatal("answers end at once")
 		}
 		<-answering.Done()
-		if after := time.Since(told); after != grace {
+		if after := time.Since(ended); after != grace {
 			t.Errorf("answers end after %s, want %s", after, grace)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		ctx, tell := context.WithCancel(t.Context())
+		ctx, end := context.WithCancel(t.Context())
 		answering, stop := GraceContext(ctx, grace)
-		tell()
+		end()
 		synctest.Wait()
 		stop()
 		if answering.Err() == nil {

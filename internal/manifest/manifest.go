@@ -60,15 +60,15 @@ func (r *Reader) refuse(where string, err error) {
 	r.refused++
 	var problems policy.RefusalError
 	if !errors.As(err, &problems) {
-		r.say(where, "refused: "+err.Error())
+		r.print(where, "refused: "+err.Error())
 		return
 	}
 	for _, problem := range problems {
-		r.say(where, "refused: "+problem.String())
+		r.print(where, "refused: "+problem.String())
 	}
 }
 
-func (r *Reader) say(where, text string) {
+func (r *Reader) print(where, text string) {
 	_, _ = fmt.Fprintf(r.Stderr, "%s: %s\n", where, text) // whoever closed stderr wants no words
 }
 
@@ -122,7 +122,7 @@ func (r *Reader) document(where string, object map[string]any) {
 	}
 	gv, err := schema.ParseGroupVersion(u.GetAPIVersion())
 	if err != nil || gv.Group != kaito.Group || u.GetKind() != kaito.KindInferenceSet {
-		r.say(where, fmt.Sprintf("skipped: %s is no InferenceSet of %s",
+		r.print(where, fmt.Sprintf("skipped: %s is no InferenceSet of %s",
 			cmp.Or(strings.TrimSpace(u.GetKind()+" "+u.GetName()), "an object without a kind"), kaito.Group))
 		return
 	}
@@ -149,7 +149,7 @@ func (r *Reader) inferenceSet(where, version string, u *unstructured.Unstructure
 		return err
 	}
 	if !wanted {
-		r.say(where, fmt.Sprintf("does not ask for scaling: %sauto-provision is not \"true\"", policy.Prefix))
+		r.print(where, fmt.Sprintf("does not ask for scaling: %sauto-provision is not \"true\"", policy.Prefix))
 		return nil
 	}
 	p, notes, err := policy.Parse(policy.Request{
@@ -159,7 +159,7 @@ func (r *Reader) inferenceSet(where, version string, u *unstructured.Unstructure
 		return err
 	}
 	for _, note := range notes {
-		r.say(where, "note: "+note)
+		r.print(where, "note: "+note)
 	}
 	if err := r.Each(is, p); err != nil {
 		return err

@@ -28,8 +28,8 @@ const (
 	// counts: Prometheus comes every 15 to 60 s, and somebody who was just given
 	// the right shouldn't have to wait.
 	allowedFor, refusedFor = time.Minute, 10 * time.Second
-	// familiarFor is how long a token that was let in is reviewed before others.
-	familiarFor = time.Hour
+	// knownFor is how long a token that was let in is reviewed before others.
+	knownFor = time.Hour
 	// reviewTimeout bounds the two questions to the API server.
 	reviewTimeout = 5 * time.Second
 	// perClient is the least time between two reviews of tokens that were never
@@ -119,7 +119,7 @@ func (a *Authorizer) status(ctx context.Context, r *http.Request) int {
 		return http.StatusUnauthorized
 	}
 	key := token(sha256.Sum256([]byte(bearer)))
-	if status, known := a.recall(key); known {
+	if status, known := a.cached(key); known {
 		return status
 	}
 	// All who show the same token wait for the same review, which doesn't end
@@ -135,7 +135,7 @@ func clientOf(r *http.Request) netip.Addr {
 	return at.Addr().Unmap()
 }
 
-func (a *Authorizer) recall(key token) (status int, known bool) {
+func (a *Authorizer) cached(key token) (status int, known bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
@@ -149,14 +149,14 @@ func (a *Authorizer) recall(key token) (status int, known bool) {
 
 // ask reviews a token if its turn has come.
 func (a *Authorizer) ask(ctx context.Context, key token, bearer string, client netip.Addr) int {
-	familiar, status := a.admit(key, client)
+	wasAllowed, status := a.admit(key, client)
 	if status != http.StatusOK {
 		return status
 	}
 	status, err := a.review(ctx, bearer)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !familiar {
+	if !wasAllowed {
 		a.reviews--
 	}
 	a.report(err)
@@ -179,11 +179,11 @@ func (a answer) expiry() time.Time { return a.until }
 
 // admit tells whether a token may be reviewed now: 200, or what to answer
 // instead. A token that was let in before is familiar, and always may.
-func (a *Authorizer) admit(key token, client netip.Addr) (familiar bool, status int) {
+func (a *Authorizer) admit(key token, client netip.Addr) (wasAllowed bool, status int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	if got, known := a.allowed[key]; known && now.Before(got.until.Add(familiarFor)) {
+	if got, known := a.allowed[key]; known && now.Before(got.until.Add(knownFor)) {
 		return true, http.StatusOK
 	}
 	if now.Sub(a.asked[client]) < perClient {

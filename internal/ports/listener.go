@@ -81,13 +81,13 @@ func (l *Listener) add(c *conn) (excess *conn) {
 	if len(l.conns) <= l.limits.Connections {
 		return nil
 	}
-	excess = l.dispensable()
+	excess = l.toClose()
 	l.conns = slices.DeleteFunc(l.conns, func(c *conn) bool { return c == excess })
 	return excess
 }
 
-// dispensable is the connection to close for the newest. It needs mu.
-func (l *Listener) dispensable() *conn {
+// toClose is the connection to close for the newest. It needs mu.
+func (l *Listener) toClose() *conn {
 	older := l.conns[:len(l.conns)-1]
 	candidates := slices.DeleteFunc(slices.Clone(older), func(c *conn) bool { return c.trusted.Load() })
 	if len(candidates) == 0 {
@@ -99,7 +99,7 @@ func (l *Listener) dispensable() *conn {
 	}
 	// The first of equals: the oldest.
 	return slices.MinFunc(candidates, func(a, b *conn) int {
-		return cmp.Or(cmp.Compare(count[b.client], count[a.client]), cmp.Compare(a.said(), b.said()))
+		return cmp.Or(cmp.Compare(count[b.client], count[a.client]), cmp.Compare(a.spoke(), b.spoke()))
 	})
 }
 
@@ -127,8 +127,8 @@ type conn struct {
 	received atomic.Int64
 }
 
-// said is 0 while the client has said nothing, and then 1.
-func (c *conn) said() int64 { return min(c.received.Load(), 1) }
+// spoke is 0 while the client has said nothing, and then 1.
+func (c *conn) spoke() int64 { return min(c.received.Load(), 1) }
 
 // errTooMuch ends a connection whose client sends more than it may.
 var errTooMuch = errors.New("the client sent too much")

@@ -225,7 +225,7 @@ func (c *Controller) emitRefusedTriggers(ctx context.Context, u *unstructured.Un
 	if err != nil {
 		return err
 	}
-	n := ownerEvent{kind: corev1.EventTypeWarning, reason: "TriggersRefused", note: admission.Told()}
+	n := ownerEvent{kind: corev1.EventTypeWarning, reason: "TriggersRefused", note: admission.Message()}
 	if c.reported.isNewRefusal(is.NamespacedName, n.note) {
 		c.record(ctx, u, n)
 	}

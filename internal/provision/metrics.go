@@ -60,8 +60,8 @@ func (r result) state() (state string, known bool) {
 // metrics count InferenceSets and looks at them. None has a label from a user's
 // object.
 type metrics struct {
-	sets  *prometheus.GaugeVec
-	looks *prometheus.CounterVec
+	sets       *prometheus.GaugeVec
+	reconciles *prometheus.CounterVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -70,7 +70,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Name: "keda_kaito_scaler_provision_inferencesets",
 			Help: "InferenceSets that ask for scaling, by what became of it. Only the leader knows.",
 		}, []string{"state"}),
-		looks: prometheus.NewCounterVec(prometheus.CounterOpts{
+		reconciles: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "keda_kaito_scaler_provision_reconciles_total",
 			Help: "Looks at an InferenceSet's annotations and its ScaledObject, by what they came to.",
 		}, []string{"result"}),
@@ -80,7 +80,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	}
 	var err1, err2 error
 	m.sets, err1 = register(registerer, m.sets)
-	m.looks, err2 = register(registerer, m.looks)
+	m.reconciles, err2 = register(registerer, m.reconciles)
 	m.sets.Reset() // of a Controller before us, which has ended
 	return m, errors.Join(err1, err2)
 }
@@ -100,7 +100,7 @@ func register[C prometheus.Collector](registerer prometheus.Registerer, c C) (C,
 	return c, nil
 }
 
-func (m *metrics) countReconcile(did result) { m.looks.WithLabelValues(string(did)).Inc() }
+func (m *metrics) countReconcile(did result) { m.reconciles.WithLabelValues(string(did)).Inc() }
 
 // moveState counts an InferenceSet under another state than before.
 func (m *metrics) moveState(before, after string) {

@@ -40,11 +40,11 @@ func TestWhichChangesAreLookedAt(t *testing.T) {
 	}
 	set, so, by := inferenceSet(), ours(func(*kedav1alpha1.ScaledObject) {}), hpa(func(*autoscalingv2.HorizontalPodAutoscaler) {})
 	for _, tt := range []struct {
-		name  string
-		by    predicate.Predicate
-		from  client.Object
-		to    client.Object
-		looks bool
+		name       string
+		by         predicate.Predicate
+		from       client.Object
+		to         client.Object
+		reconciles bool
 	}{
 		{"an annotation", asksChanged, set, inferenceSet("max-replicas", "7"), true},
 		{"another node limit", asksChanged, set, edit(func(u *unstructured.Unstructured) { u.Object["spec"] = map[string]any{"nodeCountLimit": int64(9)} }), true},
@@ -74,8 +74,8 @@ func TestWhichChangesAreLookedAt(t *testing.T) {
 		{"KAITO has worked out the nodes", nodesChanged, workspace(0, "Pending"), workspace(2, "Pending"), true},
 		{"a Workspace turned Ready", nodesChanged, workspace(2, "Pending"), workspace(2, "Ready"), false},
 	} {
-		if got := tt.by.Update(event.UpdateEvent{ObjectOld: tt.from, ObjectNew: tt.to}); got != tt.looks {
-			t.Errorf("%s: looked at %t, want %t", tt.name, got, tt.looks)
+		if got := tt.by.Update(event.UpdateEvent{ObjectOld: tt.from, ObjectNew: tt.to}); got != tt.reconciles {
+			t.Errorf("%s: looked at %t, want %t", tt.name, got, tt.reconciles)
 		}
 		if !tt.by.Create(event.CreateEvent{Object: tt.to}) || !tt.by.Delete(event.DeleteEvent{Object: tt.to}) {
 			t.Errorf("%s: a new one or the last of one is passed over", tt.name)

@@ -9,9 +9,9 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/report"
 )
 
-// bar shows how far a study is: on a terminal as a bar in one line, elsewhere
+// progressBar shows how far a study is: on a terminal as a bar in one line, elsewhere
 // as a line for each tenth.
-type bar struct {
+type progressBar struct {
 	to       io.Writer
 	terminal bool
 	// tenths have been told, shown is set while the terminal has a bar.
@@ -19,8 +19,8 @@ type bar struct {
 	shown  bool
 }
 
-func newBar(to io.Writer) *bar {
-	b := &bar{to: to}
+func newProgressBar(to io.Writer) *progressBar {
+	b := &progressBar{to: to}
 	if file, ok := to.(*os.File); ok && os.Getenv("TERM") != "dumb" {
 		info, err := file.Stat()
 		b.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
@@ -28,7 +28,7 @@ func newBar(to io.Writer) *bar {
 	return b
 }
 
-func (b *bar) show(p report.Progress) {
+func (b *progressBar) show(p report.Progress) {
 	share := min(p.Done/p.Total+1e-9, 1) // the sum of many parts is a hair under 1
 	if b.terminal {
 		const width = 30
@@ -49,7 +49,7 @@ func (b *bar) show(p report.Progress) {
 }
 
 // done takes the bar away.
-func (b *bar) done() {
+func (b *progressBar) done() {
 	if b.shown {
 		_, _ = io.WriteString(b.to, "\r\x1b[K")
 	}

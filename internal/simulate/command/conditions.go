@@ -35,10 +35,10 @@ type pair struct {
 var pairs = []pair{
 	{"retries", "`times:after`: clients send a refused request again, such as 2:500ms, then after twice that and so on", func(c *conditions, times, after string) (err error) {
 		c.Retries.Times, err = between(times, 1, 100)
-		return errors.Join(err, lasts(after, &c.Retries.After))
+		return errors.Join(err, durationOf(after, &c.Retries.After))
 	}},
 	{"cancels", "`share:after`: clients that go away, such as 0.1:3s", func(c *conditions, of, after string) error {
-		return errors.Join(share(of, &c.cancels.Share), lasts(after, &c.cancels.After))
+		return errors.Join(share(of, &c.cancels.Share), durationOf(after, &c.cancels.After))
 	}},
 	{"long-prompts", "`share:from-to`: prompts of so many tokens, such as 0.01:36000-100000", func(c *conditions, of, tokens string) error {
 		from, to, _ := strings.Cut(tokens, "-")
@@ -53,20 +53,20 @@ var pairs = []pair{
 			err = fmt.Errorf("%q: must be above 0, at most 100", times)
 		}
 		c.growth.Times = n
-		return errors.Join(lasts(from, &c.growth.From), err)
+		return errors.Join(durationOf(from, &c.growth.From), err)
 	}},
 	{"late-pages", "`waiting:takes`: pages take so long while so many requests wait on a pod, such as 1:6s; from 4.5s on they time out", func(c *conditions, waiting, takes string) (err error) {
 		c.LatePages.Waiting, err = between(waiting, 0, 1<<16)
-		return errors.Join(err, lasts(takes, &c.LatePages.Takes))
+		return errors.Join(err, durationOf(takes, &c.LatePages.Takes))
 	}},
 	{"flaps", "`every:for`: one pod at a time turns NotReady, such as 24h:20s", func(c *conditions, every, length string) error {
-		return errors.Join(lasts(every, &c.Flaps.Every), lasts(length, &c.Flaps.For))
+		return errors.Join(durationOf(every, &c.Flaps.Every), durationOf(length, &c.Flaps.For))
 	}},
 	{"crashes", "`every:restart`: one engine at a time ends and starts again, such as 12h:2m", func(c *conditions, every, restart string) error {
-		return errors.Join(lasts(every, &c.Crashes.Every), lasts(restart, &c.Crashes.Restart))
+		return errors.Join(durationOf(every, &c.Crashes.Every), durationOf(restart, &c.Crashes.Restart))
 	}},
 	{"no-quota", "`from:for`: what is ordered then is broken until it ends, such as 2h:1h", func(c *conditions, from, length string) error {
-		return errors.Join(lasts(from, &c.NoQuota.From), lasts(length, &c.NoQuota.For))
+		return errors.Join(durationOf(from, &c.NoQuota.From), durationOf(length, &c.NoQuota.For))
 	}},
 	{"sessions", "`count:shared`: prompts that begin as others did, of which the prefix cache has such a share, such as 500:0.8", func(c *conditions, count, shared string) (err error) {
 		c.Sessions.Count, err = between(count, 1, 1_000_000)
@@ -151,8 +151,8 @@ func share(text string, into *float64) error {
 	return nil
 }
 
-// lasts is a duration above 0.
-func lasts(text string, into *time.Duration) error {
+// durationOf is a duration above 0.
+func durationOf(text string, into *time.Duration) error {
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 {
 		return fmt.Errorf("%q: must be a duration above 0, such as 20s", text)

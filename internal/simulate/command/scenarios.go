@@ -16,8 +16,8 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/report"
 )
 
-// survivor plays the adverse scenarios.
-type survivor struct {
+// scenarioRunner plays the adverse scenarios.
+type scenarioRunner struct {
 	policies   []string
 	coldStarts []time.Duration
 	seeds      int
@@ -29,7 +29,7 @@ type survivor struct {
 
 // scenariosCommand judges policies on the scenarios that they must survive.
 func scenariosCommand() *cobra.Command {
-	s := &survivor{}
+	s := &scenarioRunner{}
 	cmd := &cobra.Command{
 		Use:   "scenarios [NAME...]",
 		Short: "Play policies on engines, clients and faults that ordinary traffic doesn't have",
@@ -61,17 +61,17 @@ of replicas cures them.`,
 	return cmd
 }
 
-func (s *survivor) run(ctx context.Context, names []string, stdout, stderr io.Writer) error {
+func (s *scenarioRunner) run(ctx context.Context, names []string, stdout, stderr io.Writer) error {
 	study, err := s.study(names)
 	if err != nil {
 		return err
 	}
-	result, ended := played(ctx, study, stderr)
+	result, ended := runStudy(ctx, study, stderr)
 	if ended != nil && (result == nil || result.Finished == 0) {
 		return ended
 	}
 	missed, err := result.Demands(stdout)
-	if err := errors.Join(ended, err, written(result, s.json, s.html)); err != nil {
+	if err := errors.Join(ended, err, writeFiles(result, s.json, s.html)); err != nil {
 		return err
 	}
 	if s.moves {
@@ -86,7 +86,7 @@ func (s *survivor) run(ctx context.Context, names []string, stdout, stderr io.Wr
 }
 
 // study is what the flags ask for.
-func (s *survivor) study(names []string) (*report.Study, error) {
+func (s *scenarioRunner) study(names []string) (*report.Study, error) {
 	if s.seeds < 1 || s.first < 1 || s.workers < 1 || len(s.coldStarts) == 0 {
 		return nil, errors.New("--seeds, --first-seed, --workers and --cold-starts: must be at least 1 each")
 	}

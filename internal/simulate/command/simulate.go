@@ -304,7 +304,7 @@ func (s *simulator) scenario(e *simulate.Engine) (*simulate.Scenario, error) {
 		}
 		scenario := &simulate.Scenario{Name: load.Name, Trace: load, AsIs: true, Length: load.Length}
 		scenario.Replicas = 1 / simulate.Copies(load, e, 1, s.slo)
-		return scenario, s.bearable(scenario, s.requests, e)
+		return scenario, s.checkSize(scenario, s.requests, e)
 	case s.trace == "":
 		return s.generated()
 	}
@@ -320,11 +320,11 @@ func (s *simulator) scenario(e *simulate.Engine) (*simulate.Scenario, error) {
 		scenario.Copies = cmp.Or(s.copies, 1.)
 		scenario.Replicas = scenario.Copies / simulate.Copies(trace, e, 1, s.slo)
 	}
-	return scenario, s.bearable(scenario, s.trace, e)
+	return scenario, s.checkSize(scenario, s.trace, e)
 }
 
-// bearable refuses what takes more replicas than are simulated.
-func (s *simulator) bearable(scenario *simulate.Scenario, file string, e *simulate.Engine) error {
+// checkSize refuses what takes more replicas than are simulated.
+func (s *simulator) checkSize(scenario *simulate.Scenario, file string, e *simulate.Engine) error {
 	if scenario.Replicas > 500 {
 		return fmt.Errorf("%s needs %.0f replicas of %s at its peak: at most 500 are simulated, --copies takes a share of a --trace",
 			file, math.Ceil(scenario.Replicas), e.Name)
@@ -366,7 +366,7 @@ func readLoad(file string, read func(string, io.Reader) (*simulate.Load, error))
 // play runs the study and writes what came of it.
 func (s *simulator) play(ctx context.Context, study *report.Study) error {
 	if s.results == "" {
-		return s.tell(ctx, study)
+		return s.writeResults(ctx, study)
 	}
 	f, err := os.Create(s.results)
 	if err != nil {
@@ -379,30 +379,30 @@ func (s *simulator) play(ctx context.Context, study *report.Study) error {
 		return load.WriteResults(f, fmt.Sprintf("%s,%d,", policy, seed), results)
 	}
 	if err == nil {
-		err = s.tell(ctx, study)
+		err = s.writeResults(ctx, study)
 	}
 	return errors.Join(err, f.Close())
 }
 
-// tell runs the study and writes its tables.
-func (s *simulator) tell(ctx context.Context, study *report.Study) error {
-	result, err := played(ctx, study, s.manifests.Stderr)
+// writeResults runs the study and writes its tables.
+func (s *simulator) writeResults(ctx context.Context, study *report.Study) error {
+	result, err := runStudy(ctx, study, s.manifests.Stderr)
 	if err != nil {
 		return err
 	}
 	if err := result.Table(s.stdout); err != nil {
 		return err
 	}
-	return written(result, s.json, s.html)
+	return writeFiles(result, s.json, s.html)
 }
 
 // errInterrupted is what a study ends with that was told to.
 var errInterrupted = errors.New("interrupted")
 
-// played runs a study with its progress on stderr. Of one that was interrupted it
+// runStudy runs a study with its progress on stderr. Of one that was interrupted it
 // gives what was finished.
-func played(ctx context.Context, study *report.Study, stderr io.Writer) (*report.Report, error) {
-	b := newBar(stderr)
+func runStudy(ctx context.Context, study *report.Study, stderr io.Writer) (*report.Report, error) {
+	b := newProgressBar(stderr)
 	study.Progress = b.show
 	result, err := study.Run(ctx)
 	b.done()
@@ -412,8 +412,8 @@ func played(ctx context.Context, study *report.Study, stderr io.Writer) (*report
 	return result, err
 }
 
-// written writes the report's files, those that have a name.
-func written(r *report.Report, json, html string) error {
+// writeFiles writes the report's files, those that have a name.
+func writeFiles(r *report.Report, json, html string) error {
 	for _, file := range []struct {
 		name  string
 		write func(io.Writer) error

@@ -22,8 +22,8 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/simulate/report"
 )
 
-// studier plays the standard comparison.
-type studier struct {
+// reportRunner plays the standard comparison.
+type reportRunner struct {
 	traces     string
 	into       string
 	ablations  string
@@ -45,7 +45,7 @@ type studier struct {
 
 // studyCommand is the comparison of all policies that the goals are judged by.
 func studyCommand() *cobra.Command {
-	s := &studier{}
+	s := &reportRunner{}
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "Play policies against standard loads, adverse scenarios and other engines, and judge the goals",
@@ -87,7 +87,7 @@ and says so.`,
 	return cmd
 }
 
-func (s *studier) run(ctx context.Context, stdout, stderr io.Writer) error {
+func (s *reportRunner) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if s.seeds < 1 || s.first < 1 || s.workers < 1 || len(s.coldStarts) == 0 {
 		return errors.New("--seeds, --first-seed, --workers and --cold-starts: must be at least 1 each")
 	}
@@ -106,7 +106,7 @@ func (s *studier) run(ctx context.Context, stdout, stderr io.Writer) error {
 
 // play runs the studies and writes what came of them, of one that is interrupted
 // what had come until then.
-func (s *studier) play(ctx context.Context, studies []*report.Study, stdout, stderr io.Writer) error {
+func (s *reportRunner) play(ctx context.Context, studies []*report.Study, stdout, stderr io.Writer) error {
 	// What is written after an hour must not fail then.
 	if err := os.MkdirAll(s.into, 0o755); err != nil { //nolint:gosec // a report for everybody
 		return err
@@ -130,7 +130,7 @@ func (s *studier) play(ctx context.Context, studies []*report.Study, stdout, std
 	for _, study := range studies {
 		result.Units += len(study.Scenarios) * len(study.Seeds)
 	}
-	err := s.tell(result, stdout)
+	err := s.writeResults(result, stdout)
 	if err == nil && ended != nil {
 		return fmt.Errorf("%w: %d of %d loads of a seed were played, and the report is of those; the next run goes on from there",
 			ended, result.Finished, result.Units)
@@ -138,8 +138,8 @@ func (s *studier) play(ctx context.Context, studies []*report.Study, stdout, std
 	return err
 }
 
-// tell writes the report's files, tables and figures.
-func (s *studier) tell(r *report.Report, stdout io.Writer) error {
+// writeResults writes the report's files, tables and figures.
+func (s *reportRunner) writeResults(r *report.Report, stdout io.Writer) error {
 	_, err := fmt.Fprintf(stdout, "written: %s, %s\n\n", s.file("html"), s.file("json"))
 	err = errors.Join(err, s.write(r), r.Table(stdout))
 	_, failed := r.Demands(stdout)
@@ -147,7 +147,7 @@ func (s *studier) tell(r *report.Report, stdout io.Writer) error {
 }
 
 // part runs one study. After each load of a seed the report is of all that is finished.
-func (s *studier) part(ctx context.Context, study *report.Study, stderr io.Writer) (*report.Report, error) {
+func (s *reportRunner) part(ctx context.Context, study *report.Study, stderr io.Writer) (*report.Report, error) {
 	journal, err := s.journal(study, stderr)
 	if err != nil {
 		return nil, err
@@ -155,11 +155,11 @@ func (s *studier) part(ctx context.Context, study *report.Study, stderr io.Write
 	defer func() { _ = journal.Close() }() // each line was written whole
 	study.Journal = journal
 	study.Finished = func(r *report.Report) error { return s.write(s.merged(r)) }
-	return played(ctx, study, stderr)
+	return runStudy(ctx, study, stderr)
 }
 
 // merged is one report of the parts that are finished, and of one under way, if any is.
-func (s *studier) merged(under *report.Report) *report.Report {
+func (s *reportRunner) merged(under *report.Report) *report.Report {
 	parts := slices.Clone(s.finished)
 	if under != nil {
 		parts = append(parts, under)
@@ -168,12 +168,12 @@ func (s *studier) merged(under *report.Report) *report.Report {
 }
 
 // studies are what the flags ask for.
-func (s *studier) studies() ([]*report.Study, error) {
+func (s *reportRunner) studies() ([]*report.Study, error) {
 	traced, err := s.traced()
 	if err != nil {
 		return nil, err
 	}
-	program, err := fingerprint()
+	program, err := programDigest()
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +205,7 @@ func (s *studier) studies() ([]*report.Study, error) {
 }
 
 // chosen are the parts and of them the loads that are named, all of them by default.
-func (s *studier) chosen(parts []report.Part) ([]report.Part, error) {
+func (s *reportRunner) chosen(parts []report.Part) ([]report.Part, error) {
 	var chosen []report.Part
 	var known, names []string
 	for _, part := range parts {
@@ -239,9 +239,9 @@ func (s *studier) chosen(parts []report.Part) ([]report.Part, error) {
 	return chosen, nil
 }
 
-// fingerprint is of this program: one that was built of other code plays other
+// programDigest is of this program: one that was built of other code plays other
 // policies, whatever its version says.
-func fingerprint() (string, error) {
+func programDigest() (string, error) {
 	name, err := os.Executable()
 	if err != nil {
 		return "", err
@@ -259,11 +259,11 @@ func fingerprint() (string, error) {
 }
 
 // file is one of the report's.
-func (s *studier) file(kind string) string { return filepath.Join(s.into, "simulation."+kind) }
+func (s *reportRunner) file(kind string) string { return filepath.Join(s.into, "simulation."+kind) }
 
 // journal is begun anew, with what the study recalls of the last one. A run that
 // is killed leaves one or the other.
-func (s *studier) journal(study *report.Study, stderr io.Writer) (*os.File, error) {
+func (s *reportRunner) journal(study *report.Study, stderr io.Writer) (*os.File, error) {
 	name := filepath.Join(s.into, "simulation-"+study.Part+".journal")
 	last, err := os.Open(name) //nolint:gosec // in the user's own folder
 	switch {
@@ -292,18 +292,18 @@ func (s *studier) journal(study *report.Study, stderr io.Writer) (*os.File, erro
 }
 
 // write puts the report of what is finished in the place of the one before.
-func (s *studier) write(r *report.Report) error {
+func (s *reportRunner) write(r *report.Report) error {
 	r.Notes = append(slices.Clone(s.notes), fmt.Sprintf("Played in %v on %d cores.", time.Since(s.began).Round(time.Second), s.workers))
 	if r.Finished < r.Units {
 		r.Notes = append([]string{fmt.Sprintf("Not complete: %d of %d loads of a seed were played. Means are over the seeds that were, "+
 			"and loads without any are left out.", r.Finished, r.Units)}, r.Notes...)
 	}
-	return errors.Join(replaced(s.file("json"), r.JSON), replaced(s.file("html"), r.HTML))
+	return errors.Join(replaceFile(s.file("json"), r.JSON), replaceFile(s.file("html"), r.HTML))
 }
 
-// replaced writes a file such that there is the old one or the new one, and
+// replaceFile writes a file such that there is the old one or the new one, and
 // never a part.
-func replaced(name string, write func(io.Writer) error) error {
+func replaceFile(name string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
 		return err
@@ -326,7 +326,7 @@ var traceNames = [2][]string{
 }
 
 // traced are the loads on traces, if there are any.
-func (s *studier) traced() ([]simulate.Scenario, error) {
+func (s *reportRunner) traced() ([]simulate.Scenario, error) {
 	if s.traces == "" {
 		s.notes = append(s.notes, "Without --traces: the loads on Azure's traces were not played, and goals on them are not judged.")
 		return nil, nil

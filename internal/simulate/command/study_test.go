@@ -67,7 +67,7 @@ func TestAnInterruptedReportGoesOn(t *testing.T) {
 	defer cancel()
 	var stdout bytes.Buffer
 	stderr := &stopping{at: "seed 2", stop: cancel}
-	err := (&studier{into: folder, workers: 1}).play(ctx, []*report.Study{miniature(t, "one")}, &stdout, stderr)
+	err := (&reportRunner{into: folder, workers: 1}).play(ctx, []*report.Study{miniature(t, "one")}, &stdout, stderr)
 	if !errors.Is(err, errInterrupted) || !strings.Contains(err.Error(), "2 of 4 loads of a seed were played") {
 		t.Fatalf("got %v", err)
 	}
@@ -92,7 +92,7 @@ func TestAnInterruptedReportGoesOn(t *testing.T) {
 		{"another", "small: 0 loads of a seed were played before, and 4 by another program", true},
 	} {
 		var stdout, stderr bytes.Buffer
-		if err := (&studier{into: folder, workers: 1}).play(t.Context(), []*report.Study{miniature(t, tt.version)}, &stdout, &stderr); err != nil {
+		if err := (&reportRunner{into: folder, workers: 1}).play(t.Context(), []*report.Study{miniature(t, tt.version)}, &stdout, &stderr); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(stderr.String(), tt.said) {
@@ -115,7 +115,7 @@ func TestAReportThatCantGoOn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var stdout bytes.Buffer
-	s := &studier{into: folder, workers: 1}
+	s := &reportRunner{into: folder, workers: 1}
 	if err := s.play(ctx, []*report.Study{miniature(t, "")}, &stdout, &stdout); err == nil || err.Error() != "interrupted" {
 		t.Errorf("got %v", err)
 	}
@@ -145,12 +145,12 @@ func TestAReportOfSeveralParts(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var stdout bytes.Buffer
-	err := (&studier{into: folder, workers: 1}).play(ctx, parts(), &stdout, &stopping{at: "long, cold start 1m, kaito-queue, seed 1", stop: cancel})
+	err := (&reportRunner{into: folder, workers: 1}).play(ctx, parts(), &stdout, &stopping{at: "long, cold start 1m, kaito-queue, seed 1", stop: cancel})
 	if !errors.Is(err, errInterrupted) || !strings.Contains(err.Error(), " of 4 loads of a seed were played") {
 		t.Fatalf("got %v", err)
 	}
 	var stderr bytes.Buffer
-	if err := (&studier{into: folder, workers: 1}).play(t.Context(), parts(), &stdout, &stderr); err != nil {
+	if err := (&reportRunner{into: folder, workers: 1}).play(t.Context(), parts(), &stdout, &stderr); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(stderr.String(), "small: 2 loads of a seed were played before\n") || !strings.Contains(stderr.String(), "other: 1 loads of a seed") {
@@ -164,7 +164,7 @@ func TestAReportOfSeveralParts(t *testing.T) {
 
 // Each part that is played by default has loads, and names choose among them.
 func TestPartsOfTheReport(t *testing.T) {
-	names := func(s *studier) string {
+	names := func(s *reportRunner) string {
 		s.seeds, s.first, s.workers = 1, 1, 1
 		studies, err := s.studies()
 		if err != nil {
@@ -181,7 +181,7 @@ func TestPartsOfTheReport(t *testing.T) {
 		}
 		return b.String()
 	}
-	for want, s := range map[string]*studier{
+	for want, s := range map[string]*reportRunner{
 		"standard scenarios engines ":         {},
 		"ablation ":                           {parts: []string{"ablation"}},
 		"standard steady scenarios knee ":     {scenarios: []string{"knee", "steady"}},

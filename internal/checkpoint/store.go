@@ -1,8 +1,8 @@
-// Package archive keeps what was learned of InferenceSets in a few ConfigMaps of
+// Package checkpoint keeps what was learned of InferenceSets in a few ConfigMaps of
 // the scaler's own namespace: some bytes for each, which it doesn't look into, by a
 // key that begins with "namespace.name_".
 // The leader writes, every replica reads.
-package archive
+package checkpoint
 
 import (
 	"context"
@@ -31,8 +31,8 @@ const (
 	maxShard = 900 << 10
 )
 
-// Archive is the ConfigMaps. It is for one goroutine at a time.
-type Archive struct {
+// Store is the ConfigMaps. It is for one goroutine at a time.
+type Store struct {
 	// Reader reads from the API server itself: a cache would need the rights to
 	// list and to watch.
 	Reader client.Reader
@@ -59,7 +59,7 @@ func shardOf(key string) int {
 
 // Load reads all entries. What is too long to be ours is left out. A ConfigMap
 // that isn't there has none; the error is of those that can't be read.
-func (a *Archive) Load(ctx context.Context) (map[string][]byte, error) {
+func (a *Store) Load(ctx context.Context) (map[string][]byte, error) {
 	entries := map[string][]byte{}
 	var errs []error
 	for shard := range Shards {
@@ -83,7 +83,7 @@ func (a *Archive) Load(ctx context.Context) (map[string][]byte, error) {
 // have other data than when they were read or written last; one without entries
 // isn't made. It returns the keys of those that were left out: what is too long,
 // and where not all fit, the later in the order of each namespace's share.
-func (a *Archive) Save(ctx context.Context, entries map[string][]byte, order []string) (left []string, err error) {
+func (a *Store) Save(ctx context.Context, entries map[string][]byte, order []string) (left []string, err error) {
 	var keys [Shards][]string
 	for _, key := range order {
 		if data := entries[key]; len(data) > MaxEntry || len(key) > maxKey {

@@ -1,4 +1,4 @@
-package archive
+package checkpoint
 
 import (
 	"slices"
@@ -17,7 +17,7 @@ func share(keys []string, size func(key string) int, most int) (kept, left []str
 	if total <= most {
 		return keys, nil
 	}
-	var namespaces []*claim
+	var namespaces []*request
 	for _, key := range keys {
 		namespace, rest, _ := strings.Cut(key, ".")
 		name, _, _ := strings.Cut(rest, "_")
@@ -25,11 +25,11 @@ func share(keys []string, size func(key string) int, most int) (kept, left []str
 		set.keys = append(set.keys, key)
 	}
 	for total = 0; ; {
-		namespace := poorest(namespaces)
+		namespace := leastServed(namespaces)
 		if namespace == nil {
 			return kept, left
 		}
-		set := poorest(namespace.parts)
+		set := leastServed(namespace.parts)
 		key := set.keys[0]
 		set.keys = set.keys[1:]
 		n := size(key)
@@ -44,34 +44,36 @@ func share(keys []string, size func(key string) int, most int) (kept, left []str
 	}
 }
 
-// claim is what a namespace, or an InferenceSet, asks for and has got.
-type claim struct {
+// request is what a namespace, or an InferenceSet, asks for and has got.
+type request struct {
 	name  string
 	bytes int
 	// parts are a namespace's InferenceSets, keys what an InferenceSet still asks
 	// for.
-	parts []*claim
+	parts []*request
 	keys  []string
 }
 
 // part finds a claim by name, or adds it.
-func part(claims *[]*claim, name string) *claim {
-	i := slices.IndexFunc(*claims, func(c *claim) bool { return c.name == name })
+func part(claims *[]*request, name string) *request {
+	i := slices.IndexFunc(*claims, func(c *request) bool { return c.name == name })
 	if i < 0 {
 		i = len(*claims)
-		*claims = append(*claims, &claim{name: name})
+		*claims = append(*claims, &request{name: name})
 	}
 	return (*claims)[i]
 }
 
-func (c *claim) asks() bool { return len(c.keys) > 0 || slices.ContainsFunc(c.parts, (*claim).asks) }
+func (c *request) waits() bool {
+	return len(c.keys) > 0 || slices.ContainsFunc(c.parts, (*request).waits)
+}
 
-// poorest is the claim that has got least of those that ask for more; nil if none
+// leastServed is the claim that has got least of those that ask for more; nil if none
 // does.
-func poorest(claims []*claim) *claim {
-	var least *claim
+func leastServed(claims []*request) *request {
+	var least *request
 	for _, c := range claims {
-		if c.asks() && (least == nil || c.bytes < least.bytes) {
+		if c.waits() && (least == nil || c.bytes < least.bytes) {
 			least = c
 		}
 	}

@@ -1,4 +1,4 @@
-package archive
+package checkpoint
 
 import (
 	"context"
@@ -49,7 +49,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 }
 
 // open is the archive as another process finds it.
-func (w *world) open() *Archive { return &Archive{Reader: w, Writer: w, Namespace: "keda"} }
+func (w *world) open() *Store { return &Store{Reader: w, Writer: w, Namespace: "keda"} }
 
 func (w *world) load(t *testing.T) map[string][]byte {
 	t.Helper()
@@ -61,7 +61,7 @@ func (w *world) load(t *testing.T) map[string][]byte {
 }
 
 // save saves entries in the order of their keys.
-func save(t *testing.T, a *Archive, entries map[string][]byte) (left []string) {
+func save(t *testing.T, a *Store, entries map[string][]byte) (left []string) {
 	t.Helper()
 	left, err := a.Save(t.Context(), entries, slices.Sorted(maps.Keys(entries)))
 	if err != nil {
