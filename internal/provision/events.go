@@ -118,7 +118,7 @@ func summary(so *kedav1alpha1.ScaledObject) string {
 	case trigger.List != nil:
 		return text + ": " + listConditions(trigger.List)
 	case trigger.Saturation != nil:
-		return text + " by saturation: " + slos(trigger.Saturation)
+		return text + " in automatic mode: " + slos(trigger.Saturation)
 	}
 	metric := trigger.Queue.Metric
 	if trigger.Queue.Aggregation == policy.Rate {

@@ -102,7 +102,7 @@ func TestAChangeToSaturationIsToldInWords(t *testing.T) {
 	w.reconcile()
 	w.wantEvents("Normal ScaledObjectUpdated: metricName removed; threshold removed; saturation added; downguard removed; " +
 		"window upwards 60 → 0; window downwards 300 → 30; scaleupcooldown 300 → 5 replicas in 15; scaledowncooldown 600 → 60; " +
-		"tolerance upwards 100m → 0; tolerance downwards 500m → 0; now scaling between 1 and 5 replicas by saturation: 2.5s to the first token, 75ms between tokens")
+		"tolerance upwards 100m → 0; tolerance downwards 500m → 0; now scaling between 1 and 5 replicas in automatic mode: 2.5s to the first token, 75ms between tokens")
 }
 
 // Whoever changed the guard off, or comes from a version that had none, is told.

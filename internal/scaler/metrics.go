@@ -259,15 +259,15 @@ var (
 	missingMetrics = describe("keda_kaito_scaler_missing_metrics",
 		"Metrics asked for that no serving replica's page has.")
 	demandReplicas = describe("keda_kaito_scaler_demand_replicas",
-		"The load in replicas that are filled as far as is safe; for saturation and guarded queues.")
+		"The present load in replicas that are as busy as the SLO allows; for automatic mode and guarded thresholds.")
 	neededReplicas = describe("keda_kaito_scaler_needed_replicas",
-		"The demand with what waits and what it is expected to grow, before rounding and bounds.")
+		"The replicas that the load forecast for a cold start ahead and the waiting requests need, before rounding and bounds.")
 	utilizationLimit = describe("keda_kaito_scaler_safe_load_ratio",
-		"The share of its time that a replica can give to tokens while latencies are as promised, as learned.")
+		"The utilization limit: the share of its time that a replica may give to tokens while the SLO holds, as learned.")
 	coldStart = describe("keda_kaito_scaler_cold_start_seconds",
 		"How long a replica takes from its order to serving, as learned.")
 	learning = describe("keda_kaito_scaler_learning",
-		"1 until enough was seen to go by more than the prior.")
+		"1 until traffic has shown more than KAITO's benchmark.")
 	lastPollTime = describe("keda_kaito_scaler_last_answer_timestamp_seconds",
 		"When KEDA asked last, in seconds since the epoch.")
 )

@@ -147,7 +147,7 @@ func TestABoundAloneFollowsTheLoad(t *testing.T) {
 
 	s := apply(t, annotations, adapted(func(o *kaito.Options) { o.Startup, o.Model = start, model(slow) }))
 	s.awaitReady(1)
-	s.told("ScaledObjectCreated", "scaling between 1 and 10 replicas by saturation: 2.5s to the first token, 75ms between tokens")
+	s.told("ScaledObjectCreated", "scaling between 1 and 10 replicas in automatic mode: 2.5s to the first token, 75ms between tokens")
 	s.eventually("the HPA sees a number of replicas", func() error {
 		value, err := s.value("desired-replicas")
 		if err == nil && value != "1" {
