@@ -380,10 +380,6 @@ func meet(words map[string]string, name string, node ast.Node) {
 		if to, ok := n.Lhs[0].(*ast.SelectorExpr); ok && to.Sel.Name == "reason" && len(n.Rhs) == 1 {
 			add("", n.Rhs[0])
 		}
-	case *ast.CompositeLit: // notice{corev1.EventTypeWarning, "ScalingRefused", …}
-		if kind, ok := n.Type.(*ast.Ident); ok && kind.Name == "notice" && len(n.Elts) > 1 {
-			add("", n.Elts[1])
-		}
 	}
 }
 

@@ -247,8 +247,8 @@ const unseen = "unseen"
 func words(f flags, o options) {
 	f.StringVar(&o.x, "kubeconfig", o.x, "where")
 	f.IntVarP(&o.v, "v", "v", o.v, "level")
-	_ = notice{kind, "ScalingRefused", "Provision", note}
-	n := notice{kind: kind, reason: "ScaledObjectCreated"}
+	_ = event{kind: kind, reason: "ScalingRefused", note: note}
+	n := event{kind: kind, reason: "ScaledObjectCreated"}
 	n.reason = "ScaledObjectUpdated"
 	_ = opts{Name: "keda_kaito_scaler_targets", Help: "help"}
 }

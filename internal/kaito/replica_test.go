@@ -247,8 +247,8 @@ func TestAFaultOfANodeClaimIsBelievedAfterAWhile(t *testing.T) {
 		if got.Phase != want || got.Why != "InsufficientCapacity: no A100 in zone 1" {
 			t.Errorf("after %v: %s, %q; want %s", after, got.Phase, got.Why, want)
 		}
-		if doubt := noon.Add(3 * time.Minute); want == sample.Starting && !got.BelievedAt.Equal(doubt) || want == sample.Broken && !got.BelievedAt.IsZero() {
-			t.Errorf("after %v: in doubt until %v", after, got.BelievedAt)
+		if believedAt := noon.Add(3 * time.Minute); want == sample.Starting && !got.BelievedAt.Equal(believedAt) || want == sample.Broken && !got.BelievedAt.IsZero() {
+			t.Errorf("after %v: believed at %v", after, got.BelievedAt)
 		}
 	}
 	undated := workspace("ws", set([]any{map[string]any{

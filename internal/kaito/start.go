@@ -50,7 +50,7 @@ const nodeClaimSettles = 3 * time.Minute
 
 // start tells how a replica that has never been Ready is getting on, with
 // KAITO's own word for it, and until when that is in doubt, zero for not at all.
-func start(workspace *unstructured.Unstructured, now time.Time) (phase sample.Phase, why string, doubt time.Time) {
+func start(workspace *unstructured.Unstructured, now time.Time) (phase sample.Phase, why string, believedAt time.Time) {
 	for _, c := range conditions(workspace) {
 		if c.status != "False" {
 			continue
@@ -62,11 +62,11 @@ func start(workspace *unstructured.Unstructured, now time.Time) (phase sample.Ph
 			if c.kind != "NodeClaimReady" || !now.Before(believed) {
 				return sample.Broken, fault, time.Time{}
 			}
-			why, doubt = fault, believed
+			why, believedAt = fault, believed
 		}
 		if why == "" {
 			why = c.reason
 		}
 	}
-	return sample.Starting, why, doubt
+	return sample.Starting, why, believedAt
 }

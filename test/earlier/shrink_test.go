@@ -158,7 +158,7 @@ func play(t *testing.T, file string, under load, see func(at time.Duration, befo
 	was := oracles[file]
 	before := &fleet{desired: most, hpa: simulate.HPA{Up: was.up, Down: was.down, Bounds: p.Bounds}}
 	after := upgraded(most, p.Bounds, p)
-	trigger, mind := p.Trigger(is.Namespace, is.Name), new(decision.Scaler)
+	trigger, scaler := p.Trigger(is.Namespace, is.Name), new(decision.Scaler)
 	var queued []float64
 	var now page
 	for at := time.Duration(0); at <= 45*time.Minute; at += scrapeEvery {
@@ -176,7 +176,7 @@ func play(t *testing.T, file string, under load, see func(at time.Duration, befo
 			past = 0 // the sooner of what it may have taken idleness for
 		}
 		before.sync(was.value(waits, past, before.desired), was.target, moment)
-		v := mind.Recommend(trigger, after.snapshot(), moment)
+		v := scaler.Recommend(trigger, after.snapshot(), moment)
 		_, target := trigger.Published()
 		if v.Confidence == decision.Unknown {
 			t.Fatalf("%s: %s", at, v.Reason)
