@@ -208,7 +208,7 @@ func TestWhatDoesNotFitTheCheckpointIsLogged(t *testing.T) {
 		kept.mu.Lock()
 		saves := kept.saves
 		kept.mu.Unlock()
-		if got := gather(t, registry); saves != 2 || !slices.Equal(got, []string{"over_limit_total{limit=learned} 2"}) ||
+		if got := gather(t, registry); saves != 2 || !slices.Equal(got, []string{"over_limit_total{limit=checkpoints} 2"}) ||
 			len(said) != 1 || !strings.Contains(said[0], `"leftOut"=1 "of"=3 "first"="default.c_0badcafe"`) {
 			t.Errorf("written %d times, counted %q, said %q", saves, got, said)
 		}

@@ -330,7 +330,7 @@ func TestEstimatorsAreBounded(t *testing.T) {
 	if _, first := j.scalers[must(fleetKeyOf(triggers[0]))]; !first {
 		t.Error("the first isn't among them")
 	}
-	if got := gather(t, registry); !slices.Equal(got, []string{"over_limit_total{limit=estimators} 296"}) || len(said) != 1 {
+	if got := gather(t, registry); !slices.Equal(got, []string{"over_limit_total{limit=fleet_scalers} 296"}) || len(said) != 1 {
 		t.Errorf("counted %q, said %q", got, said)
 	}
 	j.Ask(phi4, triggers[:1])

@@ -92,8 +92,8 @@ func NewMetrics(registry prometheus.Registerer, fleets Fleets) *Metrics {
 // The limits that something may be left out for.
 const (
 	limitSeries       = "series"
-	limitFleetScalers = "estimators"
-	limitCheckpoints  = "learned"
+	limitFleetScalers = "fleet_scalers"
+	limitCheckpoints  = "checkpoints"
 	limitEvents       = "events"
 )
 
@@ -239,37 +239,37 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 // The metrics of a recommendation.
 var (
 	publishedValue = describe("keda_kaito_scaler_published_value",
-		"What KEDA is told; absent while it is told an error.")
+		"What KEDA gets; absent while it gets an error.")
 	targetValue = describe("keda_kaito_scaler_target_value",
-		"What the HPA compares the published value with, for each replica.")
+		"The HPA's target per replica.")
 	desiredReplicas = describe("keda_kaito_scaler_desired_replicas",
 		"The InferenceSet's spec.replicas.")
-	recommendedReplicas = describe("keda_kaito_scaler_wanted_replicas",
-		"What the HPA makes of the published value within the bounds, before its windows and its pace.")
-	recommendationConfidence = describe("keda_kaito_scaler_verdict",
-		"1 for what the verdict rests on: answer is unknown, measured, bounded or held.", "answer")
-	recommendationDirection = describe("keda_kaito_scaler_verdict_direction",
-		"1 if the verdict is more replicas, -1 if fewer, else 0.")
+	recommendedReplicas = describe("keda_kaito_scaler_recommended_replicas",
+		"The replica count that the HPA computes from the published value, within the bounds, before windows and step limits.")
+	recommendationConfidence = describe("keda_kaito_scaler_recommendation",
+		"1 for how far the readings determine the recommendation: confidence is unknown, measured, bounded or held.", "confidence")
+	recommendationDirection = describe("keda_kaito_scaler_recommendation_direction",
+		"1 if more replicas are recommended, -1 if fewer, else 0.")
 	replicasByState = describe("keda_kaito_scaler_replicas",
 		"Replicas by state: starting, readable, unreadable, terminating or broken. Those that serve are readable or not.", "state")
 	stuckReplicas = describe("keda_kaito_scaler_stuck_replicas",
 		"Replicas that are broken, or have been starting for over 30 minutes.")
-	sleepingReplicas = describe("keda_kaito_scaler_asleep_replicas",
+	sleepingReplicas = describe("keda_kaito_scaler_sleeping_replicas",
 		"Serving replicas whose engine sleeps.")
 	missingMetrics = describe("keda_kaito_scaler_missing_metrics",
-		"Metrics asked for that no serving replica's page has.")
+		"Requested metrics that no serving replica's page has.")
 	demandReplicas = describe("keda_kaito_scaler_demand_replicas",
-		"The present load in replicas that are as busy as the SLO allows; for automatic mode and guarded thresholds.")
+		"The load now, in replicas at their utilization limit; in automatic mode and with the down guard.")
 	neededReplicas = describe("keda_kaito_scaler_needed_replicas",
-		"The replicas that the load forecast for a cold start ahead and the waiting requests need, before rounding and bounds.")
-	utilizationLimit = describe("keda_kaito_scaler_safe_load_ratio",
-		"The utilization limit: the share of its time that a replica may give to tokens while the SLO holds, as learned.")
+		"Replicas for the load at the forecast horizon and for waiting requests, before rounding and bounds.")
+	utilizationLimit = describe("keda_kaito_scaler_utilization_limit_ratio",
+		"The highest utilization at which a replica keeps the SLO, as learned.")
 	coldStart = describe("keda_kaito_scaler_cold_start_seconds",
-		"How long a replica takes from its order to serving, as learned.")
+		"The time from ordering a replica to its first Ready, as learned.")
 	learning = describe("keda_kaito_scaler_learning",
-		"1 until traffic has shown more than KAITO's benchmark.")
+		"1 until enough was learned to replace KAITO's benchmark, else 0.")
 	lastPollTime = describe("keda_kaito_scaler_last_answer_timestamp_seconds",
-		"When KEDA asked last, in seconds since the epoch.")
+		"When KEDA asked last, in seconds since 1970.")
 )
 
 // Describe implements prometheus.Collector.

@@ -72,24 +72,24 @@ func TestARecommendationHasMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"asleep_replicas{} 1",
 		"desired_replicas{} 6",
 		"last_answer_timestamp_seconds{} 0",
 		"missing_metrics{} 0",
 		"published_value{} 60", // 55 at least: a hold
+		"recommendation{confidence=bounded} 0",
+		"recommendation{confidence=held} 1",
+		"recommendation{confidence=measured} 0",
+		"recommendation{confidence=unknown} 0",
+		"recommendation_direction{} 0",
+		"recommended_replicas{} 6",
 		"replicas{state=broken} 1",
 		"replicas{state=readable} 2",
 		"replicas{state=starting} 1",
 		"replicas{state=terminating} 1",
 		"replicas{state=unreadable} 1",
+		"sleeping_replicas{} 1",
 		"stuck_replicas{} 1",
 		"target_value{} 10",
-		"verdict{answer=bounded} 0",
-		"verdict{answer=held} 1",
-		"verdict{answer=measured} 0",
-		"verdict{answer=unknown} 0",
-		"verdict_direction{} 0",
-		"wanted_replicas{} 6",
 	}
 	if diff := cmp.Diff(want, trimmed(gather(t, registry))); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
@@ -102,7 +102,7 @@ func TestARecommendationHasMetrics(t *testing.T) {
 		t.Fatal("no error")
 	}
 	for _, line := range gather(t, registry) {
-		if strings.HasPrefix(line, "published_value") || line == "verdict{answer=unknown} 0" {
+		if strings.HasPrefix(line, "published_value") || line == "recommendation{confidence=unknown} 0" {
 			t.Errorf("with nothing readable: %s", line)
 		}
 	}
@@ -191,7 +191,7 @@ func TestTriggersThatShareAMetricHaveSeriesOfTheirOwn(t *testing.T) {
 			m := NewMetrics(registry, of(1))
 			wanted := func() (values []string) {
 				for _, line := range gather(t, registry) {
-					if strings.HasPrefix(line, "wanted_replicas{") {
+					if strings.HasPrefix(line, "recommended_replicas{") {
 						values = append(values, line)
 					}
 				}
@@ -321,7 +321,7 @@ func TestWhatWasLearnedIsMeasured(t *testing.T) {
 	got := strings.Join(gather(t, registry), "\n")
 	for _, want := range []string{
 		"demand_replicas{metric=desired-replicas} 1.25", "needed_replicas{metric=desired-replicas} 1.5",
-		"safe_load_ratio{metric=desired-replicas} 0.75", "cold_start_seconds{metric=desired-replicas} 240", "learning{metric=desired-replicas} 1",
+		"utilization_limit_ratio{metric=desired-replicas} 0.75", "cold_start_seconds{metric=desired-replicas} 240", "learning{metric=desired-replicas} 1",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s is not in\n%s", want, got)

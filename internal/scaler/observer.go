@@ -174,7 +174,7 @@ func (o *Observer) evaluate(object *kedav1alpha1.ScaledObject, key types.Namespa
 func (o *Observer) OnRecommendation(ctx context.Context, scaledObject string, trigger policy.Trigger, recommendation decision.Recommendation) {
 	key := keyOf(trigger)
 	metric, _ := trigger.Published()
-	o.notifier.Log.V(1).Info("answered", "inferenceSet", key, "metric", metric, "answer", recommendation.Confidence.String(),
+	o.notifier.Log.V(1).Info("answered", "inferenceSet", key, "metric", metric, "confidence", recommendation.Confidence.String(),
 		"value", recommendation.Value, "reason", recommendation.Reason)
 	if !o.notifier.leads() {
 		// The leader tells it within its interval: what it has told by now is known

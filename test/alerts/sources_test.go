@@ -243,11 +243,11 @@ func strangers(metrics map[string][]string, selector *parser.VectorSelector) []s
 func TestAStrangeMetricIsNoticed(t *testing.T) {
 	metrics := known(t)
 	for text, want := range map[string]int{
-		`keda_kaito_scaler_verdict{answer="unknown"}`:          0,
-		`keda_kaito_scaler_verdict{anwser="unknown"}`:          1,
-		`keda_kaito_scaler_verdicts`:                           1,
-		`leader_election_master_status{name="keda"}`:           0,
-		`leader_election_master_status{lease="keda",x="keda"}`: 2,
+		`keda_kaito_scaler_recommendation{confidence="unknown"}`: 0,
+		`keda_kaito_scaler_recommendation{confidance="unknown"}`: 1,
+		`keda_kaito_scaler_recommendations`:                      1,
+		`leader_election_master_status{name="keda"}`:             0,
+		`leader_election_master_status{lease="keda",x="keda"}`:   2,
 	} {
 		expr, err := parser.NewParser(parser.Options{}).ParseExpr(text)
 		if err != nil {

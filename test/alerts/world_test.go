@@ -97,14 +97,14 @@ type inferenceSet struct {
 
 // replica is one of the scaler's.
 type replica struct {
-	pod      string
-	registry *prometheus.Registry
-	service  *scaler.Service
-	observer *scaler.Observer
-	evaluation   *scaler.EvaluationLoop
-	calls    map[string]int
-	stop     context.CancelFunc
-	running  sync.WaitGroup
+	pod        string
+	registry   *prometheus.Registry
+	service    *scaler.Service
+	observer   *scaler.Observer
+	evaluation *scaler.EvaluationLoop
+	calls      map[string]int
+	stop       context.CancelFunc
+	running    sync.WaitGroup
 }
 
 // name is a name that the scaler's goroutines read while a story changes it.

@@ -77,7 +77,7 @@ func TestAClockThatJumpsDoesNoHarm(t *testing.T) {
 			t.Errorf("%s answered %d times about windows, want KEDA to ask both", name, len(since))
 		}
 		for _, a := range since {
-			if a.Answer != "measured" || a.Value != 2 {
+			if a.Confidence != "measured" || a.Value != 2 {
 				t.Errorf("%s answered %+v, want two replicas from its windows", name, a)
 			}
 		}

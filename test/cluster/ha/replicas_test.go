@@ -46,9 +46,9 @@ type answer struct {
 	InferenceSet struct {
 		Namespace string `json:"namespace"`
 	} `json:"inferenceSet"`
-	Answer string  `json:"answer"`
-	Value  float64 `json:"value"`
-	Reason string  `json:"reason"`
+	Confidence string  `json:"confidence"`
+	Value      float64 `json:"value"`
+	Reason     string  `json:"reason"`
 }
 
 // answers are those that a scaler gave about the fleet.
@@ -78,7 +78,7 @@ func (f *fleet) windowFull(s *site) {
 	f.Helper()
 	eventually(f.T, patience, "the window is full", func() error {
 		last := f.answers(s.scalers[s.answering()])
-		if len(last) == 0 || last[len(last)-1].Answer != "measured" {
+		if len(last) == 0 || last[len(last)-1].Confidence != "measured" {
 			return fmt.Errorf("answers: %+v", last[max(0, len(last)-1):])
 		}
 		return nil
@@ -147,7 +147,7 @@ func TestNothingMovesWhileScalersAreKilledAndReplaced(t *testing.T) {
 		return nil
 	})
 	for _, a := range slow.answers(survivor)[unasked:] {
-		if a.Answer != "measured" || a.Value != 2 {
+		if a.Confidence != "measured" || a.Value != 2 {
 			t.Errorf("the survivor answered %+v, want from its own history", a)
 		}
 	}
@@ -341,7 +341,7 @@ func TestASuspendedScalerDoesNoHarm(t *testing.T) {
 	still()
 	slowStill()
 	for _, a := range append(f.answers(s.scalers[leader]), slow.answers(s.scalers[leader])...) {
-		if a.Answer != "unknown" && a.Value != 20 && a.Value != 2 { // unknown is an error for KEDA
+		if a.Confidence != "unknown" && a.Value != 20 && a.Value != 2 { // unknown is an error for KEDA
 			t.Errorf("answered %+v, want 20 or two replicas", a)
 		}
 	}
