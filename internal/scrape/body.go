@@ -87,28 +87,19 @@ func checkResponse(resp *http.Response) (openMetrics bool, _ *Failure) {
 // readLines passes a body through p, line by line, keeping none of it but what
 // p picks: memory doesn't depend on what a pod sends. limit is in bytes.
 func (p *selection) readLines(body io.Reader, small []byte, large *chunks, limit int64) *Failure {
-	buf := small
+	b := lineBuffer{text: small}
 	defer func() {
-		if len(buf) == chunk {
-			large.giveBack(buf)
+		if len(b.text) == chunk {
+			large.giveBack(b.text)
 		}
 	}()
 	var total int64
-	have, scanned := 0, 0
-	long := false // within a line that is longer than the buffer
 	for {
-		n, err := body.Read(buf[have:])
+		n, err := body.Read(b.text[b.begun:])
 		if total += int64(n); total > limit {
 			return failf(TooLarge, "the page is over the limit of %s", size(limit))
 		}
-		have += n
-		text := buf[:have]
-		if long {
-			end := bytes.IndexByte(text, '\n')
-			long = end < 0
-			text = text[max(end+1, have*btoi(long)):]
-		}
-		rest := p.take(text, scanned)
+		rest := b.pass(n, p)
 		switch {
 		case p.passed > maxLines:
 			return failf(TooLarge, "the page has over %d lines", maxLines)
@@ -119,22 +110,48 @@ func (p *selection) readLines(body io.Reader, small []byte, large *chunks, limit
 		case err != nil:
 			return networkFailure("reading the page", err)
 		}
-		if len(buf) < chunk && have == len(buf) {
-			// There is more to come than a drip.
-			if b := large.borrow(); b != nil {
-				have = copy(b, rest)
-				scanned = have
-				buf = b
-				continue
-			}
-		}
-		if len(rest) == len(buf) {
-			p.cut(rest, lineTooLong)
-			rest, long = nil, true
-		}
-		have = copy(buf, rest)
-		scanned = have
+		b.makeRoom(b.begun+n, rest, p, large)
 	}
+}
+
+// lineBuffer is what of a body is in memory.
+type lineBuffer struct {
+	// text begins with a line that isn't over yet, of which begun bytes have come.
+	text  []byte
+	begun int
+	// tooLong is set within a line that is longer than text, of which begun is 0.
+	tooLong bool
+}
+
+// pass hands p the lines that n more bytes complete, and returns the beginning of the
+// next.
+func (b *lineBuffer) pass(n int, p *selection) (rest []byte) {
+	came := b.text[:b.begun+n]
+	if b.tooLong {
+		end := bytes.IndexByte(came, '\n')
+		if end < 0 {
+			return nil
+		}
+		b.tooLong, came = false, came[end+1:]
+	}
+	return p.take(came, b.begun)
+}
+
+// makeRoom moves the line that isn't over to the beginning of the text, or of a large one
+// if all of this one, which has room for a drip, was filled.
+func (b *lineBuffer) makeRoom(filled int, rest []byte, p *selection, large *chunks) {
+	if len(b.text) < chunk && filled == len(b.text) {
+		if larger := large.borrow(); larger != nil {
+			b.begun = copy(larger, rest)
+			b.text = larger
+			return
+		}
+	}
+	if len(rest) == len(b.text) {
+		p.cut(rest, lineTooLong)
+		rest, b.tooLong = nil, true
+	}
+	b.begun = copy(b.text, rest)
 }
 
 func size(n int64) string {

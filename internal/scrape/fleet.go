@@ -70,36 +70,11 @@ func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.R
 		f = &fleet{key: key, desired: desired}
 		r.fleets[key] = f
 	}
-	switch {
-	case desired > f.desired:
-		f.raised = now
-		f.rises = append(recent(f.rises, now), sample.Rise{At: now, From: f.desired})
-	case desired < f.desired:
-		f.lowered = now
-	}
+	f.resize(desired, now)
 	replicas = slices.Clone(replicas)
 	anchor(replicas, f.replicas, now)
-	f.desired, f.replicas = desired, replicas
-	before := f.pages
-	f.pages = make([]*pageSet, 0, len(readings))
-	earlier := false
-	var gone []*target
-	for _, reading := range readings {
-		i := slices.IndexFunc(before, func(p *pageSet) bool { return p.page == reading.Page })
-		var p *pageSet
-		if i >= 0 {
-			p = before[i]
-			before = slices.Delete(before, i, i+1)
-		} else {
-			p = &pageSet{key: key, page: reading.Page}
-		}
-		f.pages = append(f.pages, p)
-		left, first := r.setPage(p, f.replicas, reading, now)
-		gone, earlier = append(gone, left...), earlier || first
-	}
-	for _, p := range before {
-		gone = append(gone, r.leave(p)...)
-	}
+	f.replicas = replicas
+	gone, earlier := r.setPages(f, readings, now)
 	r.mu.Unlock()
 	dropAll(gone)
 	if earlier {
@@ -107,23 +82,57 @@ func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.R
 	}
 }
 
+// resize notes how many replicas are desired, and when that changed.
+func (f *fleet) resize(desired int32, now time.Time) {
+	switch {
+	case desired > f.desired:
+		f.raised = now
+		f.rises = append(recent(f.rises, now), sample.Rise{At: now, From: f.desired})
+	case desired < f.desired:
+		f.lowered = now
+	}
+	f.desired = desired
+}
+
 // recent is a copy of the rises that a Fleet still remembers.
 func recent(rises []sample.Rise, now time.Time) []sample.Rise {
 	return slices.DeleteFunc(slices.Clone(rises), func(r sample.Rise) bool { return now.Sub(r.At) > sample.RisesLast })
 }
 
-// setPage brings one page of a fleet up to date. It needs mu, and returns the
-// targets that are left out, and whether a new one is the first to be read.
+// setPages brings the pages of a fleet up to date: there is one for each reading. It
+// needs mu, and returns the targets that are left out, and whether a new one is the first
+// to be read.
+func (r *Reader) setPages(f *fleet, readings []policy.Reading, now time.Time) (gone []*target, earlier bool) {
+	before := fleet{pages: f.pages}
+	f.pages = make([]*pageSet, 0, len(readings))
+	for _, reading := range readings {
+		p := before.onPage(reading.Page)
+		if p == nil {
+			p = &pageSet{key: f.key, page: reading.Page}
+		}
+		f.pages = append(f.pages, p)
+		left, first := r.setPage(p, f.replicas, reading, now)
+		gone, earlier = append(gone, left...), earlier || first
+	}
+	for _, p := range before.pages {
+		if !slices.Contains(f.pages, p) {
+			gone = append(gone, r.leave(p)...)
+		}
+	}
+	return gone, earlier
+}
+
+// setPage is setPages for one of them.
 func (r *Reader) setPage(p *pageSet, replicas []kaito.Replica, reading policy.Reading, now time.Time) (gone []*target, earlier bool) {
-	old := p.targets
-	// Fleet hands out no more than what it finds under mu.
-	p.targets = make([]*target, len(replicas))
+	r.share(p, reading)
 	p.keep = 0
 	if reading.Window > 0 {
 		// A window that is just full needs the sample before it.
 		p.keep = reading.Window + r.cfg.Interval
 	}
-	r.share(p, reading)
+	old := p.targets
+	// Fleet reads the old slice without mu.
+	p.targets = make([]*target, len(replicas))
 	for i := range replicas {
 		rep := &replicas[i]
 		if rep.Phase != sample.Serving || rep.UID == "" || !rep.Address.IsValid() {
@@ -222,7 +231,7 @@ func (r *Reader) leaveOut(old, now []*target) (gone []*target) {
 		}
 		t.gone = true
 		if t.index >= 0 {
-			heap.Remove(&r.calendar, t.index)
+			heap.Remove(&r.byDue, t.index)
 		}
 		r.sweepOver(t)
 		r.metrics.targets.Dec()

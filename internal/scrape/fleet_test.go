@@ -227,7 +227,7 @@ func TestAPodThatMustNotBeReadSaysWhy(t *testing.T) {
 	if is := f.Replicas[0]; is.Failure != why || is.Phase != sample.Serving || is.Last != nil {
 		t.Errorf("%+v, want a replica that serves and is unreadable for %q", is, why)
 	}
-	if len(r.calendar) > 0 {
+	if len(r.byDue) > 0 {
 		t.Error("it is going to be dialled")
 	}
 }

@@ -49,7 +49,7 @@ func courseOf(t *testing.T, name string) (pages []*reading) {
 func TestALongPromptIsNotFrozen(t *testing.T) {
 	for _, course := range []string{"one-prompt", "one-step"} {
 		t.Run(course, func(t *testing.T) {
-			tg := &target{proven: true}
+			tg := &target{container: container{readySinceStart: true}}
 			pages := courseOf(t, course)
 			begin, stood := 0, time.Duration(0)
 			for i, p := range pages {
@@ -64,7 +64,7 @@ func TestALongPromptIsNotFrozen(t *testing.T) {
 			if stood < 80*time.Second {
 				t.Errorf("no step was counted for %v while requests ran: that is no long prompt", stood)
 			}
-			tg = &target{proven: true}
+			tg = &target{container: container{readySinceStart: true}}
 			busy := pages[slices.IndexFunc(pages, func(p *reading) bool { return p.running > 0 })]
 			for second := range 130 {
 				hung := *busy

@@ -131,7 +131,7 @@ func TestAHostilePodTakesLittleMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			reading := everything()
 			sel := newSelector(reading.Families, nil)
-			tg := &target{proven: true}
+			tg := &target{container: container{readySinceStart: true}}
 			heap := func() int64 {
 				var m runtime.MemStats
 				runtime.GC()
@@ -154,9 +154,9 @@ func TestAHostilePodTakesLittleMemory(t *testing.T) {
 					continue
 				}
 				if p, f := d.decode(time.Unix(int64(i*5), 0), tg.last()); f == nil {
-					tg.missing = true
-					tg.name(&p, sel, p.sample.At)
-					tg.moved = time.Time{} // it isn't frozen
+					tg.filter.missing = true
+					tg.filter.addNames(&p, sel, p.sample.At)
+					tg.freeze.moved = time.Time{} // it isn't frozen
 					_ = tg.took(&p, reading.Window)
 				}
 			}

@@ -100,14 +100,14 @@ func TestNamesAreOfAWholePage(t *testing.T) {
 			t.Errorf("names are %q", names)
 		}
 	}
-	target.namesAt = target.namesAt.Add(-namesEvery)
+	target.filter.namesAt = target.filter.namesAt.Add(-namesEvery)
 	_ = scrape()
 	if want := []bool{false, true, true, false}; !slices.Equal(hints, want) {
 		t.Errorf("hinted %v, want %v: the names are looked at once a minute", hints, want)
 	}
 	// The metric comes at last.
 	whole += "# TYPE vllm:num_request_waiting gauge\nvllm:num_request_waiting 4\n"
-	target.namesAt = target.namesAt.Add(-namesEvery)
+	target.filter.namesAt = target.filter.namesAt.Add(-namesEvery)
 	if names := scrape(); names != nil {
 		t.Errorf("names are told though nothing is missing: %q", names)
 	}
@@ -119,24 +119,24 @@ func TestNamesComeAgainOnceAMinute(t *testing.T) {
 		tg, sel := &target{}, newSelector([]string{waiting}, nil)
 		lacking := func(names ...string) []string {
 			p := &reading{missing: true, names: names, sample: &sample.Sample{}}
-			tg.name(p, sel, time.Now())
+			tg.filter.addNames(p, sel, time.Now())
 			return p.sample.Names
 		}
-		if !tg.namesDue(sel, time.Now()) {
+		if !tg.filter.namesDue(sel, time.Now()) {
 			t.Error("not due at first")
 		}
 		if got := lacking("a"); !slices.Equal(got, []string{"a"}) {
 			t.Errorf("names are %q", got)
 		}
 		time.Sleep(59 * time.Second)
-		if tg.namesDue(sel, time.Now()) {
+		if tg.filter.namesDue(sel, time.Now()) {
 			t.Error("due again within a minute")
 		}
 		if got := lacking(); !slices.Equal(got, []string{"a"}) {
 			t.Errorf("names are %q between two looks", got)
 		}
 		time.Sleep(time.Second)
-		if !tg.namesDue(sel, time.Now()) || !tg.namesDue(newSelector([]string{"x"}, nil), time.Now()) {
+		if !tg.filter.namesDue(sel, time.Now()) || !tg.filter.namesDue(newSelector([]string{"x"}, nil), time.Now()) {
 			t.Error("not due after a minute")
 		}
 	})

@@ -46,7 +46,7 @@ func (r *Reader) Swept() bool {
 	}
 	if s.begun.IsZero() {
 		s.begun = now
-		for _, t := range r.calendar {
+		for _, t := range r.byDue {
 			if !t.attempted {
 				t.counted = true
 				s.left++

@@ -21,7 +21,7 @@ func (r *Reader) schedule(t *target, now time.Time) bool {
 		id = fmt.Sprint(id, page)
 	}
 	t.due = dueAfter(now.Sub(r.epoch), offset(id, r.cfg.Interval), r.cfg.Interval)
-	heap.Push(&r.calendar, t)
+	heap.Push(&r.byDue, t)
 	r.metrics.targets.Inc()
 	return t.index == 0
 }
@@ -36,11 +36,11 @@ func (r *Reader) startDue(ctx context.Context, running *sync.WaitGroup) time.Dur
 	for t := r.quick.next(); t != nil; t = r.quick.next() {
 		r.start(ctx, running, t, now)
 	}
-	for len(r.calendar) > 0 && r.calendar[0].due <= now {
-		t := r.calendar[0]
+	for len(r.byDue) > 0 && r.byDue[0].due <= now {
+		t := r.byDue[0]
 		// A process that slept through several turns takes one of them.
 		t.due = dueAfter(max(now, t.due), t.due%r.cfg.Interval, r.cfg.Interval)
-		heap.Fix(&r.calendar, 0)
+		heap.Fix(&r.byDue, 0)
 		if t.inFlight {
 			r.metrics.late.Inc()
 			continue
@@ -50,10 +50,10 @@ func (r *Reader) startDue(ctx context.Context, running *sync.WaitGroup) time.Dur
 			r.start(ctx, running, t, now)
 		}
 	}
-	if len(r.calendar) == 0 {
+	if len(r.byDue) == 0 {
 		return time.Hour
 	}
-	return r.calendar[0].due - now
+	return r.byDue[0].due - now
 }
 
 func (r *Reader) poolOf(t *target) *pool {
@@ -107,16 +107,19 @@ func (r *Reader) read(ctx context.Context, t *target) {
 	r.mu.Lock()
 	sel, keep := t.set.selector, t.set.keep
 	r.mu.Unlock()
-	hint := t.hintFor(sel, start)
-	p, err := r.fetch(ctx, t, sel, hint, start.Add(t.timeout))
-	if t.judge(sel, hint, &p, err) {
+	query := t.filter.query(sel, start)
+	p, err := r.fetch(ctx, t, sel, query, start.Add(t.timeout))
+	switch {
+	case query != "" && t.filter.harms(&p, err):
 		p, err = r.fetch(ctx, t, sel, "", start.Add(t.timeout))
+	case query == "" && err == nil:
+		t.filter.sawWhole(&p, sel)
 	}
 	for _, is := range p.flaws {
 		r.metrics.flawed.WithLabelValues(flawReasons[is]).Inc()
 	}
 	if err == nil {
-		t.name(&p, sel, start)
+		t.filter.addNames(&p, sel, start)
 		if f := t.took(&p, keep); f != nil {
 			err = f
 		}
@@ -125,12 +128,12 @@ func (r *Reader) read(ctx context.Context, t *target) {
 }
 
 // fetch gets and decodes one page.
-func (r *Reader) fetch(ctx context.Context, t *target, sel *selector, hint string, deadline time.Time) (p reading, err error) {
-	err = r.client.get(ctx, &t.link, hint, deadline, func(resp *http.Response, began time.Time) error {
+func (r *Reader) fetch(ctx context.Context, t *target, sel *selector, query string, deadline time.Time) (p reading, err error) {
+	err = r.client.get(ctx, &t.link, query, deadline, func(resp *http.Response, began time.Time) error {
 		s := r.scratch.Get().(*scratch)
 		defer r.scratch.Put(s)
 		s.reset(sel)
-		s.gather = hint == "" && t.namesDue(sel, began)
+		s.gather = query == "" && t.filter.namesDue(sel, began)
 		if f := r.readBody(s, resp); f != nil {
 			return f
 		}

@@ -24,7 +24,7 @@ type Reader struct {
 	// scrape is replaced in tests of the schedule.
 	scrape func(context.Context, *target)
 	lack   lack
-	// wake tells Run that the calendar has an earlier entry.
+	// wake tells Run that the heap has an earlier entry.
 	wake  chan struct{}
 	epoch time.Time
 	// beat is when Run was last seen to go round, since epoch; 0 before it runs.
@@ -37,7 +37,7 @@ type Reader struct {
 	// selectors are shared by the fleets that ask for the same families, and
 	// nearly all ask for the same: one is 8 KB of tables, 16 MB for 2 000.
 	selectors map[string]*sharedSelector
-	calendar  calendar
+	byDue     dueHeap
 	quick     pool
 	slow      pool
 	// handedOver is when scrapes were last handed over, since epoch.

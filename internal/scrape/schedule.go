@@ -21,37 +21,55 @@ func offset(id string, interval time.Duration) time.Duration {
 
 // dueAfter is the first time after now that a target of that offset is due.
 func dueAfter(now, offset, interval time.Duration) time.Duration {
-	return now - now%interval + offset + interval*time.Duration(btoi(now%interval >= offset))
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
+	due := now - now%interval + offset // in the interval that now is in
+	if due <= now {
+		due += interval
 	}
-	return 0
+	return due
 }
 
-// calendar is a heap of targets by due.
-type calendar []*target
+// slot is a target's place in the schedule, under the Reader's mu.
+type slot struct {
+	// due is when the next scrape is to start, since the Reader's epoch; index
+	// is the target's place in the heap, -1 if it isn't there.
+	due   time.Duration
+	index int
+	// inFlight is set from when a scrape is asked for until it has ended, its
+	// wait for a slot of a pool included.
+	inFlight bool
+	// attempted is set once a scrape has ended; counted while the Reader's first
+	// sweep waits for that.
+	attempted, counted bool
+	// slow is set while the newest scrape timed out or took longer than slowAfter.
+	slow bool
+	gone bool
+	// pool has the slot of the scrape under way, which began then, since the
+	// Reader's epoch; nil if there is none.
+	pool  *pool
+	began time.Duration
+}
 
-var _ heap.Interface = (*calendar)(nil)
+// dueHeap is a heap of targets by due.
+type dueHeap []*target
 
-func (c calendar) Len() int           { return len(c) }
-func (c calendar) Less(i, j int) bool { return c[i].due < c[j].due }
-func (c calendar) Swap(i, j int) {
+var _ heap.Interface = (*dueHeap)(nil)
+
+func (c dueHeap) Len() int           { return len(c) }
+func (c dueHeap) Less(i, j int) bool { return c[i].due < c[j].due }
+func (c dueHeap) Swap(i, j int) {
 	c[i], c[j] = c[j], c[i]
 	c[i].index, c[j].index = i, j
 }
 
 // Push is for package heap.
-func (c *calendar) Push(x any) {
+func (c *dueHeap) Push(x any) {
 	t := x.(*target)
 	t.index = len(*c)
 	*c = append(*c, t)
 }
 
 // Pop is for package heap.
-func (c *calendar) Pop() any {
+func (c *dueHeap) Pop() any {
 	old := *c
 	t := old[len(old)-1]
 	old[len(old)-1] = nil
@@ -124,7 +142,7 @@ func (r *Reader) handOver(now time.Duration) {
 		return
 	}
 	r.handedOver = now
-	for _, t := range r.calendar {
+	for _, t := range r.byDue {
 		if t.pool == &r.quick && now-t.began > slowAfter {
 			t.pool = &r.slow
 			r.quick.busy--

@@ -214,7 +214,7 @@ func at(second int, running, step float64) *reading {
 }
 
 func TestAFrozenEngine(t *testing.T) {
-	tg := &target{proven: true}
+	tg := &target{container: container{readySinceStart: true}}
 	for _, c := range []struct {
 		second        int
 		running, step float64

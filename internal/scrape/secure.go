@@ -21,7 +21,7 @@ func (r *Reader) newTarget(p *pageSet, rep *kaito.Replica) *target {
 		pod:     rep.Pod,
 		set:     p,
 		timeout: r.cfg.Timeout,
-		index:   -1,
+		slot:    slot{index: -1},
 	}
 	if p.page.Timeout > 0 {
 		t.timeout = min(p.page.Timeout, r.cfg.Interval)

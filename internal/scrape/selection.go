@@ -43,9 +43,9 @@ type selection struct {
 	gather   bool
 	gathered []byte
 	names    int
-	// pass is the name of an unwanted histogram whose TYPE line was the last
+	// skip is the name of an unwanted histogram whose TYPE line was the last
 	// line, nil if that was any other.
-	pass []byte
+	skip []byte
 	// head is the first byte of the page that is no white space, 0 if there
 	// was none.
 	head byte
@@ -78,33 +78,38 @@ func (p *selection) take(chunk []byte, from int) []byte {
 		n += from
 		from = 0
 		p.passed++
-		p.pass = nil
+		p.skip = nil
 		p.line(chunk[:n])
 		chunk = chunk[n+1:]
-		if p.pass != nil {
-			chunk = pass(chunk, p.pass)
+		if p.skip != nil {
+			chunk = skipped(chunk, p.skip)
 		}
 	}
 }
 
-// pass leaves out most lines of an unwanted histogram. All lines of a family
-// stand together, by the format's rule, so whoever leaps and lands on a line of
-// the same family has passed nothing else. Half of a page is such lines, and
-// what isn't looked at needn't come into the CPU's cache either.
-func pass(chunk, family []byte) []byte {
+// skipped is chunk, which begins with lines of an unwanted histogram, without most of
+// them. All lines of a family stand together, by the format's rule, so a leap that lands
+// before a line of the same family has left out nothing else; one that doesn't is tried
+// again half as far. Half of a page is such lines, and what isn't looked at needn't come
+// into the CPU's cache either.
+func skipped(chunk, family []byte) []byte {
 	for leap := 2048; leap >= 256; {
-		if len(chunk) <= leap {
+		if after, ok := leapt(chunk, leap); ok && isPartOf(after, family) {
+			chunk = after
+		} else {
 			leap /= 2
-			continue
 		}
-		n := bytes.IndexByte(chunk[leap:], '\n')
-		if n < 0 || !isPartOf(chunk[leap+n+1:], family) {
-			leap /= 2
-			continue
-		}
-		chunk = chunk[leap+n+1:]
 	}
 	return chunk
+}
+
+// leapt is what follows the first line that ends more than leap bytes on.
+func leapt(chunk []byte, leap int) (after []byte, ok bool) {
+	if len(chunk) <= leap {
+		return nil, false
+	}
+	n := bytes.IndexByte(chunk[leap:], '\n')
+	return chunk[leap+n+1:], n >= 0
 }
 
 // isPartOf reports whether text begins with a line of the histogram.
@@ -194,11 +199,11 @@ func (p *selection) look(line []byte) {
 	}
 }
 
+// keep keeps a line for each wanted name that it belongs to. Bit i of maybe is set if
+// that may be the name i, i+64, i+128, …: nearly always one bit, and one name.
 func (p *selection) keep(line []byte, maybe uint64) {
-	if line[len(line)-1] == '\r' {
-		line = line[:len(line)-1]
-	}
-	for ; maybe != 0; maybe &= maybe - 1 {
+	line = bytes.TrimSuffix(line, []byte{'\r'})
+	for ; maybe != 0; maybe &= maybe - 1 { // takes the lowest bit away
 		for n := bits.TrailingZeros64(maybe); n < len(p.sel.names); n += 64 {
 			if which, ok := partOf(line, p.sel.names[n]); ok {
 				p.keepAs(n, which, line)
@@ -314,7 +319,7 @@ func (p *selection) typeLine(line []byte) {
 	// The name is looked up like a sample's, seven bytes further on.
 	if !p.openMetrics && p.sel.maybe(rest) == 0 {
 		if name, ok := bytes.CutSuffix(rest, []byte(" histogram")); ok && !p.sel.wantsPartOf(name) {
-			p.pass = name
+			p.skip = name
 		}
 		return
 	}

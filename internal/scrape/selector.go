@@ -44,9 +44,9 @@ type selector struct {
 	// aliases[n] are what else names[n], one that was asked for, may be called
 	// on a page.
 	aliases [][]int
-	// hint asks for these families alone, in the way that prometheus_client's
+	// query asks for these families alone, in the way that prometheus_client's
 	// own server understands and vLLM's ignores.
-	hint string
+	query string
 	// has[i][c] has bit n%64 set for each names[n] that may have byte c at places[i],
 	// and first[c] for each that begins with it.
 	has   [4][256]uint64
@@ -86,7 +86,7 @@ func newSelector(want []string, limits map[string]float64) *selector {
 			}
 		}
 	}
-	s.hint = hintFor(s.names, s.asked)
+	s.query = queryFor(s.names, s.asked)
 	for n, name := range s.names {
 		s.notice(n, name)
 	}
@@ -145,9 +145,9 @@ func (s *selector) indexes(names []string) (at []int) {
 	return at
 }
 
-// hintFor lists sample names, because that is what is filtered by. Whether a
+// queryFor lists sample names, because that is what is filtered by. Whether a
 // family that was asked for is a histogram isn't known yet.
-func hintFor(names []string, asked int) string {
+func queryFor(names []string, asked int) string {
 	query := url.Values{}
 	for n, name := range names {
 		query.Add("name[]", name)
@@ -163,12 +163,8 @@ func hintFor(names []string, asked int) string {
 // wantsPartOf reports whether a single line of that histogram is wanted by its
 // own name, such as vllm:iteration_tokens_total_count.
 func (s *selector) wantsPartOf(histogram []byte) bool {
-	for _, name := range s.partsOf {
-		if string(histogram) == name { // compared in place: it runs for 40 lines of a page
-			return true
-		}
-	}
-	return false
+	// Compared in place, without a string of its own: it runs for 40 lines of a page.
+	return slices.ContainsFunc(s.partsOf, func(name string) bool { return string(histogram) == name })
 }
 
 // part is which of a family's sample names a line bears.
