@@ -130,7 +130,7 @@ func predicted(t *testing.T, annotations map[string]string, load *simulate.Load,
 
 // With nothing but a bound a fleet follows a load of nothing, of one replica, of
 // eight, and of one again, as the simulator said that it would. The way down takes
-// ten minutes to its first step, so it is played to the end, and up again, where
+// 18 minutes to its first step, so it is played to the end, and up again, if
 // SATURATION=whole asks for that: 43 minutes.
 func TestABoundAloneFollowsTheLoad(t *testing.T) {
 	t.Parallel()
@@ -176,13 +176,15 @@ func TestABoundAloneFollowsTheLoad(t *testing.T) {
 			t.Fatalf("%d replicas after %d s, where the simulator has %d to %d", n, i, low, high)
 		}
 	}
-	// A load that has jumped is known by the second judgement, half a minute after
-	// it began; then there are a reading, the HPA's turn, and they start.
+	// A load that has jumped is known by the second evaluation, half a minute after
+	// it began, but for one replica that is ordered a minute later; then there are a
+	// reading, the HPA's turn, and they start.
 	const seen = 35 * time.Second
+	few := func(at time.Duration, n int64) bool { return serving[int((at+seen+coldStart)/time.Second)] < n }
 	var began time.Duration
 	for i, s := range stretches {
-		if at := int((began + seen + coldStart) / time.Second); s.worth == 8 && serving[at] < 8 {
-			t.Errorf("%d replicas serve %s and a cold start after the load of eight began at %s", serving[at], seen, began)
+		if s.worth == 8 && (few(began, 7) || few(began+time.Minute, 8)) {
+			t.Errorf("%s and a cold start after the load of eight began at %s fewer than 7 serve, or a minute later fewer than 8", seen, began)
 		}
 		began += s.d
 		last := got[int(began/time.Second)-1]

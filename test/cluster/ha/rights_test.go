@@ -142,10 +142,11 @@ func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
 		}
 		return nil
 	})
-	// Who leads writes down what it learned of the fleet in its end: of one that
-	// was judged, and of which a page of ten seconds before was there.
-	eventually(t, patience, "the fleet is known", func() error {
-		if left := 3*decision.Interval - time.Since(known); left > 0 {
+	// Who leads writes down what it learned of the fleet in its end: the demand of a
+	// whole minute by the clock, which the evaluation after it knows.
+	const minute = 2*time.Minute + 2*decision.Interval
+	eventually(t, minute+patience, "the fleet is known", func() error {
+		if left := minute - time.Since(known); left > 0 {
 			return fmt.Errorf("not for another %s", left)
 		}
 		return nil
