@@ -125,6 +125,10 @@ func (j *EvaluationLoop) mergePending(c fleetKey, m *fleetScaler) bool {
 	delete(j.pending, c.checkpointKey())
 	recalled, err := decision.Unmarshal(memory, time.Now())
 	if err != nil {
+		if m.unusable == err.Error() { // A leader of another version goes on writing it.
+			return false
+		}
+		m.unusable = err.Error()
 		j.log.Info("what was learned before can't be used, learning anew", "inferenceSet", c.inferenceSet, "why", err.Error())
 		return false
 	}

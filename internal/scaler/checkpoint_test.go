@@ -253,6 +253,45 @@ func TestAStoreThatCannotBeReadIsNotOverwritten(t *testing.T) {
 	})
 }
 
+// In an upgrade the leader is of the earlier version for a while. What it keeps is not
+// adopted, which is logged once, and not written over before the lease goes over.
+func TestStateOfAnEarlierVersionIsLeftToItsLeader(t *testing.T) {
+	earlier := experience(t)
+	version := earlier[0] // comes first
+	earlier[0]--
+	synctest.Test(t, func(t *testing.T) {
+		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
+		c, _ := fleetKeyOf(saturating)
+		key := c.checkpointKey()
+		kept := &shelf{entries: map[string][]byte{key: earlier}}
+		var said []string
+		var leads atomic.Bool
+		began := time.Now()
+		j := NewEvaluationLoop(l, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
+		j.Ask(phi4, []policy.Trigger{saturating})
+		ctx, stop := context.WithCancel(t.Context())
+		var keeping sync.WaitGroup
+		keeping.Go(func() { _ = j.RunCheckpoints(ctx, kept, leads.Load) })
+		at(t, j, 20*time.Minute)
+		if kept.saves > 0 || kept.entries[key][0] == version {
+			t.Errorf("written %d times before it led", kept.saves)
+		}
+		if len(said) != 1 || !strings.Contains(said[0], "learning anew") || !strings.Contains(said[0], "another version") {
+			t.Errorf("log: %q", said)
+		}
+		if learnsSince(j).Before(began) {
+			t.Errorf("it has known the fleet since %v", learnsSince(j))
+		}
+		leads.Store(true)
+		time.Sleep(6 * time.Minute)
+		stop()
+		keeping.Wait()
+		if kept.saves == 0 || kept.entries[key][0] != version {
+			t.Errorf("written %d times since it leads", kept.saves)
+		}
+	})
+}
+
 // Who no longer leads when a write is due doesn't write, the last one included.
 func TestOnlyWhoLeadsNowWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -58,6 +58,9 @@ type fleetKey struct {
 type fleetScaler struct {
 	// turn is the fleet's own. It never changes.
 	turn uint32
+	// unusable says why what was loaded of it last couldn't be used, as was logged. The
+	// loop's mu guards it.
+	unusable string
 	// mu guards what follows. It is held while a fleet is evaluated, which waits for
 	// nobody.
 	mu sync.Mutex
