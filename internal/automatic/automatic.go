@@ -24,6 +24,9 @@ const (
 	// steep is what the share that may miss the budget is multiplied by for each third of
 	// it that was missed less, with missedHalfLife in seconds.
 	steep, missedHalfLife = 2.0, 3600.0
+	// mostMissed times the budget is what counts as missed (anti-windup): an outage tells nothing of
+	// how full a replica may be when it is over.
+	mostMissed = 4.0
 	// tries is how often a client asks that is refused: its library tries twice more by
 	// default. So what is refused is a third of a request each, and what is wanted no
 	// more than three times what is taken.
@@ -110,7 +113,7 @@ type Recommendation struct {
 
 // Load is what a recommendation rests on. Need, Demand and Present are in replicas,
 // neither rounded nor bounded: what is needed a cold start ahead, what the present load
-// fills, and that with what waits, of the last three minutes.
+// fills, and what that of the last three minutes does.
 type Load struct {
 	Need, Demand, Present float64
 	// Fill is the load of a replica that may be, as a share of its time.
@@ -136,9 +139,9 @@ type fleet struct {
 	givenUp int
 	// replaced are replicas that don't come, or sleep, and are to be replaced.
 	replaced int32
-	// rate is in tokens a second, atLeast what it can't be less than; waiting are
-	// requests, least is the share of the demand that is certain.
-	rate, atLeast, waiting, least float64
+	// rate is in tokens a second, atLeast what it can't be less than, least the share of
+	// the demand that is certain.
+	rate, atLeast, least float64
 	// total is what all did since the last evaluation.
 	total  sample.Interval
 	curve  capacity.Curve
@@ -162,6 +165,8 @@ func (s *Scaler) Recommend(p Policy, known sample.Fleet, now time.Time) Recommen
 	}
 	s.phases(&f, now)
 	s.observe(&f, elapsed, now)
+	// An hour in which all is late is forgotten in two, not in seven.
+	s.Missed = min(s.Missed, mostMissed*p.Budget*s.Seen)
 	hold := Recommendation{Replicas: f.Desired, Known: true, Holds: true}
 	switch {
 	case f.serving == 0:
@@ -248,7 +253,7 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 	if s.pods == nil {
 		s.pods = map[string]*sample.Pod{}
 	}
-	var rate, most float64
+	var rate, greatest float64
 	judged, overloaded := f.slo, 0
 	for i := range f.Replicas {
 		r := &f.Replicas[i]
@@ -276,8 +281,7 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 		if known.Overloaded {
 			overloaded++
 		}
-		rate, most = rate+known.Rate, max(most, known.Rate)
-		f.waiting += known.Waiting
+		rate, greatest = rate+known.Rate, max(greatest, known.Rate)
 		f.total.Add(&lately)
 	}
 	maps.DeleteFunc(s.pods, func(_ string, known *sample.Pod) bool { return now.Sub(known.At) > leastWindow })
@@ -285,14 +289,14 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 	f.curve = s.Model.Curve(f.slo, 2*overloaded > f.read)
 	s.Regrets *= math.Exp2(-elapsed / regretHalfLife)
 	keep := math.Exp2(-elapsed / missedHalfLife)
-	// While replicas start, what is late tells of the cold start, not of the fill.
-	if f.coming == 0 {
+	// While replicas start, or don't come, what is late tells of that, not of the fill.
+	if f.serving >= int(f.Desired) {
 		s.Seen = s.Seen*keep + f.total.Answered + f.total.Refused
 		// Below 0 too: what is late by chance comes in lumps.
 		s.Missed = s.Missed*keep + f.total.Late - f.curve.Base*f.total.Answered + f.total.Refused
 	}
 	if f.read > 0 {
-		s.demand(f, rate+float64(f.givenUp)*most, elapsed, now)
+		s.demand(f, rate+float64(f.givenUp)*greatest, elapsed, now)
 	}
 }
 
@@ -313,7 +317,6 @@ func (f *fleet) unreadable(r *sample.Replica, known *sample.Pod, now time.Time) 
 func (s *Scaler) demand(f *fleet, rate, elapsed float64, now time.Time) {
 	all := float64(f.serving) / float64(f.read+f.givenUp)
 	f.least = min(1, float64(f.read+f.givenUp+f.evident)/float64(f.serving))
-	f.waiting *= all
 	f.saturated = f.total.Refused > f.total.Arrived
 	elapsed = max(elapsed, 1)
 	scale := s.Model.Tokens() * all
@@ -326,7 +329,9 @@ func (s *Scaler) demand(f *fleet, rate, elapsed float64, now time.Time) {
 	if minute := now.Unix() / 60; minute != s.minute {
 		if s.ticks >= 2 {
 			s.Demand.Add(s.minute, s.sum/s.ticks, s.ahead())
-			s.Model.File(&s.done, s.replicas/s.ticks)
+			if s.done.Seconds < gap.Seconds() { // or what was done is of many minutes
+				s.Model.File(&s.done, s.replicas/s.ticks)
+			}
 		}
 		s.minute, s.sum, s.ticks, s.replicas, s.done = minute, 0, 0, 0, sample.Interval{}
 	}

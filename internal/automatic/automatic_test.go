@@ -345,3 +345,63 @@ func TestReplicasThatJoinDoNotMultiplyTheLoad(t *testing.T) {
 		t.Errorf("eight of nine can't be read since the scaler began, and the load is %.1f, of the one %.1f", after.Demand, before.Demand)
 	}
 }
+
+// Without quota what was ordered doesn't come, and everything is late: that tells nothing of
+// how full a replica may be, and more of them don't come either.
+func TestWhatIsLateWhileReplicasDoNotComeUsesUpNoBudget(t *testing.T) {
+	for _, phase := range []sample.Phase{sample.Starting, sample.Broken} {
+		w := newWorld(t, 3)
+		w.plays(time.Hour, 40)
+		before := w.scaler.allowed(w.policy)
+		for range 2 {
+			w.order().Phase = phase
+		}
+		w.late = .5
+		w.plays(20*time.Minute, 40)
+		if after := w.scaler.allowed(w.policy); after < .99*before {
+			t.Errorf("while two are %v, %.4f may miss the SLO, before %.4f", phase, after, before)
+		}
+	}
+}
+
+// Half an hour in which all was late is over: hours later a replica may be as full as before.
+func TestAnOutageIsForgottenWithinHours(t *testing.T) {
+	w := newWorld(t, 4)
+	w.plays(2*time.Hour, 20)
+	before := w.scaler.allowed(w.policy)
+	w.late = 1
+	w.plays(30*time.Minute, 20)
+	w.late = 0
+	w.plays(3*time.Hour, 20)
+	if after := w.scaler.allowed(w.policy); after < .4*before {
+		t.Errorf("three hours after an outage %.4f may miss the SLO, before it %.4f", after, before)
+	}
+}
+
+// Pages that come late for minutes tell, once they come, of all those minutes: what was late
+// in them is not filed as if one of them had done it.
+func TestWhatLatePagesTellIsNotFiledAsOneMinute(t *testing.T) {
+	w := newWorld(t, 4)
+	w.plays(time.Hour, 20)
+	before := w.scaler.Model.Late
+	for i := range w.fleet.Replicas {
+		w.fleet.Replicas[i].Failure = "no answer within 2s"
+	}
+	w.late = 1
+	w.plays(6*time.Minute, 20)
+	// All of what was done meanwhile is on the first page.
+	for i := range w.fleet.Replicas {
+		c := w.counts[w.fleet.Replicas[i].Pod]
+		w.fleet.Replicas[i].Failure = ""
+		for j, x := range []float64{5, 5 * 1000, 5 * 200, 5 * 199 * .02, 5} {
+			c[j] += x * 360
+		}
+	}
+	w.late = 0
+	w.plays(2*time.Minute, 20)
+	for bin, late := range w.scaler.Model.Late {
+		if late > before[bin]+1 {
+			t.Errorf("%.0f late ones of six minutes are filed at a load of %.2f", late-before[bin], float64(bin)*.05)
+		}
+	}
+}

@@ -11,12 +11,11 @@ import (
 
 // need is how many replicas are needed.
 type need struct {
-	// now is what the present load fills, backlog what it takes to serve those who
-	// would still wait after a cold start, replicas all that is needed then.
-	now, backlog, replicas float64
+	// now is what the present load fills, replicas what is needed after a cold start.
+	now, replicas float64
 	// spare is the same with room: what must fit for a step down.
 	spare float64
-	// present is what the last three minutes need, with the backlog.
+	// present is what the last three minutes need.
 	present  float64
 	ahead    int
 	fill     float64
@@ -40,25 +39,14 @@ func (s *Scaler) need(p Policy, f *fleet) need {
 	n.now = f.rate * cost / n.fill
 	least := f.atLeast * cost / n.fill
 	n.replicas, n.spare = least, least
-	var level float64
 	for i := range forecasts {
 		x := &forecasts[i]
 		if r := replicas(x, cost, &f.curve, allowed); r > n.replicas {
 			n.replicas, n.seasonal = r, x.Seasonal
 		}
-		level = max(level, min(x.Now, x.Level))
 		n.present = x.Now * cost / n.fill // the same of all
 		n.spare = max(n.spare, replicas(x, cost, &f.curve, allowed/room))
 	}
-	// Who waits is served by what there is, if that is done before more would come.
-	start := s.coldStart().Seconds()
-	free := float64(f.serving+f.coming)*f.curve.Fill(.5) - level*cost
-	if f.waiting > 0 {
-		n.backlog = max(0, f.waiting*s.Model.Cost()/start-free)
-	}
-	n.replicas += n.backlog
-	n.present += n.backlog
-	n.spare += n.backlog
 	if f.saturated {
 		n.replicas = min(n.replicas, float64(f.serving<<blindSteps+2))
 	}
@@ -144,9 +132,6 @@ func (n *need) words(p Policy, f *fleet, to int32) string {
 		head, n.replicas, n.ahead, n.now, 100*n.fill, f.slo.FirstToken, 1000*f.slo.PerToken)
 	if n.seasonal {
 		text += ", as a day or a week ago"
-	}
-	if n.backlog > 0 {
-		text += fmt.Sprintf(", %.1f of them for requests that wait", n.backlog)
 	}
 	if n.left > 0 {
 		text += fmt.Sprintf("; %d would do, but a step down is not taken before the fleet was watched for another %s", n.fits, duration(n.left))

@@ -23,6 +23,8 @@ const (
 const (
 	// halfLife is that of errors in minutes, smooth how many minutes the level is a mean of.
 	halfLife, smooth = 120.0, 3
+	// long is how many they are while it doesn't change.
+	long = 30
 	// growth is how much of it, beyond all of a day, is reckoned with once more.
 	growth = 1.5
 	// sudden is the actual ÷ predicted from which on minutes are a burst. One may be
@@ -91,14 +93,14 @@ func (s *Series) learn(minute int64, value float64, ahead int64) {
 	if then < s.First {
 		return
 	}
-	chance := false
 	if level, known := s.mean(then, smooth); known && value > sudden*level {
 		if minute-s.Burst > max(ahead, apart) {
 			s.Earlier = s.Burst
 		}
 		s.Burst = minute
-		chance = s.Earlier == 0 || s.Burst-s.Earlier > isolated
 	}
+	// The level was still on its way for some minutes.
+	chance := s.Burst > 0 && minute-s.Burst <= smooth && (s.Earlier == 0 || s.Burst-s.Earlier > isolated)
 	keep := float32(math.Exp2(-1 / halfLife))
 	for i := range periods {
 		level, known := s.method(i, then, ahead)
@@ -139,7 +141,27 @@ func (s *Series) method(i int, now, ahead int64) (level float64, known bool) {
 	if periods[i] > 0 {
 		return s.season(periods[i], now, ahead)
 	}
-	return s.mean(now, smooth)
+	return s.steady(now)
+}
+
+// steady is the mean of a long time while that of the last minutes is within three standard
+// deviations of it (a control chart), or else theirs. The deviation is that between one
+// minute and the next, of which a step or a ramp changes little.
+func (s *Series) steady(now int64) (level float64, known bool) {
+	lately, known := s.mean(now, smooth)
+	mean, _ := s.mean(now, long)
+	squares, count, before := 0.0, 0.0, -1.0
+	for m := max(now-long+1, s.First, s.Last-recent+1); m <= min(now, s.Last); m++ {
+		y := float64(s.Minutes[m%recent])
+		if y >= 0 && before >= 0 {
+			squares, count = squares+(y-before)*(y-before)/2, count+1
+		}
+		before = y
+	}
+	if off := lately - mean; off*off*smooth <= 3*3*squares/max(count, 1) {
+		return mean, known
+	}
+	return lately, known
 }
 
 // season is what followed a period ago, by the ratio of the last 20 minutes to those a

@@ -253,3 +253,41 @@ func TestASeriesTakesOverFromOneThatKnowsMore(t *testing.T) {
 		t.Error("to hear it again changes it")
 	}
 }
+
+// A load whose minutes differ by chance alone is known better than its last minutes are.
+func TestChanceIsNoChange(t *testing.T) {
+	levels := func(load func(int64) float64) (least, most float64) {
+		least = math.Inf(1)
+		for m := int64(6 * hour); m < 7*hour; m++ {
+			level := foreseen(watched(m, 7, load), 7).Level
+			least, most = min(least, level), max(most, level)
+		}
+		return least, most
+	}
+	if least, most := levels(noisy(1, func(int64) float64 { return 100 })); least < 93 || most > 107 {
+		t.Errorf("100 that vary by 10 a minute are foreseen as %.0f to %.0f", least, most)
+	}
+}
+
+// What grew in a minute has grown: that it will do so again is not expected for as long as
+// the errors of that minute are remembered.
+func TestAStepIsNotExpectedAgain(t *testing.T) {
+	for seed := range uint64(5) {
+		for _, after := range []int64{7, 12, 30} {
+			s := watched(4*hour+after, 7, noisy(seed, func(m int64) float64 { return 100 + 200*min(1, float64(m/(4*hour))) }))
+			if level := enough(s, 7, .98); level < 280 || level > 400 {
+				t.Errorf("seed %d: %d minutes after a step from 100 to 300 %.0f is enough", seed, after, level)
+			}
+		}
+	}
+}
+
+// A crowd comes within a minute or two, in which the level is on its way.
+func TestACrowdThatComesInTwoMinutesIsNoHabit(t *testing.T) {
+	s := watched(10*hour, 7, noisy(1, func(m int64) float64 {
+		return 100 + 300*max(0, min(1, float64(m-8*hour)/3))*max(0, min(1, float64(8*hour+30-m)))
+	}))
+	if level := enough(s, 7, .98); level > 135 {
+		t.Errorf("1.5 h after one crowd of 400 %.0f is reckoned with, of 100", level)
+	}
+}

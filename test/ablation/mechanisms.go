@@ -4,7 +4,6 @@ package main
 var mechanisms = []mechanism{
 	{name: "nothing"},
 	{"budget-loop", "automatic", "3*min(used, 1)", "0*min(used, 1)"},
-	{"backlog", "automatic", "n.backlog = max(0, f.waiting*s.Model.Cost()/start-free)", "n.backlog = 0 * start * free"},
 	{"peak-cap", "automatic", "ratio = min(ratio, max(1, f.Most/f.Level))", "ratio = min(ratio, 1e9)"},
 	{"certain-load", "automatic", "least := f.atLeast * cost / n.fill", "least := 0 * f.atLeast * cost / n.fill"},
 	{"hidden-demand", "automatic", "if f.saturated {", "if f.saturated && false {"},
@@ -22,7 +21,9 @@ var mechanisms = []mechanism{
 	},
 	{"season", "forecast", "known = known && f.seen >= priorMinutes/2", "known = false && f.seen >= priorMinutes/2"},
 	{"isolated-bursts", "forecast", "value > sudden*level", "value > 1e9*sudden*level"},
+	{"long-mean", "forecast", "off*off*smooth <= 3*3*squares", "off*off*smooth < 0*squares"},
+	{"even-minutes", "capacity", "|| !i.Even {", "{"},
 	{"base", "capacity", "c.Base = m.little(c.Limit)", "c.Base = 0 * m.little(c.Limit)"},
+	{"limit-while-overloaded", "capacity", "case m.Ceiling > 0 && overloaded:", "case m.Ceiling > 0 && overloaded && m.Met < 0:"},
 	{"least-fill", "capacity", "case load <= leastFill*c.Limit:", "case load <= 0*leastFill*c.Limit:"},
-	{"limit-while-overloaded", "capacity", "case m.Ceiling > 0 && overloaded:", "case m.Ceiling > 0 && overloaded && false:"},
 }

@@ -22,6 +22,14 @@ var automaticMutants = []mutant{
 		"Arrived: r.first - from.first + r.waiting - from.waiting", "Arrived: r.first - from.first",
 	},
 	{
+		"a minute in which a load came has no one load", "sample/interval.go",
+		"uneven*min(a, b)+uneven", "uneven*min(a, b)+1000*uneven",
+	},
+	{
+		"only minutes of one load teach", model,
+		"i.FirstTokens <= 0 || !i.Even {", "i.FirstTokens <= 0 {",
+	},
+	{
 		"an overload teaches no costs", model,
 		"!slow && !i.Waited", "!i.Waited",
 	},
@@ -51,11 +59,11 @@ var automaticMutants = []mutant{
 	},
 	{
 		"one burst may be chance", load,
-		"chance = s.Earlier == 0 || s.Burst-s.Earlier > isolated", "chance = false",
+		"chance := s.Burst > 0 &&", "chance := false && s.Burst > 0 &&",
 	},
 	{
 		"a second burst is no chance", load,
-		"chance = s.Earlier == 0 || s.Burst-s.Earlier > isolated", "chance = true",
+		"(s.Earlier == 0 || s.Burst-s.Earlier > isolated)", "(s.Earlier == 0 || true)",
 	},
 	{
 		"a season knows of what has not begun", load,
@@ -70,6 +78,14 @@ var automaticMutants = []mutant{
 		"return max(after, before, now+growth*(now-before))", "return 100 * max(after, before, now+growth*(now-before))",
 	},
 	{
+		"a load that differs by chance is the mean of a long time", load,
+		"off*off*smooth <= 3*3*squares", "off*off*smooth < 0*squares",
+	},
+	{
+		"a load that has changed is what it was in the last minutes", load,
+		"off*off*smooth <= 3*3*squares", "off*off*smooth <= 1e9*squares",
+	},
+	{
 		"a series takes over only from one that has known it for longer", load,
 		"s.Last != 0 && s.First <= other.First", "s.Last != 0 && s.First < other.First",
 	},
@@ -79,7 +95,7 @@ var automaticMutants = []mutant{
 	},
 	{
 		"nothing is released while a pod can't be read", need,
-		"case f.read < f.serving, ", "case ",
+		"case f.read+f.givenUp < f.serving:", "case f.read+f.givenUp < 0:",
 	},
 	{
 		"a release that was taken back makes the next wait longer", need,
@@ -107,7 +123,15 @@ var automaticMutants = []mutant{
 	},
 	{
 		"a sleeping engine is no capacity", auto,
-		"if r.Phase != sample.Serving || r.Asleep {", "if r.Phase != sample.Serving {",
+		"if r.Asleep || !r.HasLoad(f.Freshness, now) {", "if !r.HasLoad(f.Freshness, now) {",
+	},
+	{
+		"a replica that has just become Ready has no share of the load", auto,
+		"!r.HasLoad(f.Freshness, now) {", "r.Phase != sample.Serving {",
+	},
+	{
+		"while replicas start or don't come, what is late uses up no budget", auto,
+		"if f.serving >= int(f.Desired) {", "if true {",
 	},
 	{
 		"time-outs under load bring two steps up at most", auto,
