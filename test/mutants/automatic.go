@@ -23,7 +23,7 @@ var automaticMutants = []mutant{
 	},
 	{
 		"a minute in which a load came has no one load", "sample/interval.go",
-		"uneven*min(a, b)+uneven", "uneven*min(a, b)+1000*uneven",
+		"uneven*max(min(a, b), few)", "uneven*max(min(a, b), 1000*few)",
 	},
 	{
 		"only minutes of one load teach", model,
