@@ -14,7 +14,7 @@ import (
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -200,7 +200,7 @@ func TestTheExplanationIsTheHPAsArithmetic(t *testing.T) {
 			scan(t, found[2], &up)
 			scan(t, found[3], &down)
 			wants := func(total float64) int32 {
-				return p.Bounds.Clamp(decision.HPA(total, p.Queue.Target, n, p.Up.Tolerance, p.Down.Tolerance))
+				return p.Bounds.Clamp(hpa.Replicas(total, p.Queue.Target, n, p.Up.Tolerance, p.Down.Tolerance))
 			}
 			const little = 1e-3 // the HPA counts in thousandths
 			if found[2] != "" && (wants(up+little) <= n || wants(up-little) != n) {

@@ -5,8 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
+	"github.com/kaito-project/keda-kaito-scaler/internal/text"
 )
 
 // treatFrozenAsIdle is the fleet with its frozen engines as idle ones, and who they are.
@@ -14,7 +16,7 @@ import (
 // nobody. It does so for all of them together, once the newest has been frozen for
 // longer than the fleet's grace, and only while nothing waits anywhere and nothing
 // was refused: an engine that hangs under load has demand that its gauges don't show.
-func treatFrozenAsIdle(fleet sample.Fleet, now time.Time) (sample.Fleet, []UnreadablePod) {
+func treatFrozenAsIdle(fleet sample.Fleet, now time.Time) (sample.Fleet, []aggregate.UnreadablePod) {
 	var frozen []int
 	for i := range fleet.Replicas {
 		r := &fleet.Replicas[i]
@@ -30,10 +32,10 @@ func treatFrozenAsIdle(fleet sample.Fleet, now time.Time) (sample.Fleet, []Unrea
 		return fleet, nil
 	}
 	fleet.Replicas = slices.Clone(fleet.Replicas)
-	idle := make([]UnreadablePod, len(frozen))
+	idle := make([]aggregate.UnreadablePod, len(frozen))
 	for n, i := range frozen {
 		r := &fleet.Replicas[i]
-		idle[n] = UnreadablePod{Pod: r.Pod, Why: r.Failure, GivenUp: true}
+		idle[n] = aggregate.UnreadablePod{Pod: r.Pod, Why: r.Failure, GivenUp: true}
 		if r.Failure == "" {
 			idle[n].Why = "its engine is frozen"
 		}
@@ -44,7 +46,7 @@ func treatFrozenAsIdle(fleet sample.Fleet, now time.Time) (sample.Fleet, []Unrea
 
 // queueIsEmpty tells of a replica that was read and has no queue.
 func queueIsEmpty(r *sample.Replica, freshness time.Duration, now time.Time) bool {
-	family, why := family(r, policy.FamilyWaiting, freshness, now)
+	family, why := aggregate.Family(r, policy.FamilyWaiting, freshness, now)
 	return why == "" && family.Value() == 0
 }
 
@@ -69,15 +71,15 @@ func setIdle(r *sample.Replica, fleet sample.Fleet, now time.Time) {
 }
 
 // reportFrozen puts right that the idle ones weren't read, and tells why they count so.
-func (v *Recommendation) reportFrozen(idle []UnreadablePod, grace time.Duration) {
+func (v *Recommendation) reportFrozen(idle []aggregate.UnreadablePod, grace time.Duration) {
 	if len(idle) == 0 {
 		return
 	}
 	isIdle := func(pod string) bool {
-		return slices.ContainsFunc(idle, func(u UnreadablePod) bool { return u.Pod == pod })
+		return slices.ContainsFunc(idle, func(u aggregate.UnreadablePod) bool { return u.Pod == pod })
 	}
 	v.Read = slices.DeleteFunc(v.Read, isIdle)
-	v.Unreadable = slices.DeleteFunc(slices.Clone(v.Unreadable), func(u UnreadablePod) bool { return isIdle(u.Pod) })
+	v.Unreadable = slices.DeleteFunc(slices.Clone(v.Unreadable), func(u aggregate.UnreadablePod) bool { return isIdle(u.Pod) })
 	v.Unreadable = append(v.Unreadable, idle...)
 	if v.Confidence == Measured {
 		v.Confidence = Bounded
@@ -86,5 +88,5 @@ func (v *Recommendation) reportFrozen(idle []UnreadablePod, grace time.Duration)
 	if len(idle) > 1 {
 		who = fmt.Sprintf("%s and %d more", who, len(idle)-1)
 	}
-	v.Reason += fmt.Sprintf("; %s counted as idle: frozen for over %s while nothing waits", who, duration(grace))
+	v.Reason += fmt.Sprintf("; %s counted as idle: frozen for over %s while nothing waits", who, text.Duration(grace))
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
+	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
@@ -41,7 +43,7 @@ func guard(v Recommendation, load *Load, trigger policy.Trigger, fleet sample.Fl
 	v.Reason = fmt.Sprintf("holding at %d: %s, but %s", fleet.Desired, withoutConclusion(v.Reason), why)
 	v.Confidence, v.Waiting = Held, true
 	v.Replicas = fleet.Desired
-	v.Value = hpaOf(trigger, fleet).hold()
+	v.Value = hpa.For(trigger, fleet).Hold()
 	return v
 }
 
@@ -73,7 +75,7 @@ func missingFromAllPages(fleet sample.Fleet, now time.Time) string {
 			continue
 		}
 		lacks := slices.IndexFunc(requiredFamilies, func(metric string) bool {
-			_, found := find(r.Last, metric)
+			_, found := aggregate.Find(r.Last, metric)
 			return !found
 		})
 		if lacks < 0 {
@@ -88,6 +90,6 @@ func missingFromAllPages(fleet sample.Fleet, now time.Time) string {
 
 // gauge is a gauge of the replica's newest page, 0 if it isn't on it.
 func gauge(r *sample.Replica, metric string) float64 {
-	f, _ := find(r.Last, metric)
+	f, _ := aggregate.Find(r.Last, metric)
 	return f.Value()
 }

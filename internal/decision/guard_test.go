@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
@@ -67,8 +68,8 @@ func TestAGuardKnowsTheHPAsTolerance(t *testing.T) {
 		trigger := guards()
 		trigger.Tolerances = tt.tolerances
 		v := m.Current(trigger, f, t0.Add(2*time.Minute))
-		if h := hpaOf(trigger, f); v.Value != tt.value || h.replicas(v.Value) != 4 {
-			t.Errorf("%s: %v, of which it makes %d: %s", tt.story, v.Value, h.replicas(v.Value), v.Reason)
+		if h := hpa.For(trigger, f); v.Value != tt.value || h.Replicas(v.Value) != 4 {
+			t.Errorf("%s: %v, of which it makes %d: %s", tt.story, v.Value, h.Replicas(v.Value), v.Reason)
 		}
 	}
 }
@@ -229,7 +230,7 @@ func TestAGuardOnlyEverHolds(t *testing.T) {
 			Confidence: Measured, Desired: f.Desired, Reason: "so",
 			Value: rapid.Float64Range(0, 3000).Draw(t, "total"),
 		}
-		queued.Replicas = trigger.Bounds.Clamp(HPA(queued.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance))
+		queued.Replicas = trigger.Bounds.Clamp(hpa.Replicas(queued.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance))
 		var load *Load
 		if rapid.Bool().Draw(t, "known") {
 			load = &Load{Present: rapid.Float64Range(0, 60).Draw(t, "need"), Slow: rapid.Bool().Draw(t, "vain")}
@@ -244,7 +245,7 @@ func TestAGuardOnlyEverHolds(t *testing.T) {
 		case load != nil && (load.Present <= float64(f.Desired-1) || load.Slow) && v.Value != queued.Value:
 			t.Fatalf("a need of %v keeps %d replicas", load.Present, f.Desired)
 		}
-		if got := HPA(v.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance); v.Confidence == Held && got != f.Desired {
+		if got := hpa.Replicas(v.Value, trigger.Queue.Target, f.Desired, policy.UpTolerance, policy.DownTolerance); v.Confidence == Held && got != f.Desired {
 			t.Fatalf("the HPA goes to %d on what should hold %d", got, f.Desired)
 		}
 	})

@@ -4,10 +4,15 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
+	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
+	"github.com/kaito-project/keda-kaito-scaler/internal/text"
 )
 
 // truth is a three-valued one, ordered: its and is the least, its or the
@@ -24,68 +29,61 @@ const (
 // them; a maybe is the unknown, which moves nothing and is never ignored.
 type comparison struct {
 	metric policy.Metric
-	total
+	aggregate.Total
 	above, below truth
 	// aboveWithTimeouts is above, with the evidence of replicas that time out under load.
 	aboveWithTimeouts truth
 }
 
 func compare(m policy.Metric, fleet sample.Fleet, now time.Time) comparison {
-	f := comparison{metric: m, total: metricOf(m, fleet, now), above: maybe, below: maybe}
+	f := comparison{metric: m, Total: aggregate.Metric(m, fleet, now), above: maybe, below: maybe}
 	f.setTruths()
 	f.aboveWithTimeouts = f.above
-	if len(f.pods) > 0 && exceeds(f.withEvidence, m.Up) {
+	if len(f.Pods) > 0 && aggregate.Exceeds(f.WithTimeouts, m.Up) {
 		f.aboveWithTimeouts = yes
 	}
 	return f
-}
-
-// exceeds tells whether a is greater than b, and not only by what adding up and
-// dividing leave: .1 on each of three pods is .10000000000000002 in the mean.
-func exceeds(a, b float64) bool {
-	const rounding = 1e-9
-	return a-b > rounding*math.Abs(b)
 }
 
 // setTruths compares what is known with the thresholds.
 func (f *comparison) setTruths() {
 	m := f.metric
 	switch {
-	case len(f.read) == 0, f.unknownReason != "":
+	case len(f.Read) == 0, f.UnknownReason != "":
 		return
-	case f.idle:
+	case f.Idle:
 		// Less than any threshold: a Down of 0 would never be undercut.
 		f.above, f.below = no, yes
 		return
 	}
 	switch {
-	case exceeds(f.low, m.Up):
+	case aggregate.Exceeds(f.Low, m.Up):
 		f.above = yes
-	case !exceeds(f.high, m.Up):
+	case !aggregate.Exceeds(f.High, m.Up):
 		f.above = no
 	}
 	switch {
-	case exceeds(m.Down, f.high):
+	case aggregate.Exceeds(m.Down, f.High):
 		f.below = yes
-	case !exceeds(m.Down, f.low):
+	case !aggregate.Exceeds(m.Down, f.Low):
 		f.below = no
 	}
 }
 
 // scaleUpByTimeouts tells whether the metrics ask for more with the evidence of replicas that
 // time out under load, and whose.
-func scaleUpByTimeouts(how policy.Combine, findings []comparison) (timeouts, bool) {
+func scaleUpByTimeouts(how policy.Combine, findings []comparison) (aggregate.Timeouts, bool) {
 	likely := slices.Clone(findings)
-	var e timeouts
+	var e aggregate.Timeouts
 	for i := range likely {
 		f := &likely[i]
-		if f.above != yes && f.aboveWithTimeouts == yes && f.limit > e.limit {
-			e = f.timeouts
+		if f.above != yes && f.aboveWithTimeouts == yes && f.Limit > e.Limit {
+			e = f.Timeouts
 		}
 		f.above = f.aboveWithTimeouts
 	}
 	up, _ := combine(how, likely)
-	return e, up == yes && len(e.pods) > 0
+	return e, up == yes && len(e.Pods) > 0
 }
 
 // combine is whether the metrics together ask for more replicas, and for fewer.
@@ -113,15 +111,15 @@ func evaluateList(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Rec
 	for i, m := range trigger.List.Metrics {
 		findings[i] = compare(m, fleet, now)
 	}
-	hpa := hpaOf(trigger, fleet)
+	autoscaler := hpa.For(trigger, fleet)
 	v := newListRecommendation(findings, fleet)
-	v.Value = hpa.hold()
+	v.Value = autoscaler.Hold()
 	switch {
-	case findings[0].serving == 0:
+	case findings[0].Serving == 0:
 		v.Reason = fmt.Sprintf("holding at %d: no replica serves yet, so there is no load to measure", fleet.Desired)
 	case noneRead(findings) && !wantsScaleUpByTimeouts(trigger.List, findings):
 		v.Confidence, v.Value = Unknown, 0
-		v.Reason = "cannot tell the load: " + findings[0].noneReadable(findings[0].metric.Name)
+		v.Reason = "cannot tell the load: " + findings[0].NoneReadable(findings[0].metric.Name)
 		return v
 	default:
 		d := nextStep(trigger.List, findings, fleet, trigger.DownWindow, now)
@@ -132,7 +130,7 @@ func evaluateList(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Rec
 		// As int64: after an int32's greatest there is none.
 		wanted := min(max(int64(fleet.Desired)+int64(d.change), 0), math.MaxInt32)
 		v.Replicas = trigger.Bounds.Clamp(int32(wanted))
-		v.Value = hpa.valueForStep(d.change)
+		v.Value = autoscaler.ValueForStep(d.change)
 		v.Reason = d.reason(trigger, fleet, findings, v.Replicas)
 	}
 	return v
@@ -142,21 +140,21 @@ func evaluateList(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Rec
 func newListRecommendation(findings []comparison, fleet sample.Fleet) Recommendation {
 	v := Recommendation{Confidence: Held, Replicas: fleet.Desired}
 	for i := range findings {
-		v.MissingMetrics = append(v.MissingMetrics, findings[i].missingMetrics...)
+		v.MissingMetrics = append(v.MissingMetrics, findings[i].MissingMetrics...)
 	}
 	for _, r := range fleet.Replicas {
-		read, without := false, UnreadablePod{}
+		read, without := false, aggregate.UnreadablePod{}
 		for i := range findings {
 			f := &findings[i]
-			read = read || slices.Contains(f.read, r.Pod)
-			at := slices.IndexFunc(f.unreadable, func(u UnreadablePod) bool { return u.Pod == r.Pod })
+			read = read || slices.Contains(f.Read, r.Pod)
+			at := slices.IndexFunc(f.Unreadable, func(u aggregate.UnreadablePod) bool { return u.Pod == r.Pod })
 			if at < 0 {
 				continue
 			}
 			if without.Pod == "" {
-				without = f.unreadable[at]
+				without = f.Unreadable[at]
 			}
-			without.GivenUp = without.GivenUp || f.unreadable[at].GivenUp
+			without.GivenUp = without.GivenUp || f.Unreadable[at].GivenUp
 		}
 		switch {
 		case without.Pod != "":
@@ -178,7 +176,7 @@ func wantsScaleUpByTimeouts(l *policy.List, findings []comparison) bool {
 // that is warming up is only known too briefly.
 func noneRead(findings []comparison) bool {
 	for i := range findings {
-		if f := &findings[i]; len(f.read) > 0 || f.warming > 0 {
+		if f := &findings[i]; len(f.Read) > 0 || f.Warming > 0 {
 			return false
 		}
 	}
@@ -186,7 +184,7 @@ func noneRead(findings []comparison) bool {
 }
 
 func allComplete(findings []comparison) bool {
-	return !slices.ContainsFunc(findings, func(f comparison) bool { return !f.total.complete() })
+	return !slices.ContainsFunc(findings, func(f comparison) bool { return !f.Total.Complete() })
 }
 
 // step is where a list goes, and what keeps it from going further.
@@ -198,14 +196,14 @@ type step struct {
 	// for none.
 	wait string
 	// evidence is what the step rests on, if not on readings alone.
-	timeouts
+	aggregate.Timeouts
 }
 
 // stepUp is a step up, if it may be made now.
 func stepUp(l *policy.List, findings []comparison, fleet sample.Fleet, now time.Time) step {
 	var longest time.Duration
 	for i := range findings {
-		longest = max(longest, findings[i].window)
+		longest = max(longest, findings[i].Window)
 	}
 	if text, coming := startingReplica(fleet, longest, now); coming {
 		return step{answer: Held, wait: text}
@@ -214,7 +212,7 @@ func stepUp(l *policy.List, findings []comparison, fleet sample.Fleet, now time.
 		return step{answer: Held, wait: text}
 	}
 	if left := l.UpCooldown - now.Sub(lastScaleUp(fleet)); left > 0 {
-		return step{answer: Held, wait: "next step up in " + duration(left)}
+		return step{answer: Held, wait: "next step up in " + text.Duration(left)}
 	}
 	return step{answer: Measured, change: 1}
 }
@@ -229,7 +227,7 @@ func nextStep(l *policy.List, findings []comparison, fleet sample.Fleet, seen ti
 		return stepUp(l, findings, fleet, now)
 	case evident:
 		d := stepUp(l, findings, fleet, now)
-		d.timeouts = e
+		d.Timeouts = e
 		return d
 	case down == yes:
 		// Not within the cooldown of a step up either: the HPA counts steps up
@@ -240,7 +238,7 @@ func nextStep(l *policy.List, findings []comparison, fleet sample.Fleet, seen ti
 		}
 		// The HPA's own window comes after it.
 		if left := l.DownCooldown - seen - now.Sub(last); left > 0 {
-			return step{answer: Held, wait: "next step down in " + duration(left)}
+			return step{answer: Held, wait: "next step down in " + text.Duration(left)}
 		}
 		return step{answer: Measured, change: -1}
 	case up == maybe || down == maybe:
@@ -251,8 +249,8 @@ func nextStep(l *policy.List, findings []comparison, fleet sample.Fleet, seen ti
 
 func (d step) reason(trigger policy.Trigger, fleet sample.Fleet, findings []comparison, replicas int32) string {
 	facts := d.describe(trigger.List, findings)
-	if len(d.pods) > 0 {
-		facts += "; " + d.describeTimeouts()
+	if len(d.Pods) > 0 {
+		facts += "; " + d.DescribeTimeouts()
 	}
 	from := fleet.Desired
 	switch {
@@ -265,9 +263,9 @@ func (d step) reason(trigger policy.Trigger, fleet sample.Fleet, findings []comp
 	case d.change < 0 && replicas >= from:
 		return fmt.Sprintf("%d is the minimum: %s", from, facts)
 	case d.change > 0:
-		return fmt.Sprintf("%d → %d: %s; next step up in %s", from, replicas, facts, duration(trigger.List.UpCooldown))
+		return fmt.Sprintf("%d → %d: %s; next step up in %s", from, replicas, facts, text.Duration(trigger.List.UpCooldown))
 	case d.change < 0:
-		return fmt.Sprintf("%d → %d: %s; next step down in %s", from, replicas, facts, duration(trigger.List.DownCooldown))
+		return fmt.Sprintf("%d → %d: %s; next step down in %s", from, replicas, facts, text.Duration(trigger.List.DownCooldown))
 	}
 	return fmt.Sprintf("%d is right: %s", from, facts)
 }
@@ -282,7 +280,7 @@ func (d step) describe(l *policy.List, findings []comparison) string {
 			facts = append(facts, f.describe())
 		}
 	}
-	return list(facts)
+	return text.Join(facts)
 }
 
 // describe is what is known of the metric, against the thresholds that it is above,
@@ -291,27 +289,53 @@ func (f *comparison) describe() string {
 	m := f.metric
 	name := displayName(m)
 	scale, unit := f.unit()
-	say := func(x float64) string { return distinct(x*scale, m.Up*scale, m.Down*scale) + unit }
-	threshold := func(x float64) string { return significant(x*scale, 9) }
+	say := func(x float64) string { return text.Distinct(x*scale, m.Up*scale, m.Down*scale) + unit }
+	threshold := func(x float64) string { return text.Significant(x*scale, 9) }
 	gaps := ""
-	if text := f.describeMissing(); text != "" && f.unknownReason == "" {
+	if text := f.DescribeMissing(); text != "" && f.UnknownReason == "" {
 		gaps = " (" + text + ")"
 	}
 	switch {
-	case f.unknownReason != "":
-		return fmt.Sprintf("%s unknown (%s)", name, f.unknownReason)
-	case len(f.read) == 0 && f.warming == 0:
-		return fmt.Sprintf("%s unknown (%s)", name, f.firstUnreadable())
-	case len(f.read) == 0:
+	case f.UnknownReason != "":
+		return fmt.Sprintf("%s unknown (%s)", name, f.UnknownReason)
+	case len(f.Read) == 0 && f.Warming == 0:
+		return fmt.Sprintf("%s unknown (%s)", name, f.FirstUnreadable())
+	case len(f.Read) == 0:
 		return fmt.Sprintf("%s unknown%s", name, gaps)
-	case f.idle:
-		return fmt.Sprintf("%s idle in %s%s", name, duration(m.Window), gaps)
+	case f.Idle:
+		return fmt.Sprintf("%s idle in %s%s", name, text.Duration(m.Window), gaps)
 	case f.above == yes:
-		return fmt.Sprintf("%s %s > %s%s", name, say(f.low), threshold(m.Up), gaps)
+		return fmt.Sprintf("%s %s > %s%s", name, say(f.Low), threshold(m.Up), gaps)
 	case f.below == yes:
-		return fmt.Sprintf("%s %s < %s%s", name, say(f.high), threshold(m.Down), gaps)
+		return fmt.Sprintf("%s %s < %s%s", name, say(f.High), threshold(m.Down), gaps)
 	case f.above == no && f.below == no:
-		return fmt.Sprintf("%s %s from %s to %s%s", name, say(f.low), threshold(m.Down), threshold(m.Up), gaps)
+		return fmt.Sprintf("%s %s from %s to %s%s", name, say(f.Low), threshold(m.Down), threshold(m.Up), gaps)
 	}
-	return fmt.Sprintf("%s %s or more%s", name, say(f.low), gaps)
+	return fmt.Sprintf("%s %s or more%s", name, say(f.Low), gaps)
+}
+
+// unit is what a metric is told in: seconds, or hundredths where a whole is 1.
+func (f *comparison) unit() (scale float64, unit string) {
+	switch name := f.metric.Name; {
+	case strings.HasSuffix(name, "_seconds"):
+		return 1, " s"
+	case sample.IsRatio(name) && max(f.metric.Up, f.Low) <= 1:
+		return 100, " %"
+	case sample.IsRatio(name) && !strings.HasSuffix(name, "_ratio"):
+		return 1, " %"
+	}
+	return 1, ""
+}
+
+// displayName is a list's metric as its owner knows it, with what is taken of it.
+func displayName(m policy.Metric) string {
+	switch {
+	case m.Kind == policy.Gauge:
+		return m.Name
+	case m.Kind == policy.Counter:
+		return m.Name + " rate"
+	case m.Quantile > 0:
+		return m.Name + " p" + strconv.FormatFloat(m.Quantile*100, 'g', 6, 64)
+	}
+	return m.Name + " mean"
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
+	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
@@ -50,7 +52,7 @@ func TestAnUnknownMovesNothingAndIsNotIgnored(t *testing.T) {
 		if v := s.verdict(); v.Value != 3 || v.Replicas != 3 {
 			t.Errorf("%v wait on each: %s", load, v.Reason)
 		}
-		if diff := cmp.Diff([]MissingMetric{{Metric: queueTime}}, s.verdict().MissingMetrics); diff != "" {
+		if diff := cmp.Diff([]aggregate.MissingMetric{{Metric: queueTime}}, s.verdict().MissingMetrics); diff != "" {
 			t.Errorf("missing (-want +got):\n%s", diff)
 		}
 	}
@@ -64,7 +66,7 @@ func TestAMisspelledMetricIsNamedWithItsNeighbour(t *testing.T) {
 		"did you mean vllm:num_requests_waiting?) and vllm:request_queue_time_seconds p95 9.55 s from 1 to 30")
 	// Beyond the grace it is no zero either, and nobody is given up for it.
 	s.pod("a", ends(1, .05)).at(20 * time.Minute).wantHold("holding at 1")
-	if diff := cmp.Diff([]UnreadablePod{{Pod: "phi-4-a-0", Why: "its page has no vllm:num_request_waiting"}}, s.verdict().Unreadable); diff != "" {
+	if diff := cmp.Diff([]aggregate.UnreadablePod{{Pod: "phi-4-a-0", Why: "its page has no vllm:num_request_waiting"}}, s.verdict().Unreadable); diff != "" {
 		t.Errorf("unreadable (-want +got):\n%s", diff)
 	}
 	s.trigger.List.Metrics = s.trigger.List.Metrics[:1]
@@ -165,7 +167,7 @@ func TestWhatCameAndWentIsNoIdleness(t *testing.T) {
 func TestAMetricIsNoNeighbourOfItself(t *testing.T) {
 	s := tell(t, 1, listOf(policy.And, waitingList)).pod("a", misses(waitingMetric)).at(2 * time.Minute)
 	s.pods[0].Last.Names = append(s.pods[0].Last.Names, waitingMetric)
-	if diff := cmp.Diff([]MissingMetric{{Metric: waitingMetric}}, s.verdict().MissingMetrics); diff != "" {
+	if diff := cmp.Diff([]aggregate.MissingMetric{{Metric: waitingMetric}}, s.verdict().MissingMetrics); diff != "" {
 		t.Errorf("missing (-want +got):\n%s", diff)
 	}
 }
@@ -324,20 +326,20 @@ func TestAStepIsOneAtEverySize(t *testing.T) {
 	for _, fixed := range []bool{false, true} {
 		for desired := range int32(200) {
 			f := sample.Fleet{Desired: desired + 1, NoTolerance: fixed}
-			h := hpaOf(listOf(policy.And, waitingList), f)
+			h := hpa.For(listOf(policy.And, waitingList), f)
 			for _, direction := range []int32{-1, 0, 1} {
-				got := HPA(h.valueForStep(direction), 1, f.Desired, h.up, h.down)
+				got := hpa.Replicas(h.ValueForStep(direction), 1, f.Desired, h.UpTolerance, h.DownTolerance)
 				// What goes too far is one step by the HPA's pace.
 				if paced := min(max(got, f.Desired-1), f.Desired+1); paced != f.Desired+direction {
-					t.Errorf("%d%+d with tolerances %v: %v published, and the HPA makes %d of it", f.Desired, direction, h.up, h.valueForStep(direction), got)
+					t.Errorf("%d%+d with tolerances %v: %v published, and the HPA makes %d of it", f.Desired, direction, h.UpTolerance, h.ValueForStep(direction), got)
 				}
 			}
 		}
 	}
 	for current, want := range map[int32][2]float64{9: {8, 10}, 12: {10.799, 14}, 20: {17.999, 23}} {
-		h := hpaOf(listOf(policy.And, waitingList), sample.Fleet{Desired: current, NoTolerance: true})
-		if h.valueForStep(-1) != want[0] || h.valueForStep(1) != want[1] {
-			t.Errorf("at %d: %v and %v, want %v", current, h.valueForStep(-1), h.valueForStep(1), want)
+		h := hpa.For(listOf(policy.And, waitingList), sample.Fleet{Desired: current, NoTolerance: true})
+		if h.ValueForStep(-1) != want[0] || h.ValueForStep(1) != want[1] {
+			t.Errorf("at %d: %v and %v, want %v", current, h.ValueForStep(-1), h.ValueForStep(1), want)
 		}
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
+	"github.com/kaito-project/keda-kaito-scaler/internal/text"
 )
 
 // ReplicaState is a replica as a recommendation saw it.
@@ -21,13 +21,6 @@ type ReplicaState struct {
 	Stuck string
 	// Sleeping is set while its engine sleeps.
 	Sleeping bool
-}
-
-// MissingMetric is a metric that no serving replica's page has.
-type MissingMetric struct {
-	Metric string
-	// Nearest is the name on the pages that is most like it, "" if none is.
-	Nearest string
 }
 
 func replicaStates(fleet sample.Fleet, now time.Time) []ReplicaState {
@@ -52,7 +45,7 @@ func stuck(r *sample.Replica, now time.Time) string {
 	case r.Phase == sample.Broken:
 		return why
 	case r.Phase == sample.Starting && !r.Ordered.IsZero() && now.Sub(r.Ordered) > sample.StartBudget:
-		return fmt.Sprintf("not serving %s after it was ordered: %s", duration(sample.StartBudget), why)
+		return fmt.Sprintf("not serving %s after it was ordered: %s", text.Duration(sample.StartBudget), why)
 	case r.Phase == sample.Terminating && !r.Overdue.IsZero() && now.After(r.Overdue):
 		return fmt.Sprintf("not gone by %s: %s", r.Overdue.UTC().Format("15:04 MST"), why)
 	}
@@ -150,34 +143,4 @@ func lastScaleUp(f sample.Fleet) time.Time {
 		}
 	}
 	return newest
-}
-
-// missingMetric is the metric if every page that was read lacks it. Before anything
-// was read nobody knows.
-func missingMetric(metric string, fleet sample.Fleet, now time.Time) []MissingMetric {
-	var page *sample.Sample
-	for i := range fleet.Replicas {
-		r := &fleet.Replicas[i]
-		if r.Phase != sample.Serving || r.Last == nil || now.Sub(r.Last.At) > fleet.Freshness {
-			continue
-		}
-		if _, found := find(r.Last, metric); found {
-			return nil
-		}
-		if _, there := unusable(r.Last, metric); there {
-			return nil
-		}
-		if page == nil || len(r.Last.Names) > len(page.Names) {
-			page = r.Last
-		}
-	}
-	if page == nil {
-		return nil
-	}
-	m := MissingMetric{Metric: metric}
-	// The name itself is there if only its value is no number.
-	if nearest, found := policy.Nearest(metric, page.Names); found && nearest != metric {
-		m.Nearest = nearest
-	}
-	return []MissingMetric{m}
 }

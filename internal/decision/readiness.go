@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
+	"github.com/kaito-project/keda-kaito-scaler/internal/text"
 )
 
 // readinessGate is the gate of version 0.6: 1 while every desired replica is Ready, else
@@ -21,6 +22,6 @@ func readinessGate(fleet sample.Fleet) Recommendation {
 	if ready >= fleet.Desired {
 		v.Value = 1
 	}
-	v.Reason = fmt.Sprintf("%s for the formula: %d Ready of %s desired", number(v.Value), ready, replicas(int(fleet.Desired)))
+	v.Reason = fmt.Sprintf("%s for the formula: %d Ready of %s desired", text.Number(v.Value), ready, text.CountReplicas(int(fleet.Desired)))
 	return v
 }

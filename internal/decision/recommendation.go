@@ -1,5 +1,9 @@
 package decision
 
+import (
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
+)
+
 // Confidence is how far a recommendation rests on readings.
 type Confidence uint8
 
@@ -51,24 +55,14 @@ type Recommendation struct {
 	// Read are the serving pods whose readings it rests on, and Unreadable those
 	// that it had to do without, both in the fleet's order.
 	Read       []string
-	Unreadable []UnreadablePod
+	Unreadable []aggregate.UnreadablePod
 	// ReplicaStates are the fleet's replicas, in its order.
 	ReplicaStates []ReplicaState
 	// MissingMetrics are the metrics asked for that no serving replica's page has.
-	MissingMetrics []MissingMetric
+	MissingMetrics []aggregate.MissingMetric
 	// Load is what was learned that the recommendation rests on, nil if nothing.
 	Load *Load
 	// Advice says in words what no policy can do that reacts to its load, and
 	// what to do instead; "" for nothing.
 	Advice string
-}
-
-// UnreadablePod is a serving pod whose reading is missing.
-type UnreadablePod struct {
-	Pod string
-	// Why says in words what is wrong with it.
-	Why string
-	// GivenUp is set once that has been so for longer than the fleet's grace:
-	// the pod stands for the largest readable value at most.
-	GivenUp bool
 }

@@ -8,9 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
 	"github.com/kaito-project/keda-kaito-scaler/internal/automatic"
+	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
+	"github.com/kaito-project/keda-kaito-scaler/internal/text"
 )
 
 // Interval is how far apart the updates of a Scaler are. What is learned depends on
@@ -103,17 +106,17 @@ var requiredFamilies = []string{
 }
 
 // missingFamilies are those of them that no page has.
-func missingFamilies(fleet sample.Fleet, now time.Time) []MissingMetric {
-	var all []MissingMetric
+func missingFamilies(fleet sample.Fleet, now time.Time) []aggregate.MissingMetric {
+	var all []aggregate.MissingMetric
 	for _, metric := range requiredFamilies {
-		all = append(all, missingMetric(metric, fleet, now)...)
+		all = append(all, aggregate.FindMissing(metric, fleet, now)...)
 	}
 	return all
 }
 
 // withoutUnusablePages is the fleet with every page that lacks an essential family as one that
 // can't be read, who was read, and who wasn't.
-func withoutUnusablePages(fleet sample.Fleet, now time.Time) (_ sample.Fleet, read []string, lost []UnreadablePod) {
+func withoutUnusablePages(fleet sample.Fleet, now time.Time) (_ sample.Fleet, read []string, lost []aggregate.UnreadablePod) {
 	all := slices.Clone(fleet.Replicas)
 	for i := range all {
 		r := &all[i]
@@ -128,8 +131,8 @@ func withoutUnusablePages(fleet sample.Fleet, now time.Time) (_ sample.Fleet, re
 			read = append(read, r.Pod)
 			continue
 		}
-		unread := unreadFor(r, policy.FamilyRunning, now)
-		lost = append(lost, UnreadablePod{Pod: r.Pod, Why: why, GivenUp: unread > fleet.Grace})
+		unread := aggregate.UnreadFor(r, policy.FamilyRunning, now)
+		lost = append(lost, aggregate.UnreadablePod{Pod: r.Pod, Why: why, GivenUp: unread > fleet.Grace})
 		r.Expected, r.Failure = now.Add(-unread), why
 		if r.Last != nil && now.Sub(r.Last.At) <= fleet.Freshness {
 			r.Last = nil
@@ -145,7 +148,7 @@ func withoutUnusablePages(fleet sample.Fleet, now time.Time) (_ sample.Fleet, re
 // unreadableReason says why the replica's newest page doesn't tell its load, "" if it does.
 func unreadableReason(r *sample.Replica, freshness time.Duration, now time.Time) string {
 	for _, metric := range requiredFamilies {
-		if _, why := family(r, metric, freshness, now); why != "" {
+		if _, why := aggregate.Family(r, metric, freshness, now); why != "" {
 			return why
 		}
 	}
@@ -174,7 +177,7 @@ func (m *Scaler) Current(trigger policy.Trigger, fleet sample.Fleet, now time.Ti
 		v.Reason = fmt.Sprintf("holding at %d: the fleet has not been evaluated yet", fleet.Desired)
 	case age > maxAge:
 		v.Confidence, v.Waiting, v.Load = Held, false, nil
-		v.Reason = fmt.Sprintf("holding at %d: the fleet was evaluated last %s ago", fleet.Desired, duration(age))
+		v.Reason = fmt.Sprintf("holding at %d: the fleet was evaluated last %s ago", fleet.Desired, text.Duration(age))
 	}
 	if v.Confidence == Held {
 		v.Replicas = fleet.Desired
@@ -225,16 +228,16 @@ func (v *Recommendation) publish(trigger policy.Trigger, fleet sample.Fleet) {
 		v.Value = 0
 		return
 	}
-	h, wanted := hpaOf(trigger, fleet), v.Replicas
-	v.Value, v.Replicas = h.valueToward(wanted)
+	h, wanted := hpa.For(trigger, fleet), v.Replicas
+	v.Value, v.Replicas = h.ValueToward(wanted)
 	switch {
 	case v.Replicas == wanted:
 	case wanted < fleet.Desired:
 		v.Confidence, v.Waiting = Held, true
 		v.Reason = fmt.Sprintf("holding at %d: %s; %d would do, but so few less this cluster's HPA doesn't take: it stays within %s %%",
-			fleet.Desired, withoutConclusion(v.Reason), wanted, number(100*h.down))
+			fleet.Desired, withoutConclusion(v.Reason), wanted, text.Number(100*h.DownTolerance))
 	default:
-		v.Reason += fmt.Sprintf("; %d is published, because this cluster's HPA stays within %s %%", v.Replicas, number(100*h.up))
+		v.Reason += fmt.Sprintf("; %d is published, because this cluster's HPA stays within %s %%", v.Replicas, text.Number(100*h.UpTolerance))
 		v.Replicas = trigger.Bounds.Clamp(v.Replicas)
 	}
 }

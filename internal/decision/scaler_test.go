@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
+	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
@@ -166,7 +168,7 @@ func TestAFixedToleranceIsGonePast(t *testing.T) {
 		if v.Value != tt.value || v.Replicas != tt.replicas {
 			t.Errorf("%d → %d: published %v, said %d, want %v, %d", tt.desired, tt.wanted, v.Value, v.Replicas, tt.value, tt.replicas)
 		}
-		if got := HPA(v.Value, 1, tt.desired, fixedTolerance, fixedTolerance); got != tt.hpa {
+		if got := hpa.Replicas(v.Value, 1, tt.desired, hpa.FixedTolerance, hpa.FixedTolerance); got != tt.hpa {
 			t.Errorf("%d → %d: the HPA goes to %d, want %d", tt.desired, tt.wanted, got, tt.hpa)
 		}
 		if told := strings.Contains(v.Reason, "is published"); told != (tt.replicas > max(tt.wanted, tt.desired)) {
@@ -195,7 +197,7 @@ func TestMissingFamiliesAreReported(t *testing.T) {
 	r.Last.Names = []string{"vllm:generation_tokens"}
 	m.Update(saturates(), f, t0.Add(time.Minute))
 	v := m.Current(saturates(), f, t0.Add(time.Minute))
-	if len(v.MissingMetrics) == 0 || v.MissingMetrics[0] != (MissingMetric{Metric: policy.FamilyGenerated, Nearest: "vllm:generation_tokens"}) {
+	if len(v.MissingMetrics) == 0 || v.MissingMetrics[0] != (aggregate.MissingMetric{Metric: policy.FamilyGenerated, Nearest: "vllm:generation_tokens"}) {
 		t.Errorf("missing: %+v", v.MissingMetrics)
 	}
 }

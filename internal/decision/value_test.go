@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
@@ -172,8 +173,8 @@ func TestAMeanDoesNotRunAwayWhileReplicasStart(t *testing.T) {
 					replicas = append(replicas, in(sample.Starting))
 				}
 				v := Evaluate(byHand(how, use), fleet(desired, replicas...), t0)
-				h := hpaOf(byHand(how, use), fleet(desired, replicas...))
-				desired = h.replicas(v.Value)
+				h := hpa.For(byHand(how, use), fleet(desired, replicas...))
+				desired = h.Replicas(v.Value)
 			}
 			if desired != 3 {
 				t.Errorf("%s as %d: 14 on each of two, 10 wanted, comes to %d, want 3", how, use, desired)

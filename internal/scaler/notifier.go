@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/kube"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
@@ -69,7 +70,7 @@ type setRecord struct {
 // lastReported is what was last said.
 type lastReported struct {
 	scaling    scalingEvent
-	unreadable []decision.UnreadablePod
+	unreadable []aggregate.UnreadablePod
 	missing    []string
 	// stuck and asleep are replicas.
 	stuck, sleeping []string
@@ -272,7 +273,7 @@ func (t *lastReported) reportMetrics(v decision.Recommendation, say func(event) 
 		return
 	}
 	t.missing = slices.DeleteFunc(t.missing, func(metric string) bool {
-		return !slices.ContainsFunc(v.MissingMetrics, func(m decision.MissingMetric) bool { return m.Metric == metric }) &&
+		return !slices.ContainsFunc(v.MissingMetrics, func(m aggregate.MissingMetric) bool { return m.Metric == metric }) &&
 			say(event{kind: corev1.EventTypeNormal, reason: "MetricFound", action: actionOn("FindMetric", metric), note: metric + " is on the pages now"})
 	})
 }
@@ -333,7 +334,7 @@ func actionOn(verb, name string) string {
 // gone meanwhile is neither.
 func (t *lastReported) reportPods(v decision.Recommendation, say func(event) bool) {
 	for _, now := range v.Unreadable {
-		i := slices.IndexFunc(t.unreadable, func(u decision.UnreadablePod) bool { return u.Pod == now.Pod })
+		i := slices.IndexFunc(t.unreadable, func(u aggregate.UnreadablePod) bool { return u.Pod == now.Pod })
 		if i < 0 {
 			if !say(event{
 				kind: corev1.EventTypeWarning, reason: "PodUnreadable", action: "ReadPod",
@@ -342,7 +343,7 @@ func (t *lastReported) reportPods(v decision.Recommendation, say func(event) boo
 				continue
 			}
 			i = len(t.unreadable)
-			t.unreadable = append(t.unreadable, decision.UnreadablePod{Pod: now.Pod})
+			t.unreadable = append(t.unreadable, aggregate.UnreadablePod{Pod: now.Pod})
 		}
 		was := &t.unreadable[i]
 		was.GivenUp = now.GivenUp && (was.GivenUp || say(event{
@@ -351,9 +352,9 @@ func (t *lastReported) reportPods(v decision.Recommendation, say func(event) boo
 			related: relatedObject{kindPod, now.Pod},
 		}))
 	}
-	t.unreadable = slices.DeleteFunc(t.unreadable, func(was decision.UnreadablePod) bool {
+	t.unreadable = slices.DeleteFunc(t.unreadable, func(was aggregate.UnreadablePod) bool {
 		switch {
-		case slices.ContainsFunc(v.Unreadable, func(u decision.UnreadablePod) bool { return u.Pod == was.Pod }):
+		case slices.ContainsFunc(v.Unreadable, func(u aggregate.UnreadablePod) bool { return u.Pod == was.Pod }):
 			return false
 		case !slices.Contains(v.Read, was.Pod):
 			return true

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
@@ -122,7 +123,7 @@ func TestEachChangeIsReportedOnce(t *testing.T) {
 func TestWhatIsWrongIsAWarningAndItsEndIsNews(t *testing.T) {
 	s := newTale(t)
 	unread := verdict(decision.Held, 2, 2, "holding at 2: b can't be read")
-	unread.Unreadable = []decision.UnreadablePod{{Pod: "b", Why: "no answer"}}
+	unread.Unreadable = []aggregate.UnreadablePod{{Pod: "b", Why: "no answer"}}
 	s.hears(verdict(decision.Held, 1, 1, "holding at 1: no replica serves yet"), "Normal ScalingHeld ScaleTo1: holding at 1: no replica serves yet")
 	s.hears(verdict(decision.Measured, 1, 1, "1 is right"), "Normal ScalingSteady ScaleTo1: 1 is right")
 	s.hears(unread, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning ScalingHeld ScaleTo2: holding at 2: b can't be read")
@@ -136,25 +137,25 @@ func TestAPodThatIsGivenUpIsReportedOnce(t *testing.T) {
 	const why = " has not been readable for so long that it no longer keeps the fleet from shrinking: 3 → 2"
 	s := newTale(t)
 	down := verdict(decision.Bounded, 3, 2, "3 → 2")
-	hangs := func(pod string, released bool) decision.UnreadablePod {
-		return decision.UnreadablePod{Pod: pod, Why: "no answer", GivenUp: released}
+	hangs := func(pod string, released bool) aggregate.UnreadablePod {
+		return aggregate.UnreadablePod{Pod: pod, Why: "no answer", GivenUp: released}
 	}
-	down.Unreadable = []decision.UnreadablePod{hangs("b", false), hangs("c", false)}
+	down.Unreadable = []aggregate.UnreadablePod{hangs("b", false), hangs("c", false)}
 	s.hears(
 		down, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning PodUnreadable ReadPod: c: no answer (v1 Pod default/c)",
 		"Normal ScalingDown ScaleTo2: 3 → 2",
 	)
-	down.Unreadable = []decision.UnreadablePod{hangs("b", true), hangs("c", false)}
+	down.Unreadable = []aggregate.UnreadablePod{hangs("b", true), hangs("c", false)}
 	s.hears(down, "Warning PodGivenUp GiveUp: b"+why+" (v1 Pod default/b)")
 	s.hears(down)
-	down.Unreadable = []decision.UnreadablePod{hangs("b", true), hangs("c", true)}
+	down.Unreadable = []aggregate.UnreadablePod{hangs("b", true), hangs("c", true)}
 	s.hears(down, "Warning PodGivenUp GiveUp: c"+why+" (v1 Pod default/c)")
 	// One is deleted, and the other answers again.
 	down.Unreadable, down.Read = nil, []string{"a", "c"}
 	s.hears(down, "Normal PodReadable ReadPod: c is readable again (v1 Pod default/c)")
 	s.hears(down)
 	// Two at once are two events, which the recorder must not count as one.
-	down.Unreadable, down.Read = []decision.UnreadablePod{hangs("b", true), hangs("c", true)}, []string{"a"}
+	down.Unreadable, down.Read = []aggregate.UnreadablePod{hangs("b", true), hangs("c", true)}, []string{"a"}
 	s.hears(
 		down, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning PodGivenUp GiveUp: b"+why+" (v1 Pod default/b)",
 		"Warning PodUnreadable ReadPod: c: no answer (v1 Pod default/c)", "Warning PodGivenUp GiveUp: c"+why+" (v1 Pod default/c)",
@@ -164,7 +165,7 @@ func TestAPodThatIsGivenUpIsReportedOnce(t *testing.T) {
 func TestAMetricThatNoPageHasIsReportedOnce(t *testing.T) {
 	s := newTale(t)
 	hold := verdict(decision.Held, 1, 1, "holding at 1")
-	hold.MissingMetrics = []decision.MissingMetric{{Metric: "vllm:num_request_waiting", Nearest: waitingMetric}, {Metric: "x"}}
+	hold.MissingMetrics = []aggregate.MissingMetric{{Metric: "vllm:num_request_waiting", Nearest: waitingMetric}, {Metric: "x"}}
 	s.hears(
 		hold, "Warning MetricMissing FindMetric vllm:num_request_waiting: no serving replica's page has vllm:num_request_waiting: did you mean vllm:num_requests_waiting?",
 		"Warning MetricMissing FindMetric x: no serving replica's page has x", "Warning ScalingHeld ScaleTo1: holding at 1",
@@ -174,13 +175,13 @@ func TestAMetricThatNoPageHasIsReportedOnce(t *testing.T) {
 	s.hears(verdict(decision.Unknown, 1, 1, "cannot tell"), "Warning LoadUnknown ScaleTo1: cannot tell")
 	s.hears(hold, "Warning ScalingHeld ScaleTo1: holding at 1")
 	right := verdict(decision.Measured, 1, 1, "1 is right")
-	right.Read, right.MissingMetrics = []string{"a-0"}, []decision.MissingMetric{{Metric: "x"}}
+	right.Read, right.MissingMetrics = []string{"a-0"}, []aggregate.MissingMetric{{Metric: "x"}}
 	s.hears(
 		right, "Normal MetricFound FindMetric vllm:num_request_waiting: vllm:num_request_waiting is on the pages now",
 		"Normal ScalingSteady ScaleTo1: 1 is right",
 	)
 	long := verdict(decision.Measured, 1, 1, "1 is right")
-	long.MissingMetrics = []decision.MissingMetric{{Metric: strings.Repeat("x", 255)}}
+	long.MissingMetrics = []aggregate.MissingMetric{{Metric: strings.Repeat("x", 255)}}
 	s.tell("phi-4", long)
 	_, action, _ := strings.Cut(s.recorder.events[0], "MetricMissing ")
 	if action, _, _ = strings.Cut(action, ":"); len(action) != 128 { // the API server's limit
@@ -226,7 +227,7 @@ func TestAnEngineThatSleepsIsReported(t *testing.T) {
 func TestAWaitForACooldownIsNoWarning(t *testing.T) {
 	s := newTale(t)
 	wait := verdict(decision.Held, 3, 3, "3 for now: next step up in 5 min")
-	wait.Waiting, wait.Unreadable = true, []decision.UnreadablePod{{Pod: "b", Why: "no answer"}}
+	wait.Waiting, wait.Unreadable = true, []aggregate.UnreadablePod{{Pod: "b", Why: "no answer"}}
 	s.hears(
 		wait, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)",
 		"Normal ScalingHeld ScaleTo3: 3 for now: next step up in 5 min",
@@ -299,7 +300,7 @@ func TestAFloodOfEventsIsSpread(t *testing.T) {
 		s.teller.Metrics = NewMetrics(registry, fleets{})
 		dark := verdict(decision.Unknown, 100, 100, "cannot tell the load")
 		for n := range 100 {
-			dark.Unreadable = append(dark.Unreadable, decision.UnreadablePod{Pod: fmt.Sprintf("p-%d", n), Why: "no answer"})
+			dark.Unreadable = append(dark.Unreadable, aggregate.UnreadablePod{Pod: fmt.Sprintf("p-%d", n), Why: "no answer"})
 		}
 		count := func() (pods, moves int) {
 			for _, event := range s.recorder.events {

@@ -11,6 +11,7 @@ import (
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
 	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
@@ -215,14 +216,14 @@ func combine(recommendations []decision.Recommendation) decision.Recommendation 
 	all.Read, all.Unreadable, all.MissingMetrics = nil, nil, nil
 	for _, v := range recommendations {
 		all.Read = union(all.Read, v.Read, func(pod string) string { return pod })
-		all.Unreadable = union(all.Unreadable, v.Unreadable, func(u decision.UnreadablePod) string { return u.Pod })
-		all.MissingMetrics = union(all.MissingMetrics, v.MissingMetrics, func(m decision.MissingMetric) string { return m.Metric })
+		all.Unreadable = union(all.Unreadable, v.Unreadable, func(u aggregate.UnreadablePod) string { return u.Pod })
+		all.MissingMetrics = union(all.MissingMetrics, v.MissingMetrics, func(m aggregate.MissingMetric) string { return m.Metric })
 		all.Advice = cmp.Or(all.Advice, v.Advice)
 		all.Load = cmp.Or(all.Load, v.Load)
 	}
 	// What one trigger can't read isn't readable for another's page being so.
 	all.Read = slices.DeleteFunc(all.Read, func(pod string) bool {
-		return slices.ContainsFunc(all.Unreadable, func(u decision.UnreadablePod) bool { return u.Pod == pod })
+		return slices.ContainsFunc(all.Unreadable, func(u aggregate.UnreadablePod) bool { return u.Pod == pod })
 	})
 	return all
 }

@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/decision"
+	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
@@ -59,7 +59,7 @@ func (h *HPA) Sync(total, target float64, current int32, now time.Time) int32 {
 		h.scaled(current, bounded, now)
 		return bounded
 	}
-	wanted := decision.HPA(total, target, current, h.Up.Tolerance, h.Down.Tolerance)
+	wanted := hpa.Replicas(total, target, current, h.Up.Tolerance, h.Down.Tolerance)
 	desired := h.limit(h.stabilise(wanted, current, now), current, now)
 	h.scaled(current, desired, now)
 	return desired

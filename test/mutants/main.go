@@ -137,7 +137,7 @@ func (m mutant) try(ctx context.Context, dir string) (killer string, err error) 
 
 // tested are the packages that have mutants.
 var tested = []string{
-	"./internal/policy", "./internal/sample", "./internal/decision", "./internal/capacity", "./internal/forecast", "./internal/automatic",
+	"./internal/policy", "./internal/sample", "./internal/hpa", "./internal/aggregate", "./internal/decision", "./internal/capacity", "./internal/forecast", "./internal/automatic",
 }
 
 // patience is how long the tests of a mutant may take: one that never ends is

@@ -1,38 +1,38 @@
 package main
 
 const (
-	survey = "decision/survey.go"
-	queue  = "decision/queue.go"
-	list   = "decision/list.go"
-	hpa    = "decision/hpa.go"
-	value  = "decision/value.go"
+	total     = "aggregate/total.go"
+	threshold = "decision/threshold.go"
+	list      = "decision/list.go"
+	hpa       = "hpa/hpa.go"
+	value     = "aggregate/value.go"
 )
 
-// mutants are thirty mistakes, one for each rule.
+// mutants are mistakes, one for each rule.
 var mutants = []mutant{
 	{
-		"a sample speaks for its pod for as long as the freshness, and no longer", survey,
+		"a sample speaks for its pod for as long as the freshness, and no longer", "aggregate/lookup.go",
 		"now.Sub(r.Last.At) > freshness", "now.Sub(r.Last.At) > 2*freshness",
 	},
 	{
-		"after the grace a pod that can't be read stands for the largest readable one at most", survey,
-		"silent(replica, m.metric, now) > fleet.Grace", "silent(replica, m.metric, now) > 2*fleet.Grace",
+		"after the grace a pod that can't be read stands for the largest readable one at most", total,
+		"UnreadFor(replica, m.metric, now) > fleet.Grace", "UnreadFor(replica, m.metric, now) > 2*fleet.Grace",
 	},
 	{
-		"a pod that can't be read could have any load", survey,
-		"s.high += m.greatest(s.largest) * float64(open)", "s.high += s.largest * float64(open)",
+		"a pod that can't be read could have any load", total,
+		"s.High += m.maximum(s.largest) * float64(open)", "s.High += s.largest * float64(open)",
 	},
 	{
-		"with readings missing, up only where the least total asks for it", queue,
-		"q.makes(low) > q.current", "q.makes(high) > q.current",
+		"with readings missing, up only where the least total asks for it", threshold,
+		"q.Replicas(low) > q.Current", "q.Replicas(high) > q.Current",
 	},
 	{
-		"with readings missing, down only where the greatest total allows it", queue,
-		"q.makes(high) < q.current", "q.makes(low) < q.current",
+		"with readings missing, down only where the greatest total allows it", threshold,
+		"q.Replicas(high) < q.Current", "q.Replicas(low) < q.Current",
 	},
 	{
 		"the HPA holds on target × desired, and not on target × ready", hpa,
-		"return h.target * float64(h.current)", "return h.target * float64(h.ready)",
+		"return h.Target * float64(h.Current)", "return h.Target * float64(h.Ready)",
 	},
 	{
 		"upwards the HPA tolerates what its behaviour says", hpa,
@@ -48,11 +48,11 @@ var mutants = []mutant{
 	},
 	{
 		"a list's step up waits for its cooldown", list,
-		"l.UpCooldown - now.Sub(raised(fleet))", "l.UpCooldown/2 - now.Sub(raised(fleet))",
+		"l.UpCooldown - now.Sub(lastScaleUp(fleet))", "l.UpCooldown/2 - now.Sub(lastScaleUp(fleet))",
 	},
 	{
 		"a list's step down waits for the cooldown of a step up too", list,
-		"last := raised(fleet)", "var last time.Time",
+		"last := lastScaleUp(fleet)", "var last time.Time",
 	},
 	{
 		"AND goes up when all are above, and the unknown isn't passed over", list,
@@ -64,15 +64,15 @@ var mutants = []mutant{
 	},
 	{
 		"at its upper threshold a metric isn't above it", list,
-		"case exceeds(f.low, m.Up):", "case f.low >= m.Up:",
+		"case aggregate.Exceeds(f.Low, m.Up):", "case f.Low >= m.Up:",
 	},
 	{
 		"at its lower threshold a metric isn't below it", list,
-		"case exceeds(m.Down, f.high):", "case f.high <= m.Down:",
+		"case aggregate.Exceeds(m.Down, f.High):", "case f.High <= m.Down:",
 	},
 	{
-		"a histogram without observations is idle only if nothing ran or waited", "decision/measure.go",
-		"case quiet == still:", "case quiet >= untold:",
+		"a histogram without observations is idle only if nothing ran or waited", "aggregate/metric.go",
+		"case quiet == idleThroughout:", "case quiet >= notReported:",
 	},
 	{
 		"a pod's value of a ratio is the mean over its engines", "sample/sample.go",
@@ -101,10 +101,6 @@ var mutants = []mutant{
 	{
 		"a replica that starts for longer than its budget isn't counted on", "decision/member.go",
 		"now.Sub(r.Ordered) > sample.StartBudget", "now.Sub(r.Ordered) > 2*sample.StartBudget",
-	},
-	{
-		"what was watched for less than a window releases nothing", "decision/scaler.go",
-		"left := window - now.Sub(m.watched)", "left := window/2 - now.Sub(m.watched)",
 	},
 	{
 		"a Value is multiplied by the pods that are Ready", hpa,

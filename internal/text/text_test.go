@@ -1,4 +1,4 @@
-package decision
+package text
 
 import (
 	"testing"
@@ -18,7 +18,7 @@ func TestNumbersHaveTheDigitsThatMatter(t *testing.T) {
 		{123456.789, nil, "123457"},
 		{2, nil, "2"},
 	} {
-		if got := distinct(tt.x, tt.others...); got != tt.want {
+		if got := Distinct(tt.x, tt.others...); got != tt.want {
 			t.Errorf("%v beside %v is told as %s, want %s", tt.x, tt.others, got, tt.want)
 		}
 	}
@@ -26,11 +26,11 @@ func TestNumbersHaveTheDigitsThatMatter(t *testing.T) {
 		59 * time.Second: "59 s", time.Minute: "1 min", 90 * time.Second: "90 s", 5 * time.Minute: "5 min",
 		601 * time.Second: "11 min", time.Hour: "1 h", 90 * time.Minute: "90 min",
 	} {
-		if got := duration(d); got != want {
+		if got := Duration(d); got != want {
 			t.Errorf("%v is told as %s, want %s", d, got, want)
 		}
 	}
-	if got := list([]string{"a", "b", "c"}); got != "a, b and c" {
+	if got := Join([]string{"a", "b", "c"}); got != "a, b and c" {
 		t.Error(got)
 	}
 }

@@ -1,4 +1,4 @@
-package decision
+package aggregate
 
 import (
 	"fmt"
@@ -7,22 +7,13 @@ import (
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
+	"github.com/kaito-project/keda-kaito-scaler/internal/text"
 )
 
-// window is the stretch that a metric is measured over. Samples are an interval
-// apart, so less than two of them is no window.
-func window(f sample.Fleet, length time.Duration, now time.Time) sample.Window {
-	interval := f.Interval
-	if interval <= 0 {
-		interval = f.Freshness / 3
-	}
-	return sample.Window{Now: now, Length: max(length, 2*interval), Interval: interval}
-}
-
-// metricOf is what a metric of a list is over the fleet: a mean over the serving
+// Metric is what a metric of a list is over the fleet: a mean over the serving
 // replicas, and over the window if there is one, of its values or its rate, or a
 // quantile of what was observed in it.
-func metricOf(m policy.Metric, fleet sample.Fleet, now time.Time) total {
+func Metric(m policy.Metric, fleet sample.Fleet, now time.Time) Total {
 	if m.Kind == policy.Histogram {
 		return histogramOf(m, fleet, now)
 	}
@@ -34,7 +25,7 @@ func metricOf(m policy.Metric, fleet sample.Fleet, now time.Time) total {
 		how.statistic = rate
 	}
 	s := totalOf(how, fleet, now)
-	s.window = how.window.Length
+	s.Window = how.window.Length
 	s.divide()
 	return s
 }
@@ -42,9 +33,9 @@ func metricOf(m policy.Metric, fleet sample.Fleet, now time.Time) total {
 // histogramOf is the mean or a quantile of what a histogram observed within the
 // window, over all serving replicas. There is no interval for it: with a
 // reading missing, nothing is known.
-func histogramOf(m policy.Metric, fleet sample.Fleet, now time.Time) total {
+func histogramOf(m policy.Metric, fleet sample.Fleet, now time.Time) Total {
 	w := window(fleet, m.Window, now)
-	s := total{missingMetrics: missingMetric(m.Name, fleet, now), high: math.Inf(1), window: w.Length, fromHistogram: true}
+	s := Total{MissingMetrics: FindMissing(m.Name, fleet, now), High: math.Inf(1), Window: w.Length, fromHistogram: true}
 	var deltas, loaded []sample.Delta
 	quiet := idleThroughout
 	for i := range fleet.Replicas {
@@ -52,8 +43,8 @@ func histogramOf(m policy.Metric, fleet sample.Fleet, now time.Time) total {
 		if !r.HasLoad(fleet.Freshness, now) {
 			continue
 		}
-		s.serving++
-		family, why := family(r, m.Name, fleet.Freshness, now)
+		s.Serving++
+		family, why := Family(r, m.Name, fleet.Freshness, now)
 		if why == "" && family.Kind != sample.Histogram {
 			why = m.Name + " is no histogram"
 		}
@@ -63,11 +54,11 @@ func histogramOf(m policy.Metric, fleet sample.Fleet, now time.Time) total {
 			if evident = evident && s.add(r, fleet, now); evident {
 				loaded = append(loaded, d)
 			}
-			s.addUnreadable(r, why, !evident && unreadFor(r, m.Name, now) > fleet.Grace)
+			s.addUnreadable(r, why, !evident && UnreadFor(r, m.Name, now) > fleet.Grace)
 		case !coversWindow(r, family.Name, w):
 			s.addWarming(historyLength(r, family.Name, now))
 		default:
-			s.read = append(s.read, r.Pod)
+			s.Read = append(s.Read, r.Pod)
 			if d, ok := r.History.Delta(family.Name, w); ok {
 				deltas = append(deltas, d)
 			} // else it has just joined, and its one sample is the baseline
@@ -75,9 +66,9 @@ func histogramOf(m policy.Metric, fleet sample.Fleet, now time.Time) total {
 		}
 	}
 	s.giveUpNobodyIfNoneRead()
-	if len(loaded) > 0 && len(loaded) == s.unknownReplicas() {
+	if len(loaded) > 0 && len(loaded) == s.UnknownReplicas() {
 		if all, err := sample.Merge(append(loaded, deltas...)); err == nil {
-			s.withEvidence = statisticOf(m, all)
+			s.WithTimeouts = statisticOf(m, all)
 		}
 	}
 	s.setFromHistograms(m, deltas, quiet, w)
@@ -90,13 +81,13 @@ func lastDelta(m policy.Metric, r *sample.Replica, w sample.Window, fleet sample
 	if !r.TimesOut(fleet.Freshness, now) {
 		return sample.Delta{}, false
 	}
-	family, found := find(r.Last, m.Name)
+	family, found := Find(r.Last, m.Name)
 	if !found || family.Kind != sample.Histogram {
 		return sample.Delta{}, false
 	}
 	w.Now = r.Last.At
 	d, ok := r.History.Delta(family.Name, w)
-	return d, ok && exceeds(statisticOf(m, d), m.Up)
+	return d, ok && Exceeds(statisticOf(m, d), m.Up)
 }
 
 // statisticOf is the mean or the quantile that is compared, NaN of no observations.
@@ -144,32 +135,72 @@ func requestStateOf(r *sample.Replica, w sample.Window) requestState {
 
 // setFromHistograms turns what was counted in each pod into one number, or into a word
 // on why there is none.
-func (s *total) setFromHistograms(m policy.Metric, deltas []sample.Delta, quiet requestState, w sample.Window) {
+func (s *Total) setFromHistograms(m policy.Metric, deltas []sample.Delta, quiet requestState, w sample.Window) {
 	switch {
-	case len(s.read) == 0 && s.warming == 0:
+	case len(s.Read) == 0 && s.Warming == 0:
 		return // nothing could be read
-	case s.unknownReplicas() > 0:
-		s.unknownReason = s.describeMissing()
+	case s.UnknownReplicas() > 0:
+		s.UnknownReason = s.DescribeMissing()
 		return
 	}
 	all, err := sample.Merge(deltas)
 	switch {
 	case err != nil:
-		s.unknownReason = err.Error()
+		s.UnknownReason = err.Error()
 	case all.Buckets != nil && all.Buckets.Count() > 0:
 		value := statisticOf(m, all)
 		// A sum that descended, or no finite bound at all.
 		if math.IsNaN(value) || math.IsInf(value, 0) || value < 0 {
-			s.unknownReason = fmt.Sprintf("what it observed in %s makes no sense: %v", duration(w.Length), value)
+			s.UnknownReason = fmt.Sprintf("what it observed in %s makes no sense: %v", text.Duration(w.Length), value)
 			return
 		}
-		s.low, s.high = value, value
+		s.Low, s.High = value, value
 	case quiet == idleThroughout:
-		s.idle, s.high = true, 0
+		s.Idle, s.High = true, 0
 	case quiet == notReported:
-		s.unknownReason = fmt.Sprintf("it observed nothing in %s, and not every page tells whether requests run", duration(w.Length))
+		s.UnknownReason = fmt.Sprintf("it observed nothing in %s, and not every page tells whether requests run", text.Duration(w.Length))
 	default:
-		s.unknownReason = fmt.Sprintf("it observed nothing in %s although requests run or wait: they take longer, or an engine stands still",
-			duration(w.Length))
+		s.UnknownReason = fmt.Sprintf("it observed nothing in %s although requests run or wait: they take longer, or an engine stands still",
+			text.Duration(w.Length))
 	}
+}
+
+// Threshold reads the fleet the way that the aggregation wants it: low and high are
+// of the total, or of the mean.
+func Threshold(q policy.Queue, fleet sample.Fleet, now time.Time) Total {
+	switch q.Aggregation {
+	case policy.WindowedAvg, policy.Gate:
+		return Metric(policy.Metric{
+			Name: q.Metric, Kind: kind(q.Metric, fleet), Up: q.Target, Down: q.Target, Window: q.Window,
+		}, fleet, now)
+	case policy.Quantile:
+		return Metric(policy.Metric{
+			Name: q.Metric, Kind: policy.Histogram, Up: q.Target, Down: q.Target, Window: q.Window, Quantile: q.Quantile,
+		}, fleet, now)
+	case policy.Sum, policy.ServiceAvg, policy.Rate, policy.Readiness:
+	}
+	how := measurement{metric: q.Metric, threshold: q.Target}
+	if q.Aggregation == policy.Rate {
+		how.statistic, how.window = rate, window(fleet, q.Window, now)
+	}
+	s := totalOf(how, fleet, now)
+	s.Window = how.window.Length
+	if q.Aggregation == policy.ServiceAvg {
+		s.divide()
+	}
+	return s
+}
+
+// kind is what the pages say that the metric is: a trigger written by hand
+// doesn't.
+func kind(metric string, fleet sample.Fleet) policy.Kind {
+	for _, r := range fleet.Replicas {
+		if r.Phase != sample.Serving || r.Last == nil {
+			continue
+		}
+		if family, found := Find(r.Last, metric); found && family.Kind == sample.Histogram {
+			return policy.Histogram
+		}
+	}
+	return policy.Gauge
 }

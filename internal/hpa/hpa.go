@@ -1,4 +1,4 @@
-package decision
+package hpa
 
 import (
 	"math"
@@ -9,16 +9,16 @@ import (
 
 // fixedTolerance is the HPA's own where its behaviour has none, as before
 // Kubernetes 1.35.
-const fixedTolerance = 0.1
+const FixedTolerance = 0.1
 
-// HPA is the arithmetic of Kubernetes' HorizontalPodAutoscaler on an external
+// Replicas is the arithmetic of Kubernetes' HorizontalPodAutoscaler on an external
 // metric of type AverageValue: the replicas that it makes of a total, before
 // its windows, policies and bounds. Source: GetExternalPerPodMetricReplicas in
 // k8s.io/kubernetes/pkg/controller/podautoscaler.
 //
 // The total and target are in the metric's unit, current is the scale's
 // status.replicas, and up and down are the tolerances as fractions of 1.
-func HPA(total, target float64, current int32, up, down float64) int32 {
+func Replicas(total, target float64, current int32, up, down float64) int32 {
 	// With no replica there is no ratio: the HPA has 0 ÷ 0 or x ÷ 0, and both
 	// fall outside of every tolerance.
 	usage, each := milli(total), milli(target)
@@ -41,35 +41,35 @@ func hpaOfValue(value, target float64, current, ready int32, up, down float64) i
 
 // milli is a number as KEDA hands it on and the HPA counts: in thousandths. 11.7
 // for 13 replicas is a ratio of 0.9 there, and 0.8999999999999999 of the floats.
-func milli(x float64) float64 { return math.Round(x * thousandths) }
+func milli(x float64) float64 { return math.Round(x * Precision) }
 
 // tolerated tells whether a ratio is so near to 1 that the HPA stays.
 func tolerated(ratio, up, down float64) bool { return ratio >= 1-down && ratio <= 1+up }
 
-// hpa is what is known of the HPA that a trigger's number goes to.
-type hpa struct {
-	// current are the replicas desired, ready those by which a Value is
+// Autoscaler is what is known of the HPA that a trigger's number goes to.
+type Autoscaler struct {
+	// Current are the replicas desired, ready those by which a Value is
 	// multiplied: one pod each.
-	current, ready int32
-	// value is set for the type Value, and target is what it compares with.
-	value  bool
-	target float64
-	// up and down are its tolerances.
-	up, down float64
+	Current, Ready int32
+	// IsValue is set for the type Value, and target is what it compares with.
+	IsValue bool
+	Target  float64
+	// UpTolerance and down are its tolerances.
+	UpTolerance, DownTolerance float64
 }
 
-// hpaOf is the HPA of a trigger. Its tolerances are its own before Kubernetes
+// For is the HPA of a trigger. Its tolerances are its own before Kubernetes
 // 1.35, else those of its behaviour, else those that our ScaledObjects have.
-func hpaOf(trigger policy.Trigger, fleet sample.Fleet) hpa {
+func For(trigger policy.Trigger, fleet sample.Fleet) Autoscaler {
 	_, target := trigger.Published()
-	h := hpa{current: fleet.Desired, ready: ready(fleet), value: trigger.Use == policy.Value, target: target}
+	h := Autoscaler{Current: fleet.Desired, Ready: ready(fleet), IsValue: trigger.Use == policy.Value, Target: target}
 	switch replicas := trigger.List != nil || trigger.Saturation != nil; {
 	case fleet.NoTolerance:
-		h.up, h.down = fixedTolerance, fixedTolerance
+		h.UpTolerance, h.DownTolerance = FixedTolerance, FixedTolerance
 	case trigger.Tolerances != nil:
-		h.up, h.down = trigger.Tolerances.Up, trigger.Tolerances.Down
+		h.UpTolerance, h.DownTolerance = trigger.Tolerances.Up, trigger.Tolerances.Down
 	case !replicas:
-		h.up, h.down = policy.UpTolerance, policy.DownTolerance
+		h.UpTolerance, h.DownTolerance = policy.UpTolerance, policy.DownTolerance
 	}
 	return h
 }
@@ -98,114 +98,114 @@ func ready(f sample.Fleet) int32 {
 	return ready
 }
 
-// replicas is what it makes of a value.
-func (h hpa) replicas(value float64) int32 {
-	if h.value {
-		return hpaOfValue(value, h.target, h.current, h.ready, h.up, h.down)
+// Replicas is what it makes of a value.
+func (h Autoscaler) Replicas(value float64) int32 {
+	if h.IsValue {
+		return hpaOfValue(value, h.Target, h.Current, h.Ready, h.UpTolerance, h.DownTolerance)
 	}
-	return HPA(value, h.target, h.current, h.up, h.down)
+	return Replicas(value, h.Target, h.Current, h.UpTolerance, h.DownTolerance)
 }
 
-// movesWrongWay tells of a Value on which the HPA stays or goes the other way than the value
+// MovesWrongWay tells of a Value on which the HPA stays or goes the other way than the value
 // points: it multiplies by the Ready pods, of which there are fewer than desired while
 // replicas start, and more while they leave.
-func (h hpa) movesWrongWay(value float64) bool {
-	switch goes := h.replicas(value); {
-	case !h.value:
+func (h Autoscaler) MovesWrongWay(value float64) bool {
+	switch goes := h.Replicas(value); {
+	case !h.IsValue:
 		return false
-	case value > h.target:
-		return h.ready < h.current && goes <= h.current
-	case value < h.target:
-		return h.ready > h.current && goes >= h.current
+	case value > h.Target:
+		return h.Ready < h.Current && goes <= h.Current
+	case value < h.Target:
+		return h.Ready > h.Current && goes >= h.Current
 	}
 	return false
 }
 
-// hold is the value on which it stays, whatever its tolerances.
-func (h hpa) hold() float64 {
-	if h.value {
-		return h.target
+// Hold is the value on which it stays, whatever its tolerances.
+func (h Autoscaler) Hold() float64 {
+	if h.IsValue {
+		return h.Target
 	}
-	return h.target * float64(h.current)
+	return h.Target * float64(h.Current)
 }
 
-// thousandths are what KEDA hands on of a value: more would be rounded up, which
+// Precision are what KEDA hands on of a value: more would be rounded up, which
 // makes 8 replicas of the 7 ÷ 6 that were meant for the seventh.
-const thousandths = 1000
+const Precision = 1000
 
 // exactValue is the number to publish for the HPA to go from current to wanted
 // replicas, against a target of 1. There is none for a step within its
 // tolerances, but for one down that rounding up brings it to: of 10.799 it makes
 // 11 from 12.
-func (h hpa) exactValue(wanted int32) (value float64, ok bool) {
+func (h Autoscaler) exactValue(wanted int32) (value float64, ok bool) {
 	unit := int64(1)
-	if h.value {
-		unit = int64(h.ready)
+	if h.IsValue {
+		unit = int64(h.Ready)
 	}
-	if wanted == h.current || wanted < 0 || unit == 0 {
-		return h.hold(), wanted == h.current
+	if wanted == h.Current || wanted < 0 || unit == 0 {
+		return h.Hold(), wanted == h.Current
 	}
 	// All of which it makes wanted are above one replica less.
-	for n := thousandths * int64(wanted) / unit; n >= 0 && n*unit > thousandths*(int64(wanted)-1); n-- {
-		if value := float64(n) / thousandths; h.replicas(value) == wanted {
+	for n := Precision * int64(wanted) / unit; n >= 0 && n*unit > Precision*(int64(wanted)-1); n-- {
+		if value := float64(n) / Precision; h.Replicas(value) == wanted {
 			return value, true
 		}
 	}
 	return 0, false
 }
 
-// beyondTolerance is the number just beyond the tolerance in that direction, +1 or -1, and the
+// BeyondTolerance is the number just beyond the tolerance in that direction, +1 or -1, and the
 // replicas that the HPA makes of it. Of a Value it may come to replicas on the other
 // side, while fewer pods are Ready than desired: then it is the one to hold on.
-func (h hpa) beyondTolerance(direction int32) (value float64, replicas int32) {
-	edge := h.hold() * (1 + h.up)
+func (h Autoscaler) BeyondTolerance(direction int32) (value float64, replicas int32) {
+	edge := h.Hold() * (1 + h.UpTolerance)
 	if direction < 0 {
-		edge = h.hold() * (1 - h.down)
+		edge = h.Hold() * (1 - h.DownTolerance)
 	}
 	// The edge itself is tolerated, or not, as the fraction is rounded. Beyond 2^53 a
 	// thousandth more is the same number, and there is none past the edge.
-	n := math.Floor(edge * thousandths)
+	n := math.Floor(edge * Precision)
 	for range 3 {
-		value = max(n/thousandths, 0)
-		if replicas = h.replicas(value); replicas != h.current {
+		value = max(n/Precision, 0)
+		if replicas = h.Replicas(value); replicas != h.Current {
 			break
 		}
 		n += float64(direction)
 	}
 	exact, ok := h.exactValue(replicas)
 	switch {
-	case int64(direction)*(int64(replicas)-int64(h.current)) <= 0:
-		return h.hold(), h.current
+	case int64(direction)*(int64(replicas)-int64(h.Current)) <= 0:
+		return h.Hold(), h.Current
 	case ok:
 		value = exact
 	}
 	return value, replicas
 }
 
-// valueForStep is the number of replicas to publish so that the HPA goes by one in that
+// ValueForStep is the number of replicas to publish so that the HPA goes by one in that
 // direction: +1, -1 or 0. Where it tolerates that, the number goes past its
 // tolerance, and it is its pace of one replica at a time that makes it one step.
-func (h hpa) valueForStep(direction int32) float64 {
-	if direction < 0 && h.current == 0 {
+func (h Autoscaler) ValueForStep(direction int32) float64 {
+	if direction < 0 && h.Current == 0 {
 		direction = 0
 	}
-	if value, ok := h.exactValue(h.current + direction); ok {
+	if value, ok := h.exactValue(h.Current + direction); ok {
 		return value
 	}
-	value, _ := h.beyondTolerance(direction)
+	value, _ := h.BeyondTolerance(direction)
 	return value
 }
 
-// valueToward is the number of replicas to publish so that the HPA goes to wanted, and
+// ValueToward is the number of replicas to publish so that the HPA goes to wanted, and
 // those that it goes to. Upwards it goes to the next number that is past its
 // tolerance, since fewer would keep no SLO; downwards it stays until it can go
 // no further than that.
-func (h hpa) valueToward(wanted int32) (value float64, replicas int32) {
+func (h Autoscaler) ValueToward(wanted int32) (value float64, replicas int32) {
 	if value, ok := h.exactValue(wanted); ok {
 		return value, wanted
 	}
-	if wanted > h.current {
-		return h.beyondTolerance(1)
+	if wanted > h.Current {
+		return h.BeyondTolerance(1)
 	}
-	return h.hold(), h.current
+	return h.Hold(), h.Current
 }

@@ -1,4 +1,4 @@
-package decision
+package hpa
 
 import (
 	"fmt"
@@ -29,7 +29,7 @@ func TestHPAArithmetic(t *testing.T) {
 		{"at zero", 0, 10, 0, 0},
 		{"more than an int32 holds", 1e30, 0.001, 1, 1<<31 - 1},
 	} {
-		if got := HPA(tt.total, tt.target, tt.current, 0.1, 0.5); got != tt.want {
+		if got := Replicas(tt.total, tt.target, tt.current, 0.1, 0.5); got != tt.want {
 			t.Errorf("%s: %v over %v at %d replicas makes %d, want %d", tt.story, tt.total, tt.target, tt.current, got, tt.want)
 		}
 	}
@@ -50,10 +50,10 @@ func TestTheHPAGoesWhereItShouldAtEverySize(t *testing.T) {
 		automatic.Use = use
 		for _, fixed := range []bool{false, true} {
 			for current := int32(1); current <= 200; current++ {
-				h := hpaOf(automatic, sample.Fleet{Desired: current, NoTolerance: fixed})
+				h := For(automatic, sample.Fleet{Desired: current, NoTolerance: fixed})
 				for wanted := int32(1); wanted <= 200; wanted++ {
-					value, told := h.valueToward(wanted)
-					got := h.replicas(kedaHands(value))
+					value, told := h.ValueToward(wanted)
+					got := h.Replicas(kedaHands(value))
 					switch {
 					case got != told:
 						t.Fatalf("%d → %d, fixed %t, use %d: %v is published, and comes to %d and not %d", current, wanted, fixed, use, value, got, told)
@@ -74,13 +74,13 @@ func TestAStepIsOneWhateverTheType(t *testing.T) {
 	for _, use := range []policy.Use{policy.AverageValue, policy.Value} {
 		for _, fixed := range []bool{false, true} {
 			for current := int32(1); current <= 200; current++ {
-				trigger := listOf(policy.And, waitingList)
+				trigger := policy.Trigger{List: &policy.List{}}
 				trigger.Use = use
-				h := hpaOf(trigger, sample.Fleet{Desired: current, NoTolerance: fixed})
+				h := For(trigger, sample.Fleet{Desired: current, NoTolerance: fixed})
 				for _, direction := range []int32{-1, 0, 1} {
-					got := h.replicas(kedaHands(h.valueForStep(direction)))
+					got := h.Replicas(kedaHands(h.ValueForStep(direction)))
 					if paced := min(max(got, current-1), current+1); paced != current+direction || !fixed && got != paced {
-						t.Fatalf("%d%+d, fixed %t, use %d: %v comes to %d", current, direction, fixed, use, h.valueForStep(direction), got)
+						t.Fatalf("%d%+d, fixed %t, use %d: %v comes to %d", current, direction, fixed, use, h.ValueForStep(direction), got)
 					}
 				}
 			}
@@ -96,17 +96,17 @@ func TestAStepMovesTheHPAInItsOwnArithmetic(t *testing.T) {
 	moves := func(value float64, current int32) int32 {
 		usage, target := int64(math.Round(1000*value)), int64(1000)
 		ratio := float64(usage) / (float64(target) * float64(current))
-		if 1.0-fixedTolerance <= ratio && ratio <= 1.0+fixedTolerance {
+		if 1.0-FixedTolerance <= ratio && ratio <= 1.0+FixedTolerance {
 			return current
 		}
 		return int32(math.Ceil(float64(usage) / float64(target)))
 	}
 	for current := int32(2); current <= 1000; current++ {
-		h := hpaOf(listOf(policy.And, waitingList), sample.Fleet{Desired: current, NoTolerance: true})
-		if value := h.valueForStep(-1); moves(value, current) >= current {
+		h := For(policy.Trigger{List: &policy.List{}}, sample.Fleet{Desired: current, NoTolerance: true})
+		if value := h.ValueForStep(-1); moves(value, current) >= current {
 			t.Errorf("a step down from %d: %v moves nothing", current, value)
 		}
-		if value := h.valueForStep(1); moves(value, current) <= current {
+		if value := h.ValueForStep(1); moves(value, current) <= current {
 			t.Errorf("a step up from %d: %v moves nothing", current, value)
 		}
 	}
@@ -118,10 +118,10 @@ func TestAValueIsOfTheReadyPods(t *testing.T) {
 	for current := int32(1); current <= 30; current++ {
 		for ready := range current + 1 {
 			for _, down := range []float64{0, .1, .5} {
-				h := hpa{current: current, ready: ready, value: true, target: 1, up: down, down: down}
+				h := Autoscaler{Current: current, Ready: ready, IsValue: true, Target: 1, UpTolerance: down, DownTolerance: down}
 				for wanted := int32(1); wanted <= 40; wanted++ {
-					value, told := h.valueToward(wanted)
-					got := h.replicas(kedaHands(value))
+					value, told := h.ValueToward(wanted)
+					got := h.Replicas(kedaHands(value))
 					if got != told || (wanted-current)*(got-current) < 0 {
 						t.Fatalf("%d of %d Ready → %d: %v comes to %d, told %d", ready, current, wanted, value, got, told)
 					}

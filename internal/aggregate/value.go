@@ -1,4 +1,4 @@
-package decision
+package aggregate
 
 import (
 	"math"
@@ -19,6 +19,17 @@ const (
 	// rate is what a counter gained a second over a window.
 	rate
 )
+
+// podValue is one replica's value of a metric, or why there is none.
+type podValue struct {
+	value float64
+	// why says in words why there is no value, "" if there is one.
+	why string
+	// warming is set when its samples don't cover the window yet; they reach
+	// back for so long.
+	warming       bool
+	historyLength time.Duration
+}
 
 // measurement says what is read of each pod, and how.
 type measurement struct {
@@ -59,7 +70,7 @@ func (m measurement) mismatch(f *sample.Family) string {
 
 // valueOf is a pod's value of the metric. Every way to add up a fleet goes by it.
 func (m measurement) valueOf(r *sample.Replica, freshness time.Duration, now time.Time) podValue {
-	family, why := family(r, m.metric, freshness, now)
+	family, why := Family(r, m.metric, freshness, now)
 	if why == "" {
 		why = m.mismatch(&family)
 	}
@@ -113,4 +124,21 @@ func historyLength(r *sample.Replica, family string, now time.Time) time.Duratio
 		return 0
 	}
 	return now.Sub(since)
+}
+
+// window is the stretch that a metric is measured over. Samples are an interval
+// apart, so less than two of them is no window.
+func window(f sample.Fleet, length time.Duration, now time.Time) sample.Window {
+	interval := f.Interval
+	if interval <= 0 {
+		interval = f.Freshness / 3
+	}
+	return sample.Window{Now: now, Length: max(length, 2*interval), Interval: interval}
+}
+
+// Exceeds tells whether a is greater than b, and not only by what adding up and
+// dividing leave: .1 on each of three pods is .10000000000000002 in the mean.
+func Exceeds(a, b float64) bool {
+	const rounding = 1e-9
+	return a-b > rounding*math.Abs(b)
 }
