@@ -121,10 +121,10 @@ type program struct {
 	began time.Time
 	// watches tell whether the InferenceSets in the cache are the newest.
 	watches *lifecycle.Watches
-	// watcher, judges and managers are set by run.
-	watcher  *kaito.Watcher
-	evaluation   *scaler.EvaluationLoop
-	managers *lifecycle.Managers
+	// watcher, evaluation and managers are set by run.
+	watcher    *kaito.Watcher
+	evaluation *scaler.EvaluationLoop
+	managers   *lifecycle.Managers
 	// clientProblem is why KEDA's client certificate isn't where KEDA reads it.
 	clientProblem problem
 	readiness     scaler.Readiness
@@ -187,13 +187,13 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 	p.readiness.Set(func() bool { return started() && p.source.Ready() == nil })
 	service := &scaler.Service{
 		Fleets: reader, Started: started, Recommender: p.evaluation, Observer: observer,
-		OnCall:         observer.OnCall,
+		OnCall:        observer.OnCall,
 		Handshakes:    handshakes,
 		Metrics:       measured,
 		ScaledObjects: cache,
 		Refused:       p.watcher.Refused,
 		Absent:        p.managers.WhyNotRead,
-		StaleSince:         p.watches.Blind,
+		StaleSince:    p.watches.Blind,
 	}
 	p.watchdog.Add("scrape loop", func() bool { return reader.OnTime(time.Now()) })
 	p.watchdog.Add("evaluation loop", p.evaluation.OnTime)

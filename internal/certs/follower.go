@@ -2,7 +2,6 @@ package certs
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -103,11 +102,4 @@ func (f *follower) copy(ctx context.Context, data Data) error {
 	}
 	log.FromContext(ctx).Info("copied KEDA's certificate", "to", f.copyTo)
 	return nil
-}
-
-// shortDigest is half of a digest in hexadecimal: more than enough to tell two
-// apart.
-func shortDigest(data Data) string {
-	sum := digest(data)
-	return hex.EncodeToString(sum[:8])
 }

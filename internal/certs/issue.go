@@ -230,3 +230,39 @@ func belongs(key *ecdsa.PrivateKey, cert *x509.Certificate) bool {
 	public, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	return ok && key != nil && key.PublicKey.Equal(public)
 }
+
+// role is which end of the connection a leaf is for.
+type role uint8
+
+const (
+	forServer role = iota
+	forClient
+)
+
+func (r role) String() string {
+	if r == forServer {
+		return "server"
+	}
+	return "client"
+}
+
+func (r role) commonName() string {
+	if r == forServer {
+		return serverName
+	}
+	return ClientName
+}
+
+func (r role) usage() x509.ExtKeyUsage {
+	if r == forServer {
+		return x509.ExtKeyUsageServerAuth
+	}
+	return x509.ExtKeyUsageClientAuth
+}
+
+func (r role) subjects(names Names) subjects {
+	if r == forServer {
+		return names.subjects()
+	}
+	return subjects{dns: []string{ClientName}}
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -175,4 +176,11 @@ func digest(data Data) [sha256.Size]byte {
 		h.Write(part[:])
 	}
 	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// shortDigest is half of a digest in hexadecimal: more than enough to tell two
+// apart.
+func shortDigest(data Data) string {
+	sum := digest(data)
+	return hex.EncodeToString(sum[:8])
 }

@@ -44,42 +44,6 @@ const (
 // of a planned rotation, one of an accident meanwhile.
 const maxRetired = 2
 
-// role is which end of the connection a leaf is for.
-type role uint8
-
-const (
-	forServer role = iota
-	forClient
-)
-
-func (r role) String() string {
-	if r == forServer {
-		return "server"
-	}
-	return "client"
-}
-
-func (r role) commonName() string {
-	if r == forServer {
-		return serverName
-	}
-	return ClientName
-}
-
-func (r role) usage() x509.ExtKeyUsage {
-	if r == forServer {
-		return x509.ExtKeyUsageServerAuth
-	}
-	return x509.ExtKeyUsageClientAuth
-}
-
-func (r role) subjects(names Names) subjects {
-	if r == forServer {
-		return names.subjects()
-	}
-	return subjects{dns: []string{ClientName}}
-}
-
 // trust is what the CA's Secret says, with everything left out that makes no
 // sense. Reading and writing it again (read, then data) repairs the Secret.
 type trust struct {

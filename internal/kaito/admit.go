@@ -26,8 +26,6 @@ const (
 	MaxPages = 4
 	// MaxSLOs bounds what is learned: each pair of SLOs is an estimator of its own.
 	MaxSLOs = 4
-	// MaxParsed bounds the work of finding these: so many triggers are parsed.
-	MaxParsed = 64
 )
 
 // limit is one of these bounds.
@@ -208,23 +206,3 @@ func (a *Admission) Message() string {
 	return fmt.Sprintf("not every trigger that names it is answered: there are more than %s. %s: delete those that aren't needed",
 		strings.Join(most, ", and than "), order)
 }
-
-// triggerOf is a trigger of a ScaledObject that this scaler can answer. Of those
-// that it can't, the answer to KEDA's call says why.
-func triggerOf(so *kedav1alpha1.ScaledObject, i int) (policy.Trigger, bool) {
-	t := &so.Spec.Triggers[i]
-	if !external(t.Type) {
-		return policy.Trigger{}, false
-	}
-	trigger, err := policy.ParseTrigger(so.Namespace, t.Metadata)
-	if err != nil {
-		return policy.Trigger{}, false
-	}
-	if trigger.Bounds == (policy.Bounds{}) {
-		trigger.Bounds = policy.Bounds{Min: *so.GetHPAMinReplicas(), Max: so.GetHPAMaxReplicas()}
-	}
-	trigger.ScaledObject = so.Name
-	return trigger, true
-}
-
-func external(kind string) bool { return kind == "external" || kind == "external-push" }

@@ -3,14 +3,12 @@ package kaito
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -22,13 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
-)
-
-// Indexes of the cache: every lookup is by InferenceSet, so that 2 000 of them
-// with 10 000 pods never cost a walk over all pods.
-const (
-	indexInferenceSet = "inferenceset"
-	indexTrigger      = "trigger"
 )
 
 // AddToManager lets the Watcher read KAITO's API in that version from the
@@ -87,57 +78,6 @@ func (p initialSync) Start(ctx context.Context) error {
 	return nil
 }
 
-// Index lets a cache find Workspaces, pods and ScaledObjects by InferenceSet.
-// AddToManager calls it for the manager's.
-func Index(ctx context.Context, indexer client.FieldIndexer, version string) error {
-	created := func(obj client.Object) []string { return []string{obj.GetLabels()[CreatedBy]} }
-	for _, index := range []struct {
-		object client.Object
-		name   string
-		values client.IndexerFunc
-	}{
-		{Object(version, KindWorkspace), indexInferenceSet, created},
-		{&corev1.Pod{}, indexInferenceSet, created},
-		{&kedav1alpha1.ScaledObject{}, indexTrigger, namesOf},
-	} {
-		if err := indexer.IndexField(ctx, index.object, index.name, index.values); err != nil {
-			return fmt.Errorf("index %T by %s: %w", index.object, index.name, err)
-		}
-	}
-	return nil
-}
-
-// Owner maps a Workspace or a pod to the InferenceSet on its label.
-func Owner(_ context.Context, obj client.Object) []reconcile.Request {
-	name := obj.GetLabels()[CreatedBy]
-	if name == "" {
-		return nil
-	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}}}
-}
-
-// Named maps a ScaledObject to the InferenceSets that its triggers name.
-func Named(_ context.Context, obj client.Object) []reconcile.Request {
-	var requests []reconcile.Request
-	for _, name := range namesOf(obj) {
-		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{
-			Namespace: obj.GetNamespace(), Name: name,
-		}})
-	}
-	return requests
-}
-
-// namesOf are the InferenceSets that a ScaledObject's triggers name, each once.
-func namesOf(obj client.Object) []string {
-	names := make([]string, 0, 1)
-	for _, t := range triggersOf(obj) {
-		if !slices.Contains(names, t.InferenceSet) {
-			names = append(names, t.InferenceSet)
-		}
-	}
-	return names
-}
-
 // triggersChanged keeps out KEDA's writes to a ScaledObject's status, every 15 s for
 // each.
 var triggersChanged = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.Funcs{
@@ -146,21 +86,6 @@ var triggersChanged = predicate.Or(predicate.GenerationChangedPredicate{}, predi
 		return e.ObjectOld.GetUID() != e.ObjectNew.GetUID() || (old == nil) != (fresh == nil) || old != nil && old.UID != fresh.UID
 	},
 })
-
-// triggersOf are the triggers of a ScaledObject that this scaler can answer.
-func triggersOf(obj client.Object) []policy.Trigger {
-	so, ok := obj.(*kedav1alpha1.ScaledObject)
-	if !ok {
-		return nil
-	}
-	var triggers []policy.Trigger
-	for i := range so.Spec.Triggers {
-		if trigger, ok := triggerOf(so, i); ok {
-			triggers = append(triggers, trigger)
-		}
-	}
-	return triggers
-}
 
 // Reconcile brings one fleet up to date. It reads nothing but the cache.
 func (w fleetReconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
@@ -213,14 +138,4 @@ func untilNextFault(replicas []Replica, now time.Time) (next time.Duration) {
 		}
 	}
 	return next
-}
-
-// Workspaces lists an InferenceSet's Workspaces from the cache.
-func Workspaces(ctx context.Context, c client.Reader, version string, key types.NamespacedName) ([]unstructured.Unstructured, error) {
-	list := List(version, KindWorkspace)
-	if err := c.List(ctx, list, client.InNamespace(key.Namespace),
-		client.MatchingFields{indexInferenceSet: key.Name}); err != nil {
-		return nil, fmt.Errorf("list Workspaces of %s: %w", key, err)
-	}
-	return list.Items, nil
 }

@@ -121,3 +121,27 @@ func keepTriggers(from, to *kedav1alpha1.ScaledObject) bool {
 	}
 	return true
 }
+
+// triggerOf is a trigger of a ScaledObject that this scaler can answer. Of those
+// that it can't, the answer to KEDA's call says why.
+func triggerOf(so *kedav1alpha1.ScaledObject, i int) (policy.Trigger, bool) {
+	t := &so.Spec.Triggers[i]
+	if !external(t.Type) {
+		return policy.Trigger{}, false
+	}
+	trigger, err := policy.ParseTrigger(so.Namespace, t.Metadata)
+	if err != nil {
+		return policy.Trigger{}, false
+	}
+	if trigger.Bounds == (policy.Bounds{}) {
+		trigger.Bounds = policy.Bounds{Min: *so.GetHPAMinReplicas(), Max: so.GetHPAMaxReplicas()}
+	}
+	trigger.ScaledObject = so.Name
+	return trigger, true
+}
+
+func external(kind string) bool { return kind == "external" || kind == "external-push" }
+
+// MaxParsed bounds how many triggers of ScaledObjects are parsed for one
+// InferenceSet, to find those that are answered.
+const MaxParsed = 64

@@ -2,9 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"fmt"
-	"slices"
-	"strings"
 	"sync/atomic"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
@@ -58,17 +55,4 @@ func (c *Cache) HPA(ctx context.Context, key types.NamespacedName) (*autoscaling
 func (c *Cache) get(ctx context.Context, key types.NamespacedName, into client.Object) bool {
 	reader := c.newest.Load()
 	return reader != nil && reader.Get(ctx, key, into) == nil
-}
-
-// WhyNotRead says in words why nothing is read of an InferenceSet that a trigger
-// names.
-func (m *Managers) WhyNotRead(ctx context.Context, key types.NamespacedName) string {
-	if watched := m.WatchNamespaces; len(watched) > 0 && !slices.Contains(watched, key.Namespace) {
-		return fmt.Sprintf("nothing is read in namespace %s: --watch-namespaces names %s", key.Namespace, strings.Join(watched, ", "))
-	}
-	if _, found := m.Cache.InferenceSet(ctx, key); !found {
-		return fmt.Sprintf("InferenceSet %s does not exist, or was made just now", key)
-	}
-	return fmt.Sprintf("InferenceSet %s exists, but no ScaledObject of its namespace is known to have this trigger, so that its pods are not read for it: "+
-		"if the ScaledObject was made or changed just now, they are in a moment", key)
 }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -253,3 +255,16 @@ func (f OnEveryReplica) Start(ctx context.Context) error { return f(ctx) }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (OnEveryReplica) NeedLeaderElection() bool { return false }
+
+// WhyNotRead says in words why nothing is read of an InferenceSet that a trigger
+// names.
+func (m *Managers) WhyNotRead(ctx context.Context, key types.NamespacedName) string {
+	if watched := m.WatchNamespaces; len(watched) > 0 && !slices.Contains(watched, key.Namespace) {
+		return fmt.Sprintf("nothing is read in namespace %s: --watch-namespaces names %s", key.Namespace, strings.Join(watched, ", "))
+	}
+	if _, found := m.Cache.InferenceSet(ctx, key); !found {
+		return fmt.Sprintf("InferenceSet %s does not exist, or was made just now", key)
+	}
+	return fmt.Sprintf("InferenceSet %s exists, but no ScaledObject of its namespace is known to have this trigger, so that its pods are not read for it: "+
+		"if the ScaledObject was made or changed just now, they are in a moment", key)
+}

@@ -258,3 +258,5 @@ func (r reviewer) review(ctx context.Context, bearer string) (int, error) {
 	}
 	return http.StatusOK, nil
 }
+
+const metricsPath = "/metrics"

@@ -53,8 +53,6 @@ func ServeMetrics(ctx context.Context, address string, gatherer prometheus.Gathe
 	return ServeHTTP(ctx, listener, mux, metricsTimeout, logger)
 }
 
-const metricsPath = "/metrics"
-
 func selfSigned() (tls.Certificate, error) {
 	cert, key, err := certutil.GenerateSelfSignedCertKey("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
 	if err != nil {

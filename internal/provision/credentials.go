@@ -1,17 +1,9 @@
 package provision
 
 import (
-	"context"
-	"errors"
 	"sync/atomic"
 
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-
-	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 )
 
 // metaCredentials is the key of a trigger's metadata with the digest of what
@@ -53,31 +45,4 @@ func (c *Credentials) digestOf() string {
 		return *digest
 	}
 	return ""
-}
-
-var errCredentials = errors.New("what KEDA is to present is not known yet")
-
-// trust says what is still missing before KEDA can be sent to the scaler.
-func (c *Controller) trust() error {
-	if err := c.settings.Trust(); err != nil {
-		return err
-	}
-	if c.settings.Credentials != nil && c.settings.Credentials.digestOf() == "" {
-		return errCredentials
-	}
-	return nil
-}
-
-// all are the InferenceSets that there are.
-func (c *Controller) all(ctx context.Context, _ client.Object) []reconcile.Request {
-	list := kaito.List(c.settings.Version, kaito.KindInferenceSet)
-	if err := c.client.List(ctx, list); err != nil {
-		log.FromContext(ctx).Error(err, "can't list InferenceSets for renewed credentials")
-		return nil
-	}
-	requests := make([]reconcile.Request, len(list.Items))
-	for i := range list.Items {
-		requests[i].NamespacedName = types.NamespacedName{Namespace: list.Items[i].GetNamespace(), Name: list.Items[i].GetName()}
-	}
-	return requests
 }
