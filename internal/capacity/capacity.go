@@ -136,7 +136,8 @@ func (m *Model) Observe(i *sample.Interval, elapsed float64) {
 	keep := math.Exp2(-elapsed / mixHalfLife)
 	m.Prompt, m.Generated, m.Requests = m.Prompt*keep+i.Prompt, m.Generated*keep+i.Generated, m.Requests*keep+i.FirstTokens
 	if m.Met += elapsed; m.Met > 2*halfLife {
-		m.Ceiling, m.Best, m.Fastest = 0, 0, 0
+		// Met too: or every minute from then on were the fastest, an overloaded one as well.
+		m.Ceiling, m.Best, m.Fastest, m.Met = 0, 0, 0, 0
 	}
 	keep = math.Exp2(-elapsed / halfLife)
 	for bin, answered := range m.Answered {

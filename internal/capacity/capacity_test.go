@@ -107,7 +107,15 @@ func TestAKneeIsFound(t *testing.T) {
 // TestAnOverloadTeachesNoCosts: beyond a knee steps are many times dearer. What a request
 // costs within the SLO stays what it was.
 func TestAnOverloadTeachesNoCosts(t *testing.T) {
-	m := known(120, func(i int) float64 { return .2 + .4*float64(i%7)/7 }, func(float64) float64 { return 0 })
+	for _, hours := range []int{2, 13} {
+		overloadAfter(t, hours)
+	}
+}
+
+// overloadAfter are so many hours of ordinary loads, and half of one beyond a knee.
+func overloadAfter(t *testing.T, hours int) {
+	t.Helper()
+	m := known(60*hours, func(i int) float64 { return .2 + .4*float64(i%7)/7 }, func(float64) float64 { return 0 })
 	before, limit := m.Cost(), m.Curve(slo, false).Limit
 	e := engine{.0078, .00003, .00011, 1}
 	r := rand.New(rand.NewPCG(5, 5))
@@ -119,7 +127,7 @@ func TestAnOverloadTeachesNoCosts(t *testing.T) {
 		m.File(work, 1)
 	}
 	if after := m.Cost(); math.Abs(after/before-1) > .03 {
-		t.Errorf("half an hour of overload makes a request cost %.4f s instead of %.4f", after, before)
+		t.Errorf("after %d h half an hour of overload makes a request cost %.4f s instead of %.4f", hours, after, before)
 	}
 	if after := m.Curve(slo, false).Limit; after > .7 || after < .55 {
 		t.Errorf("a replica that was served well up to 0.6, and collapses, has a limit of %.2f, before %.2f", after, limit)
