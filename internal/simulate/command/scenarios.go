@@ -40,7 +40,7 @@ any was missed.
 Requests that miss the SLO on an idle replica as well count as attained: no number
 of replicas cures them.`,
 		Example: `  keda-kaito-scaler simulate scenarios
-  keda-kaito-scaler simulate scenarios knee speculation --policies saturation,static,oracle --seeds 3`,
+  keda-kaito-scaler simulate scenarios knee speculation --policies automatic,static,oracle --seeds 3`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, names []string) error {

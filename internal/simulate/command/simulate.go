@@ -79,7 +79,7 @@ first token, GPU-hours from ordering a replica to releasing it, and how often th
 fleet turned. The first hour, or quarter of a shorter load, isn't scored.`,
 		Example: `  keda-kaito-scaler simulate -f examples/phi-4.yaml --trace trace.csv --cold-start 5m
   keda-kaito-scaler simulate -f examples/phi-4.yaml --load diurnal --kind code --html day.html
-  keda-kaito-scaler simulate --policies saturation,knative,static,oracle --load spike --seeds 5`,
+  keda-kaito-scaler simulate --policies automatic,knative,static,oracle --load spike --seeds 5`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

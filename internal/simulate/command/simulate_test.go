@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -242,5 +243,22 @@ func TestASimulationEndsWhenItIsTold(t *testing.T) {
 	cancel()
 	if out := simulated(t, little...)(ctx); out.err == nil || out.err.Error() != "interrupted" {
 		t.Errorf("got %v", out.err)
+	}
+}
+
+// The examples of the help name policies that there are.
+func TestTheExamplesOfTheHelpNamePolicies(t *testing.T) {
+	named := regexp.MustCompile(`--policies (\S+)`)
+	found := 0
+	for _, cmd := range append(New().Commands(), New()) {
+		for _, m := range named.FindAllStringSubmatch(cmd.Example, -1) {
+			found++
+			if _, err := report.ContendersNamed(strings.Split(m[1], ",")); err != nil {
+				t.Errorf("%s: %v", cmd.Name(), err)
+			}
+		}
+	}
+	if found < 2 {
+		t.Errorf("%d examples name policies", found)
 	}
 }

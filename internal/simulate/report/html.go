@@ -53,7 +53,7 @@ type row struct {
 func (r *Report) HTML(to io.Writer) error {
 	v := view{
 		Report: r, Glance: r.glance(), Colours: []string{"own"},
-		Subtitle: fmt.Sprintf("Replicas of %s, %.0f thousand tokens a minute in KAITO's benchmark. Promised: the first token within %g s "+
+		Subtitle: fmt.Sprintf("Replicas of %s, %.0f thousand tokens a minute in KAITO's benchmark. SLO: the first token within %g s "+
 			"up to 4096 tokens of prompt, and 1 s for each 4096 more; %g ms between tokens. Seeds: %d.",
 			r.Engine, r.Rate/1000, r.TTFT, 1000*r.ITL, len(r.Seeds)),
 	}
