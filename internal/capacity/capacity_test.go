@@ -261,3 +261,22 @@ func TestTheMinuteInWhichAFirstLoadComesShowsNoLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestACollapseLimitsForAnHour: what replicas worked off behind a knee is no limit for ever.
+func TestACollapseLimitsForAnHour(t *testing.T) {
+	ordinary := func(int) float64 { return .3 }
+	m := known(60, ordinary, func(float64) float64 { return 0 })
+	e := engine{.0078, .00003, .00011, 1}
+	r := rand.New(rand.NewPCG(5, 5))
+	for i := range 90 {
+		work := e.minute(r, .25/(e.beta*1155+e.gamma*211), 1155, 211)
+		if i < 10 {
+			work.TokenTime, work.Late = .3*(work.Generated-work.FirstTokens), work.Answered
+		}
+		m.Observe(work, 60)
+		m.Learn(work, slo)
+		if limit := m.Curve(slo, false).Limit; i == 30 && limit > .5 || i == 89 && limit < .8 {
+			t.Errorf("%d minutes after a collapse the limit is %.2f", i-10, limit)
+		}
+	}
+}
