@@ -154,7 +154,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		Log: log.WithName("scrape"), Registerer: metrics.Registry,
 	})
 	started := func() bool { return p.watcher.Synced() && reader.Swept() }
-	p.evaluation = scaler.NewEvaluationLoop(reader, started, log.WithName("judges"))
+	p.evaluation = scaler.NewEvaluationLoop(reader, started, log.WithName("evaluation"))
 	measured := scaler.NewMetrics(metrics.Registry, reader)
 	p.evaluation.Metrics = measured
 	group, ctx := errgroup.WithContext(ctx)
@@ -182,7 +182,7 @@ func (p *program) run(ctx context.Context, cluster discovery.DiscoveryInterface,
 		Namespace: o.kedaNamespace, Secret: certs.ClientSecret, Authentication: certs.TriggerAuthentication, Trouble: p.clientProblem.text, Handshakes: handshakes,
 	}
 	metrics.Registry.MustRegister(observer.UnpolledMetric())
-	p.watcher = kaito.NewWatcher(reader, asked{p.evaluation, observer, measured})
+	p.watcher = kaito.NewWatcher(reader, triggerObservers{p.evaluation, observer, measured})
 	p.watcher.AllowHostNetwork = o.allowHostNetwork
 	p.readiness.Set(func() bool { return started() && p.source.Ready() == nil })
 	service := &scaler.Service{
@@ -224,12 +224,12 @@ func (t *problem) text() string {
 	return ""
 }
 
-// asked are all who want to know by which triggers a fleet is scaled.
-type asked []kaito.Asked
+// triggerObservers are all who want to know by which triggers a fleet is scaled.
+type triggerObservers []kaito.TriggerObserver
 
-func (a asked) Ask(key types.NamespacedName, triggers []policy.Trigger) {
+func (a triggerObservers) SetTriggers(key types.NamespacedName, triggers []policy.Trigger) {
 	for _, each := range a {
-		each.Ask(key, triggers)
+		each.SetTriggers(key, triggers)
 	}
 }
 

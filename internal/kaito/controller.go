@@ -122,8 +122,8 @@ func (w fleetReconciler) Reconcile(ctx context.Context, req reconcile.Request) (
 	now := w.now()
 	replicas := w.correctPhases(req.NamespacedName, Replicas(workspaces, pods.Items, now, w.AllowHostNetwork))
 	w.fleets.Set(req.NamespacedName, is.Replicas, replicas, policy.Readings(triggers))
-	if w.asked != nil {
-		w.asked.Ask(req.NamespacedName, triggers)
+	if w.observer != nil {
+		w.observer.SetTriggers(req.NamespacedName, triggers)
 	}
 	return reconcile.Result{RequeueAfter: untilNextFault(replicas, now)}, nil
 }

@@ -18,10 +18,10 @@ type Fleets interface {
 	Forget(key types.NamespacedName)
 }
 
-// Asked is told by which triggers a fleet is scaled, those of ScaledObjects
+// TriggerObserver is told by which triggers a fleet is scaled, those of ScaledObjects
 // first, each time that it is looked at; none once it isn't scaled any more.
-type Asked interface {
-	Ask(key types.NamespacedName, triggers []policy.Trigger)
+type TriggerObserver interface {
+	SetTriggers(key types.NamespacedName, triggers []policy.Trigger)
 }
 
 // Watcher keeps Fleets up to date from the cache: with every InferenceSet that
@@ -30,8 +30,8 @@ type Asked interface {
 // the managers whose caches it reads, one after the other.
 type Watcher struct {
 	fleets Fleets
-	// asked may be nil.
-	asked Asked
+	// observer may be nil.
+	observer TriggerObserver
 	now   func() time.Time
 	// AllowHostNetwork lets pods on their node's network be read. It is set
 	// before the Watcher is used.
@@ -53,9 +53,9 @@ type Watcher struct {
 }
 
 // NewWatcher makes a Watcher, which watches nothing yet. Asked may be nil.
-func NewWatcher(fleets Fleets, asked Asked) *Watcher {
+func NewWatcher(fleets Fleets, asked TriggerObserver) *Watcher {
 	return &Watcher{
-		fleets: fleets, asked: asked, now: time.Now, served: map[types.NamespacedName]map[types.UID]bool{},
+		fleets: fleets, observer: asked, now: time.Now, served: map[types.NamespacedName]map[types.UID]bool{},
 		admissions: map[types.NamespacedName]Admission{},
 	}
 }
@@ -134,7 +134,7 @@ func (w *Watcher) forget(key types.NamespacedName) {
 	w.setAdmission(key, Admission{})
 	delete(w.served, key)
 	w.fleets.Forget(key)
-	if w.asked != nil {
-		w.asked.Ask(key, nil)
+	if w.observer != nil {
+		w.observer.SetTriggers(key, nil)
 	}
 }

@@ -3,8 +3,6 @@ package scaler
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"time"
@@ -37,171 +35,173 @@ const (
 	maxPendingAge = 24 * time.Hour
 )
 
-// RunCheckpoints takes over what the store has, and keeps it in line with what is
-// learned: who leads writes, every so often and in the end, and the others take
-// over what the leader knows, so that all of them answer alike. Nobody writes
-// who hasn't read what is there, or doesn't lead when the write is due. It ends
-// with ctx.
-func (j *EvaluationLoop) RunCheckpoints(ctx context.Context, store CheckpointStore, leads func() bool) error {
-	read := j.load(ctx, store)
-	for {
-		wait := checkpointInterval
-		if !read {
-			wait = loadRetry
+// RunCheckpoints loads the checkpoint and keeps it up to date until ctx is done, so
+// that all replicas of the scaler recommend alike: the leader saves at every interval
+// and at the end, the others load what it saved. A replica that could not load saves
+// nothing, so that it never overwrites what it doesn't know.
+func (l *EvaluationLoop) RunCheckpoints(ctx context.Context, store CheckpointStore, leads func() bool) error {
+	loaded := l.load(ctx, store)
+	for wait(ctx, checkpointWait(loaded)) {
+		if !loaded || !leads() {
+			loaded = l.load(ctx, store) || loaded
+			continue
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			entries, order := j.checkpoint()
-			if read && leads() {
-				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalSaveTimeout)
-				defer cancel()
-				j.save(last, store, entries, order)
-			}
-			return nil
-		case <-timer.C:
+		// Marshaling 2 000 fleets takes a third of a second: it may no longer lead.
+		if entries, order := l.checkpoint(); leads() {
+			l.save(ctx, store, entries, order)
 		}
-		if read && leads() {
-			entries, order := j.checkpoint()
-			if leads() { // still: packing takes its time
-				j.save(ctx, store, entries, order)
-			}
-		} else if j.load(ctx, store) {
-			read = true
-		}
+	}
+	if !loaded {
+		return nil
+	}
+	if entries, order := l.checkpoint(); leads() {
+		final, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalSaveTimeout)
+		defer cancel()
+		l.save(final, store, entries, order)
+	}
+	return nil
+}
+
+func checkpointWait(loaded bool) time.Duration {
+	if loaded {
+		return checkpointInterval
+	}
+	return loadRetry
+}
+
+// wait is false once ctx is done, else true after that time.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
-// checkpointKey is a fleet's key in the store. No name of Kubernetes' has an
-// underscore, and no namespace a dot.
-func (c fleetKey) checkpointKey() string {
-	apart := fnv.New32a()
-	_, _ = fmt.Fprintf(apart, "%+v %+v", c.page, c.slo)
-	return fmt.Sprintf("%s.%s_%08x", c.inferenceSet.Namespace, c.inferenceSet.Name, apart.Sum32())
-}
-
-// load takes over what the store has; false if it can't be read.
-func (j *EvaluationLoop) load(ctx context.Context, store CheckpointStore) bool {
+// load merges what the store has into the scalers; false if it can't be read.
+func (l *EvaluationLoop) load(ctx context.Context, store CheckpointStore) bool {
 	entries, err := store.Load(ctx)
 	if ctx.Err() == nil {
-		j.logError("what was learned before can't be read, trying again", err)
+		l.logError("checkpoint can't be read, retrying", err)
 	}
 	if err != nil {
 		return false
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.pending = entries
-	taken := 0
-	for c, m := range j.scalers {
-		if j.mergePending(c, m) {
-			taken++
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending = entries
+	merged := 0
+	for c, m := range l.scalers {
+		if l.mergePending(c, m) {
+			merged++
 		}
 	}
-	if taken > 0 {
-		j.log.V(j.loadedLevel()).Info("took over what was learned", "inferenceSets", taken)
+	if merged > 0 {
+		l.log.V(l.loadedLevel()).Info("checkpoint loaded", "inferenceSets", merged)
 	}
 	return true
 }
 
 // loadedLevel is the level for what is only news the first time. It needs mu.
-func (j *EvaluationLoop) loadedLevel() int {
+func (l *EvaluationLoop) loadedLevel() int {
 	level := 0
-	if j.loaded {
+	if l.loaded {
 		level = 1
 	}
-	j.loaded = true
+	l.loaded = true
 	return level
 }
 
-// mergePending lets a scaler take over what was loaded of its fleet, if anything was. It
+// mergePending merges what was loaded of a fleet into its scaler, if anything was. It
 // needs mu.
-func (j *EvaluationLoop) mergePending(c fleetKey, m *fleetScaler) bool {
-	memory, found := j.pending[c.checkpointKey()]
+func (l *EvaluationLoop) mergePending(c fleetKey, m *fleetScaler) bool {
+	state, found := l.pending[c.checkpointKey()]
 	if !found {
 		return false
 	}
-	delete(j.pending, c.checkpointKey())
-	recalled, err := decision.Unmarshal(memory, time.Now())
+	delete(l.pending, c.checkpointKey())
+	saved, err := decision.Unmarshal(state, time.Now())
 	if err != nil {
 		if m.unusable == err.Error() { // A leader of another version goes on writing it.
 			return false
 		}
 		m.unusable = err.Error()
-		j.log.Info("what was learned before can't be used, learning anew", "inferenceSet", c.inferenceSet, "why", err.Error())
+		l.log.Info("checkpoint of an InferenceSet can't be used, learning starts again", "inferenceSet", c.inferenceSet, "why", err.Error())
 		return false
 	}
 	m.mu.Lock()
-	m.Merge(recalled)
+	m.Merge(saved)
 	m.state = nil
 	m.mu.Unlock()
-	began, at := recalled.Learned()
-	j.log.V(1).Info("took over what was learned", "inferenceSet", c.inferenceSet, "from", began, "until", at)
+	first, last := saved.Learned()
+	l.log.V(1).Info("checkpoint loaded", "inferenceSet", c.inferenceSet, "from", first, "until", last)
 	return true
 }
 
 // checkpoint is all that is learned, and what nobody has asked for yet or lately, with
 // the keys in the order in which they are kept where not all fit: those that were
 // seen last first, by the hour, so that the order is the same at each write.
-func (j *EvaluationLoop) checkpoint() (entries map[string][]byte, order []string) {
+func (l *EvaluationLoop) checkpoint() (entries map[string][]byte, order []string) {
 	entries = map[string][]byte{}
 	hours := map[string]int64{}
-	for c, m := range j.all() {
-		if memory, at := m.marshal(); memory != nil {
-			entries[c.checkpointKey()], hours[c.checkpointKey()] = memory, at.Unix()/3600
+	for c, m := range l.all() {
+		if state, at := m.marshal(); state != nil {
+			entries[c.checkpointKey()], hours[c.checkpointKey()] = state, at.Unix()/3600
 		}
 	}
 	now := time.Now()
-	j.mu.Lock()
-	for key, memory := range j.pending {
+	l.mu.Lock()
+	for key, state := range l.pending {
 		if entries[key] != nil {
 			continue
 		}
-		left, err := decision.Unmarshal(memory, now)
+		scaler, err := decision.Unmarshal(state, now)
 		if err != nil {
-			delete(j.pending, key)
+			delete(l.pending, key)
 			continue
 		}
-		if _, at := left.Learned(); now.Sub(at) > maxPendingAge {
-			delete(j.pending, key)
+		if _, at := scaler.Learned(); now.Sub(at) > maxPendingAge {
+			delete(l.pending, key)
 		} else {
-			entries[key], hours[key] = memory, at.Unix()/3600
+			entries[key], hours[key] = state, at.Unix()/3600
 		}
 	}
-	j.mu.Unlock()
+	l.mu.Unlock()
 	order = slices.SortedFunc(maps.Keys(entries), func(a, b string) int {
 		return cmp.Or(cmp.Compare(hours[b], hours[a]), cmp.Compare(a, b))
 	})
 	return entries, order
 }
 
-// save puts what is learned into the store.
-func (j *EvaluationLoop) save(ctx context.Context, store CheckpointStore, entries map[string][]byte, order []string) {
+// save writes the entries, and logs once what doesn't fit.
+func (l *EvaluationLoop) save(ctx context.Context, store CheckpointStore, entries map[string][]byte, order []string) {
 	left, err := store.Save(ctx, entries, order)
-	j.logError("what was learned can't be written down, trying again", err)
-	j.Metrics.countDropped(limitCheckpoints, len(left))
-	j.mu.Lock()
-	news := len(left) > 0 && j.leftOut == 0
-	j.leftOut = len(left)
-	j.mu.Unlock()
+	l.logError("checkpoint can't be written, retrying", err)
+	l.Metrics.countDropped(limitCheckpoints, len(left))
+	l.mu.Lock()
+	news := len(left) > 0 && l.leftOut == 0
+	l.leftOut = len(left)
+	l.mu.Unlock()
 	if news {
-		j.log.Info("what was learned doesn't all fit: after a restart of every replica the rest is learned anew",
+		l.log.Info("checkpoint doesn't fit the ConfigMaps: after a restart of every replica the rest is learned again",
 			"leftOut", len(left), "of", len(entries), "first", left[0])
 	}
 }
 
 // logError logs an error that wasn't there the last time.
-func (j *EvaluationLoop) logError(what string, err error) {
+func (l *EvaluationLoop) logError(what string, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	j.mu.Lock()
-	news := text != j.lastError && text != ""
-	j.lastError = text
-	j.mu.Unlock()
+	l.mu.Lock()
+	news := text != l.lastError && text != ""
+	l.lastError = text
+	l.mu.Unlock()
 	if news {
-		j.log.Error(err, what)
+		l.log.Error(err, what)
 	}
 }

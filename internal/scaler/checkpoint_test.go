@@ -59,7 +59,7 @@ func TestWhatIsLearnedOutlivesTheLeader(t *testing.T) {
 		began := time.Now()
 
 		leader := NewEvaluationLoop(l, ready, logr.Discard())
-		leader.Ask(phi4, []policy.Trigger{saturating})
+		leader.SetTriggers(phi4, []policy.Trigger{saturating})
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
 		keeping.Go(func() { _ = leader.RunCheckpoints(ctx, kept, ready) })
@@ -76,14 +76,14 @@ func TestWhatIsLearnedOutlivesTheLeader(t *testing.T) {
 		var said []string
 		log := funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{})
 		next := NewEvaluationLoop(l, ready, log)
-		next.Ask(phi4, []policy.Trigger{saturating})
+		next.SetTriggers(phi4, []policy.Trigger{saturating})
 		ctx, stop = context.WithCancel(t.Context())
 		keeping.Go(func() { _ = next.RunCheckpoints(ctx, kept, func() bool { return false }) })
 		synctest.Wait()
 		if since := learnsSince(next); since.Sub(began) > 30*time.Second {
 			t.Errorf("it has known the fleet since %v", since.Sub(began))
 		}
-		if len(said) != 1 || !strings.Contains(said[0], `"took over what was learned" "inferenceSets"=1`) {
+		if len(said) != 1 || !strings.Contains(said[0], `"checkpoint loaded" "inferenceSets"=1`) {
 			t.Errorf("log: %q", said)
 		}
 		saves := kept.saves
@@ -102,7 +102,7 @@ func experience(t *testing.T) (memory []byte) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
 		j := NewEvaluationLoop(l, ready, logr.Discard())
-		j.Ask(phi4, []policy.Trigger{saturating})
+		j.SetTriggers(phi4, []policy.Trigger{saturating})
 		at(t, j, 10*time.Minute)
 		entries, order := j.checkpoint()
 		if len(order) != 1 {
@@ -123,7 +123,7 @@ func crowd(t testing.TB, memory []byte, n int) *EvaluationLoop {
 		trigger.InferenceSet = fmt.Sprintf("phi-%d", i)
 		c, _ := fleetKeyOf(trigger)
 		j.pending[c.checkpointKey()] = memory
-		j.Ask(c.inferenceSet, []policy.Trigger{trigger})
+		j.SetTriggers(c.inferenceSet, []policy.Trigger{trigger})
 	}
 	return j
 }
@@ -169,7 +169,7 @@ func TestTheLastCheckpointIsInTimeFor2000Fleets(t *testing.T) {
 func BenchmarkCheckpoint(b *testing.B) {
 	var memory []byte
 	j := NewEvaluationLoop(&loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}, ready, logr.Discard())
-	j.Ask(phi4, []policy.Trigger{saturating})
+	j.SetTriggers(phi4, []policy.Trigger{saturating})
 	for c, m := range j.scalers {
 		for at := -10 * time.Minute; at <= 0; at += decision.Interval {
 			fleet, _ := j.fleets.Fleet(c.inferenceSet, c.page)
@@ -228,7 +228,7 @@ func TestAStoreThatCannotBeReadIsNotOverwritten(t *testing.T) {
 		kept := &shelf{broken: errors.New("no route to host")}
 		var said []string
 		j := NewEvaluationLoop(l, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
-		j.Ask(phi4, []policy.Trigger{saturating})
+		j.SetTriggers(phi4, []policy.Trigger{saturating})
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
 		keeping.Go(func() { _ = j.RunCheckpoints(ctx, kept, ready) })
@@ -247,7 +247,7 @@ func TestAStoreThatCannotBeReadIsNotOverwritten(t *testing.T) {
 		if kept.saves == 0 {
 			t.Error("never written once it was back")
 		}
-		if len(said) != 2 || !strings.Contains(said[1], "learning anew") {
+		if len(said) != 2 || !strings.Contains(said[1], "learning starts again") {
 			t.Errorf("log %q", said)
 		}
 	})
@@ -268,7 +268,7 @@ func TestStateOfAnEarlierVersionIsLeftToItsLeader(t *testing.T) {
 		var leads atomic.Bool
 		began := time.Now()
 		j := NewEvaluationLoop(l, ready, funcr.New(func(_, args string) { said = append(said, args) }, funcr.Options{}))
-		j.Ask(phi4, []policy.Trigger{saturating})
+		j.SetTriggers(phi4, []policy.Trigger{saturating})
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
 		keeping.Go(func() { _ = j.RunCheckpoints(ctx, kept, leads.Load) })
@@ -276,7 +276,7 @@ func TestStateOfAnEarlierVersionIsLeftToItsLeader(t *testing.T) {
 		if kept.saves > 0 || kept.entries[key][0] == version {
 			t.Errorf("written %d times before it led", kept.saves)
 		}
-		if len(said) != 1 || !strings.Contains(said[0], "learning anew") || !strings.Contains(said[0], "another version") {
+		if len(said) != 1 || !strings.Contains(said[0], "learning starts again") || !strings.Contains(said[0], "another version") {
 			t.Errorf("log: %q", said)
 		}
 		if learnsSince(j).Before(began) {
@@ -300,7 +300,7 @@ func TestOnlyWhoLeadsNowWrites(t *testing.T) {
 		var leads atomic.Bool
 		leads.Store(true)
 		j := NewEvaluationLoop(l, ready, logr.Discard())
-		j.Ask(phi4, []policy.Trigger{saturating})
+		j.SetTriggers(phi4, []policy.Trigger{saturating})
 		ctx, stop := context.WithCancel(t.Context())
 		var keeping sync.WaitGroup
 		keeping.Go(func() { _ = j.RunCheckpoints(ctx, kept, leads.Load) })

@@ -113,7 +113,7 @@ func TestFleetsAreEvaluatedInTheirTurnWhoeverAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 1, pods: []string{"a-0", "b-0"}, rps: 11}
 		j := NewEvaluationLoop(l, ready, logr.Discard())
-		j.Ask(phi4, []policy.Trigger{saturating})
+		j.SetTriggers(phi4, []policy.Trigger{saturating})
 		time.Sleep(4 * time.Second) // not on the quarter
 		at(t, j, 2*time.Minute)
 		if len(l.asked) != 8 {
@@ -179,7 +179,7 @@ func TestNoFleetIsEvaluatedBeforeItWasRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now(), desired: 1, pods: []string{"a-0"}}
 		j := NewEvaluationLoop(l, func() bool { return false }, logr.Discard())
-		j.Ask(phi4, []policy.Trigger{saturating})
+		j.SetTriggers(phi4, []policy.Trigger{saturating})
 		at(t, j, time.Minute)
 		if len(l.asked) > 0 {
 			t.Errorf("judged %d times", len(l.asked))
@@ -248,7 +248,7 @@ func TestStateOfFormerTriggersIsDeleted(t *testing.T) {
 			{"a threshold", []policy.Trigger{queue}, 0},
 			{"nothing", nil, 0},
 		} {
-			j.Ask(phi4, tt.triggers)
+			j.SetTriggers(phi4, tt.triggers)
 			if len(j.scalers) != tt.want {
 				t.Errorf("%s: %d are judged, want %d", tt.story, len(j.scalers), tt.want)
 			}
@@ -264,7 +264,7 @@ func TestKEDAIsAnsweredByTheEvaluationLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
 		j := NewEvaluationLoop(l, ready, logr.Discard())
-		j.Ask(phi4, []policy.Trigger{saturating})
+		j.SetTriggers(phi4, []policy.Trigger{saturating})
 		s, heard := service(l)
 		s.Recommender = j
 		ref := trigger("threshold", "", "saturation", "true", "maxReplicas", "8", "minReplicas", "1")
@@ -293,7 +293,7 @@ func TestADownGuardIsAnsweredByTheEvaluationLoop(t *testing.T) {
 		}{{11, 20}, {1, 0}} {
 			l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: tt.rps}
 			j := NewEvaluationLoop(l, ready, logr.Discard())
-			j.Ask(phi4, []policy.Trigger{guarded})
+			j.SetTriggers(phi4, []policy.Trigger{guarded})
 			s, heard := service(l)
 			s.Recommender = j
 			ref := trigger("threshold", "10", "downGuard", "true", "maxReplicas", "8", "minReplicas", "1")
@@ -322,7 +322,7 @@ func TestEstimatorsAreBounded(t *testing.T) {
 		triggers = append(triggers, trigger)
 	}
 	for range 3 {
-		j.Ask(phi4, triggers)
+		j.SetTriggers(phi4, triggers)
 	}
 	if len(j.scalers) != maxFleetScalers {
 		t.Errorf("%d estimators for one InferenceSet, want %d", len(j.scalers), maxFleetScalers)
@@ -333,8 +333,8 @@ func TestEstimatorsAreBounded(t *testing.T) {
 	if got := gather(t, registry); !slices.Equal(got, []string{"over_limit_total{limit=fleet_scalers} 296"}) || len(said) != 1 {
 		t.Errorf("counted %q, said %q", got, said)
 	}
-	j.Ask(phi4, triggers[:1])
-	j.Ask(phi4, triggers[:5])
+	j.SetTriggers(phi4, triggers[:1])
+	j.SetTriggers(phi4, triggers[:5])
 	if len(j.scalers) != maxFleetScalers || len(said) != 2 {
 		t.Errorf("after a while with one, %d estimators, said %q", len(j.scalers), said)
 	}

@@ -177,8 +177,8 @@ func (m *Metrics) drop(key types.NamespacedName, which func(TriggerID, lastRecom
 	}
 }
 
-// Ask implements kaito.Asked: the series of triggers that are gone end at once.
-func (m *Metrics) Ask(key types.NamespacedName, triggers []policy.Trigger) {
+// SetTriggers implements kaito.Asked: the series of triggers that are gone end at once.
+func (m *Metrics) SetTriggers(key types.NamespacedName, triggers []policy.Trigger) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.newest[key]) == 0 {

@@ -212,11 +212,11 @@ func TestTriggersThatShareAMetricHaveSeriesOfTheirOwn(t *testing.T) {
 					t.Fatalf("wanted replicas %q, want those of both", values)
 				}
 			}
-			m.Ask(phi4, []policy.Trigger{tt.other})
+			m.SetTriggers(phi4, []policy.Trigger{tt.other})
 			if lines := wanted(); len(lines) != 1 || strings.Contains(lines[0], "trigger=") || !strings.HasSuffix(lines[0], " 5") {
 				t.Errorf("once one is gone: %q", lines)
 			}
-			m.Ask(phi4, nil)
+			m.SetTriggers(phi4, nil)
 			if lines := gather(t, registry); len(lines) > 0 {
 				t.Errorf("once nobody scales it: %q", lines)
 			}

@@ -3,7 +3,6 @@ package scaler
 import (
 	"cmp"
 	"context"
-	"hash/fnv"
 	"slices"
 	"sync"
 	"time"
@@ -59,9 +58,9 @@ func NewObserver(fleets Fleets, recommendations Recommender, objects ScaledObjec
 	}
 }
 
-// Ask implements kaito.Asked. A trigger of no ScaledObject is one that KEDA doesn't
+// SetTriggers implements kaito.Asked. A trigger of no ScaledObject is one that KEDA doesn't
 // ask for yet.
-func (o *Observer) Ask(key types.NamespacedName, triggers []policy.Trigger) {
+func (o *Observer) SetTriggers(key types.NamespacedName, triggers []policy.Trigger) {
 	set := &observedSet{turn: turnOf(key), digests: map[string][]uint64{}, polling: map[string]*pollHistory{}}
 	n := 0
 	for _, trigger := range triggers {
@@ -89,14 +88,6 @@ func (o *Observer) Ask(key types.NamespacedName, triggers []policy.Trigger) {
 	}
 	o.mu.Unlock()
 	o.notifier.setTriggers(key, set.digests)
-}
-
-// turnOf spreads InferenceSets over the turns of an interval, by their names: each
-// has the same one on every replica of the scaler.
-func turnOf(key types.NamespacedName) uint32 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(key.String()))
-	return h.Sum32()
 }
 
 // Run observes until ctx is done.

@@ -173,7 +173,7 @@ func (r *replica) ask() {
 		trigger.ScaledObject = "phi-4"
 		triggers = append(triggers, trigger)
 	}
-	r.observer.Ask(phi4, append(triggers, policy.Trigger{Namespace: "default", InferenceSet: "phi-4"}))
+	r.observer.SetTriggers(phi4, append(triggers, policy.Trigger{Namespace: "default", InferenceSet: "phi-4"}))
 }
 
 func (r *replica) Eventf(_, _ runtime.Object, _, reason, _, note string, args ...any) {
@@ -480,7 +480,7 @@ func BenchmarkObserve(b *testing.B) {
 		b.Fatal(err)
 	}
 	t.ScaledObject = "phi-4"
-	o.Ask(phi4, []policy.Trigger{t})
+	o.SetTriggers(phi4, []policy.Trigger{t})
 	b.ReportAllocs()
 	for b.Loop() {
 		o.observe(b.Context(), scaled("phi-4"), []uint64{t.Digest()}, time.Now())

@@ -216,7 +216,7 @@ func TestAScaledObjectThatIsGoneIsNotCounted(t *testing.T) {
 		if a.unasked() != 1 {
 			t.Errorf("the metric is %g", a.unasked())
 		}
-		a.observer.Ask(phi4, nil)
+		a.observer.SetTriggers(phi4, nil)
 		if a.unasked() != 0 {
 			t.Errorf("the metric is %g after its end", a.unasked())
 		}

@@ -172,8 +172,8 @@ func (w *world) starts(pod string) {
 	r.service = &scaler.Service{Fleets: w, Recommender: r.evaluation, Observer: r.observer, Metrics: metrics, OnCall: r.observer.OnCall, ScaledObjects: w, Started: ready}
 	r.registry.MustRegister(r.observer.UnpolledMetric())
 	for key, set := range w.sets {
-		r.observer.Ask(key, []policy.Trigger{set.trigger})
-		r.evaluation.Ask(key, []policy.Trigger{set.trigger})
+		r.observer.SetTriggers(key, []policy.Trigger{set.trigger})
+		r.evaluation.SetTriggers(key, []policy.Trigger{set.trigger})
 	}
 	var ctx context.Context
 	ctx, r.stop = context.WithCancel(w.Context())

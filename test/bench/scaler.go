@@ -143,7 +143,7 @@ func (b *bench) beScaler() error {
 	for set := range b.sets() {
 		trigger := triggerOf(set, b.guarded)
 		reader.Set(key(set), int32(b.perSet), b.members(set), []policy.Reading{trigger.Reading()})
-		loop.Ask(key(set), []policy.Trigger{trigger})
+		loop.SetTriggers(key(set), []policy.Trigger{trigger})
 	}
 	stop, err := b.profile()
 	if err != nil {
