@@ -3,7 +3,6 @@ package scrape
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -152,11 +151,4 @@ func (b *lineBuffer) makeRoom(filled int, rest []byte, p *selection, large *chun
 		rest, b.tooLong = nil, true
 	}
 	b.begun = copy(b.text, rest)
-}
-
-func size(n int64) string {
-	if n >= 1<<20 && n%(1<<20) == 0 {
-		return fmt.Sprintf("%d MiB", n>>20)
-	}
-	return fmt.Sprintf("%d bytes", n)
 }

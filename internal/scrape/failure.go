@@ -172,3 +172,21 @@ func cut(err error) error {
 	}
 	return errors.New(strings.ToValidUTF8(text[:maxWords], "") + " …")
 }
+
+func failureOf(err error) *Failure {
+	if err == nil {
+		return nil
+	}
+	f := &Failure{}
+	if !errors.As(err, &f) {
+		return &Failure{Reason: BadHTTP, Words: "reading", Err: err}
+	}
+	return f
+}
+
+func size(n int64) string {
+	if n >= 1<<20 && n%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

@@ -3,9 +3,7 @@ package scrape
 import (
 	"cmp"
 	"container/heap"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -14,48 +12,6 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
-
-// fleet is one InferenceSet. Its fields are guarded by the Reader's mu.
-type fleet struct {
-	key     types.NamespacedName
-	desired int32
-	// raised and lowered are when desired rose and fell before our eyes.
-	raised, lowered time.Time
-	// rises are the newest of the former. A snapshot of them is never written to.
-	rises    []sample.Rise
-	replicas []kaito.Replica
-	// pages are those that anybody asks for. Nearly always it is one.
-	pages []*pageSet
-}
-
-// pageSet is one page of all pods of a fleet. Its fields are guarded by the
-// Reader's mu; selector is immutable.
-type pageSet struct {
-	key  types.NamespacedName
-	page policy.Page
-	// targets[i] reads replicas[i] of the fleet; nil if that isn't to be read.
-	targets []*target
-	// want tells what selector was made for.
-	want     string
-	selector *selector
-	// keep is how far back the histories reach.
-	keep time.Duration
-}
-
-// live are the targets of those that are read.
-func (p *pageSet) live() []*target {
-	return slices.DeleteFunc(slices.Clone(p.targets), func(t *target) bool { return t == nil })
-}
-
-// onPage is the fleet's pageSet for that page, nil if nobody asked for it.
-func (f *fleet) onPage(page policy.Page) *pageSet {
-	for _, p := range f.pages {
-		if p.page == page {
-			return p
-		}
-	}
-	return nil
-}
 
 // Set tells who the members of a fleet are, and what is read of them, one
 // Reading for each page. Every replica that is Serving and has an address is
@@ -80,23 +36,6 @@ func (r *Reader) Set(key types.NamespacedName, desired int32, replicas []kaito.R
 	if earlier {
 		r.wakeUp()
 	}
-}
-
-// resize notes how many replicas are desired, and when that changed.
-func (f *fleet) resize(desired int32, now time.Time) {
-	switch {
-	case desired > f.desired:
-		f.raised = now
-		f.rises = append(recent(f.rises, now), sample.Rise{At: now, From: f.desired})
-	case desired < f.desired:
-		f.lowered = now
-	}
-	f.desired = desired
-}
-
-// recent is a copy of the rises that a Fleet still remembers.
-func recent(rises []sample.Rise, now time.Time) []sample.Rise {
-	return slices.DeleteFunc(slices.Clone(rises), func(r sample.Rise) bool { return now.Sub(r.At) > sample.RisesLast })
 }
 
 // setPages brings the pages of a fleet up to date: there is one for each reading. It
@@ -149,10 +88,24 @@ func (r *Reader) setPage(p *pageSet, replicas []kaito.Replica, reading policy.Re
 	return r.leaveOut(old, p.targets), earlier
 }
 
-// sharedSelector counts the pages that use it.
-type sharedSelector struct {
-	selector *selector
-	users    int
+// newTarget is a page of a replica's pod, not scheduled yet.
+func (r *Reader) newTarget(p *pageSet, rep *kaito.Replica) *target {
+	t := &target{
+		link:    link{addr: address(rep, p.page), path: cmp.Or(p.page.Path, "/metrics")},
+		id:      string(rep.UID),
+		pod:     rep.Pod,
+		set:     p,
+		timeout: r.cfg.Timeout,
+		slot:    slot{index: -1},
+	}
+	if p.page.Timeout > 0 {
+		t.timeout = min(p.page.Timeout, r.cfg.Interval)
+	}
+	if p.page.Scheme == "https" {
+		service := rep.Workspace + "." + p.key.Namespace + ".svc"
+		t.link.secure = r.secure(service, t.link.addr.Addr().String())
+	}
+	return t
 }
 
 // share gives p the selector of what is to be read. It needs mu.
@@ -171,19 +124,6 @@ func (r *Reader) share(p *pageSet, reading policy.Reading) {
 	p.want, p.selector = want, shared.selector
 }
 
-// wish is the same for what the same selector serves. No name holds a newline.
-func wish(reading policy.Reading) string {
-	var b strings.Builder
-	for _, name := range reading.Families {
-		b.WriteString(name)
-		if limit, brief := reading.Limits[name]; brief {
-			fmt.Fprintf(&b, " beyond %g", limit)
-		}
-		b.WriteByte('\n')
-	}
-	return b.String()
-}
-
 // unshare needs mu.
 func (r *Reader) unshare(p *pageSet) {
 	if shared := r.selectors[p.want]; shared != nil && shared.selector == p.selector {
@@ -191,16 +131,6 @@ func (r *Reader) unshare(p *pageSet) {
 			delete(r.selectors, p.want)
 		}
 	}
-}
-
-// find is the target that reads that very pod at that address.
-func find(targets []*target, rep *kaito.Replica, page policy.Page) *target {
-	for _, t := range targets {
-		if t != nil && t.id == string(rep.UID) && t.link.addr == address(rep, page) {
-			return t
-		}
-	}
-	return nil
 }
 
 // Forget drops a fleet.
@@ -248,6 +178,9 @@ func dropAll(targets []*target) {
 		t.link.drop()
 	}
 }
+
+// freshIntervals is how many intervals a sample speaks for its pod.
+const freshIntervals = 3
 
 // Fleet is what is known of the fleet by one page of its pods at this moment, or of
 // its replicas alone by policy.NoPage. It never waits for a pod. ok is false for one
@@ -306,10 +239,6 @@ func (r *Reader) Fleet(key types.NamespacedName, page policy.Page) (known sample
 // isolationWords are for a fleet whose kubelets reach every pod, and we none.
 const isolationWords = ", as behind a NetworkPolicy that doesn't let the scaler's namespace in " +
 	"(in KAITO's production stack, list it in networkPolicy.allowedIngressNamespaces)"
-
-// isolatedAfter is how long pods that were readable before must have been out of
-// reach: those of a lost node are Ready for 50 s more.
-const isolatedAfter = 2 * time.Minute
 
 // isolated tells whether every serving replica of a fleet is Ready, and takes no
 // connection of ours within the time that a scrape has. One that answers, refuses or

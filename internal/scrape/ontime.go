@@ -21,17 +21,6 @@ func (r *Reader) OnTime(now time.Time) bool {
 // reading of every pod. One is enough unless thousands hang.
 const sweepIntervals = 3
 
-// sweep is the first reading of all pods that were known when somebody first asked
-// for it. Pods that join later don't count, or one that joins every second would
-// keep a new process unready for ever.
-type sweep struct {
-	begun time.Time
-	// left is how many targets are counted and not yet attempted.
-	left int
-	// over latches: a new pod doesn't make a ready process unready.
-	over bool
-}
-
 // Swept reports whether every pod that was known at the first call has been read,
 // or at least attempted, once; it stays true from then on. It is true as well
 // three intervals after the first call, and if there was no pod then: whoever asks

@@ -3,7 +3,6 @@ package scrape
 import (
 	"container/heap"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -206,13 +205,19 @@ func (r *Reader) tell(t *target, reason Reason, f *Failure, leftOut int) {
 	log.Info("pod's metrics page")
 }
 
-func failureOf(err error) *Failure {
-	if err == nil {
-		return nil
+// handOver lets scrapes that turn out to be slow go on in the slow pool, if all slots
+// of the quick one are taken: 10 000 pods may come to hang in the same second, and
+// nobody knew. It needs mu.
+func (r *Reader) handOver(now time.Duration) {
+	if r.quick.busy < r.quick.limit || now-r.handedOver < handOverEvery {
+		return
 	}
-	f := &Failure{}
-	if !errors.As(err, &f) {
-		return &Failure{Reason: BadHTTP, Words: "reading", Err: err}
+	r.handedOver = now
+	for _, t := range r.byDue {
+		if t.pool == &r.quick && now-t.began > slowAfter {
+			t.pool = &r.slow
+			r.quick.busy--
+			r.slow.busy++
+		}
 	}
-	return f
 }

@@ -133,20 +133,3 @@ func (p *pool) next() *target {
 	}
 	return nil
 }
-
-// handOver lets scrapes that turn out to be slow go on in the slow pool, if all slots
-// of the quick one are taken: 10 000 pods may come to hang in the same second, and
-// nobody knew. It needs mu.
-func (r *Reader) handOver(now time.Duration) {
-	if r.quick.busy < r.quick.limit || now-r.handedOver < handOverEvery {
-		return
-	}
-	r.handedOver = now
-	for _, t := range r.byDue {
-		if t.pool == &r.quick && now-t.began > slowAfter {
-			t.pool = &r.slow
-			r.quick.busy--
-			r.slow.busy++
-		}
-	}
-}

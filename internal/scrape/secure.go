@@ -1,49 +1,12 @@
 package scrape
 
 import (
-	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
-
-	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
-	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
-
-// newTarget is a page of a replica's pod, not scheduled yet.
-func (r *Reader) newTarget(p *pageSet, rep *kaito.Replica) *target {
-	t := &target{
-		link:    link{addr: address(rep, p.page), path: cmp.Or(p.page.Path, "/metrics")},
-		id:      string(rep.UID),
-		pod:     rep.Pod,
-		set:     p,
-		timeout: r.cfg.Timeout,
-		slot:    slot{index: -1},
-	}
-	if p.page.Timeout > 0 {
-		t.timeout = min(p.page.Timeout, r.cfg.Interval)
-	}
-	if p.page.Scheme == "https" {
-		service := rep.Workspace + "." + p.key.Namespace + ".svc"
-		t.link.secure = r.secure(service, t.link.addr.Addr().String())
-	}
-	return t
-}
-
-// portOfService is the port of a Workspace's Service, which leads to the
-// container port that is named http.
-const portOfService = 80
-
-// address is where a page of a pod is: never anywhere but at the pod's own IP.
-func address(rep *kaito.Replica, page policy.Page) netip.AddrPort {
-	if page.Port == 0 || page.Port == portOfService {
-		return rep.Address
-	}
-	return netip.AddrPortFrom(rep.Address.Addr(), page.Port)
-}
 
 // secure is how the handshake with one pod goes. Whoever made its certificate
 // made it for the Workspace's Service, by which clients know it, or for the

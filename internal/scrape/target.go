@@ -1,10 +1,15 @@
 package scrape
 
 import (
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
@@ -39,6 +44,47 @@ type target struct {
 	asleep  bool
 }
 
+// pageSet is one page of all pods of a fleet. Its fields are guarded by the
+// Reader's mu; selector is immutable.
+type pageSet struct {
+	key  types.NamespacedName
+	page policy.Page
+	// targets[i] reads replicas[i] of the fleet; nil if that isn't to be read.
+	targets []*target
+	// want tells what selector was made for.
+	want     string
+	selector *selector
+	// keep is how far back the histories reach.
+	keep time.Duration
+}
+
+// live are the targets of those that are read.
+func (p *pageSet) live() []*target {
+	return slices.DeleteFunc(slices.Clone(p.targets), func(t *target) bool { return t == nil })
+}
+
+// find is the target that reads that very pod at that address.
+func find(targets []*target, rep *kaito.Replica, page policy.Page) *target {
+	for _, t := range targets {
+		if t != nil && t.id == string(rep.UID) && t.link.addr == address(rep, page) {
+			return t
+		}
+	}
+	return nil
+}
+
+// portOfService is the port of a Workspace's Service, which leads to the
+// container port that is named http.
+const portOfService = 80
+
+// address is where a page of a pod is: never anywhere but at the pod's own IP.
+func address(rep *kaito.Replica, page policy.Page) netip.AddrPort {
+	if page.Port == 0 || page.Port == portOfService {
+		return rep.Address
+	}
+	return netip.AddrPortFrom(rep.Address.Addr(), page.Port)
+}
+
 // see takes over what Kubernetes says of the pod.
 func (t *target) see(r *kaito.Replica, now time.Time) {
 	t.mu.Lock()
@@ -65,6 +111,34 @@ func (t *target) took(p *reading, keep time.Duration) *Failure {
 	t.history.Add(p.sample, keep)
 	return nil
 }
+
+// end is how a scrape ended in the light of the one before.
+type end struct {
+	before Reason
+	// news is set if it ended otherwise, and tell if the log is to hear of it, and
+	// of how many changes were left out.
+	news, tell bool
+	leftOut    int
+}
+
+// ended notes how the newest scrape ended, OK or not. Of a pod that has gone there is
+// nothing to say.
+func (t *target) ended(f *Failure, now time.Time) end {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.retired {
+		return end{}
+	}
+	e := end{before: t.failure.reason()}
+	t.failure, t.failedAt = f, now
+	e.news = e.before != f.reason()
+	e.leftOut, e.tell = t.voice.speak(f.reason(), e.news, now)
+	return e
+}
+
+// isolatedAfter is how long pods that were readable before must have been out of
+// reach: those of a lost node are Ready for 50 s more.
+const isolatedAfter = 2 * time.Minute
 
 // retire is the end of the target. It returns what its newest scrape failed
 // for.

@@ -43,30 +43,6 @@ func (v *voice) speak(is Reason, news bool, now time.Time) (leftOut int, tell bo
 	return 0, false
 }
 
-// end is how a scrape ended in the light of the one before.
-type end struct {
-	before Reason
-	// news is set if it ended otherwise, and tell if the log is to hear of it, and
-	// of how many changes were left out.
-	news, tell bool
-	leftOut    int
-}
-
-// ended notes how the newest scrape ended, OK or not. Of a pod that has gone there is
-// nothing to say.
-func (t *target) ended(f *Failure, now time.Time) end {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.retired {
-		return end{}
-	}
-	e := end{before: t.failure.reason()}
-	t.failure, t.failedAt = f, now
-	e.news = e.before != f.reason()
-	e.leftOut, e.tell = t.voice.speak(f.reason(), e.news, now)
-	return e
-}
-
 // lackEnds is how long the scaler must have lacked nothing for another lack to be
 // news.
 const lackEnds = time.Minute
