@@ -97,7 +97,7 @@ Between these it stays, and also while a metric is unknown that could make the d
 Between 1 and 8 replicas.
 SLO: 2.5s until the first token and 75ms between tokens, on average in an answer. Up to 1 % of the requests may miss it.
 Learned from the pods: what a replica serves while the SLO holds, what a request costs, how far forecasts were off, how long a replica takes to start.
-Need: the load forecast for when a replica ordered now would serve, as replicas that are as busy as the SLO allows, and what waiting requests take.
+Need: the load forecast for when a replica ordered now would serve, as replicas that are as busy as the SLO allows.
 Up: straight to what the load needs. Replicas that are starting count.
 Down: one replica at most every 1 min, if fewer would have been enough for three cold starts, at least 15 min, seen by the HPA for 30 s.
 Until traffic shows more it goes by KAITO's benchmark. Nothing is released before the first such window is over.

@@ -185,7 +185,7 @@ func (s *Saturation) explain(p Policy) []string {
 	return []string{
 		fmt.Sprintf("SLO: %s, on average in an answer%s. Up to 1 %% of the requests may miss it.", s.inWords(), s.judged()),
 		"Learned from the pods: what a replica serves while the SLO holds, what a request costs, how far forecasts were off, how long a replica takes to start.",
-		"Need: the load forecast for when a replica ordered now would serve, as replicas that are as busy as the SLO allows, and what waiting requests take.",
+		"Need: the load forecast for when a replica ordered now would serve, as replicas that are as busy as the SLO allows.",
 		up + p.Up.seen() + ". Replicas that are starting count.",
 		fmt.Sprintf("Down: %s, if fewer would have been enough for three cold starts, at least 15 min, seen by the HPA%s.", p.Down.step(), p.Down.seen()),
 		"Until traffic shows more it goes by KAITO's benchmark. Nothing is released before the first such window is over.",
