@@ -10,16 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/test/fakecache"
 )
 
 // known is what Fleets were last told of one.
@@ -60,14 +57,6 @@ func (f *fleets) Forget(key types.NamespacedName) {
 	f.forgotten[key]++
 }
 
-// indexed takes indexes as a manager's cache does.
-type indexed struct{ *fake.ClientBuilder }
-
-func (b indexed) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
-	b.WithIndex(obj, field, extract)
-	return nil
-}
-
 // story is a Watcher of a cache that changes step by step.
 type story struct {
 	*testing.T
@@ -82,16 +71,9 @@ type story struct {
 
 func tell(t *testing.T, objects ...client.Object) *story {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), kedav1alpha1.AddToScheme(scheme)); err != nil {
-		t.Fatal(err)
-	}
-	for _, kind := range []string{KindInferenceSet, KindWorkspace} {
-		scheme.AddKnownTypeWithName(Object("v1beta1", kind).GroupVersionKind(), &unstructured.Unstructured{})
-		scheme.AddKnownTypeWithName(List("v1beta1", kind).GroupVersionKind(), &unstructured.UnstructuredList{})
-	}
 	s := &story{T: t, fleets: &fleets{map[types.NamespacedName]known{}, map[types.NamespacedName]int{}, map[types.NamespacedName][]policy.Trigger{}}}
-	b := indexed{fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+	b := fakecache.NewBuilder(t, "v1beta1", objects...)
+	b.WithInterceptorFuncs(interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 			if s.broken == "Get" {
 				return errBroken
@@ -110,7 +92,7 @@ func tell(t *testing.T, objects ...client.Object) *story {
 			}
 			return err
 		},
-	})}
+	})
 	if err := Index(t.Context(), b, "v1beta1"); err != nil {
 		t.Fatal(err)
 	}

@@ -19,14 +19,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/kaito"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
+	"github.com/kaito-project/keda-kaito-scaler/test/fakecache"
 )
 
 var settings = Settings{
@@ -78,25 +77,9 @@ type world struct {
 	lists int
 }
 
-// indexed takes indexes as a manager's cache does.
-type indexed struct{ *fake.ClientBuilder }
-
-func (b indexed) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
-	b.WithIndex(obj, field, extract)
-	return nil
-}
-
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), kedav1alpha1.AddToScheme(scheme)); err != nil {
-		t.Fatal(err)
-	}
-	for _, kind := range []string{kaito.KindInferenceSet, kaito.KindWorkspace} {
-		scheme.AddKnownTypeWithName(kaito.Object("v1beta1", kind).GroupVersionKind(), &unstructured.Unstructured{})
-		scheme.AddKnownTypeWithName(kaito.List("v1beta1", kind).GroupVersionKind(), &unstructured.UnstructuredList{})
-	}
-	b := indexed{fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...)}
+	b := fakecache.NewBuilder(t, "v1beta1", objects...)
 	if err := errors.Join(index(t.Context(), b), kaito.Index(t.Context(), b, "v1beta1")); err != nil {
 		t.Fatal(err)
 	}
