@@ -16,6 +16,7 @@ import (
 // retired are words that no identifier of ours has any more, with what the field
 // says instead. A word that is gone from the whole module joins them; none leaves.
 var retired = map[string]string{
+	"audience":   "recommendation observer",
 	"awaken":     "wait for the API server",
 	"become":     "set",
 	"charge":     "fleet, key",
@@ -25,10 +26,13 @@ var retired = map[string]string{
 	"doubt":      "covariance; fault that isn't believed yet",
 	"doubtful":   "delayed",
 	"echoes":     "ignored",
+	"estimators": "scalers of fleets",
 	"everywhere": "on every replica",
 	"finding":    "comparison",
 	"foretell":   "predict",
+	"fruitless":  "futile scale-up",
 	"hair":       "rounding slack",
+	"heard":      "observed",
 	"hurts":      "SLO violated",
 	"jam":        "excess running",
 	"judges":     "evaluation loop",
@@ -48,10 +52,14 @@ var retired = map[string]string{
 	"studier":    "report runner",
 	"surely":     "rate's lower bound",
 	"surprise":   "outlier quantile",
+	"survey":     "total",
 	"suspects":   "slow pool",
 	"swings":     "regime",
+	"teller":     "notifier",
 	"tide":       "regime",
 	"unburdened": "lower bound",
+	"verdict":    "recommendation",
+	"verdicts":   "recommendations",
 	"withdraw":   "delete",
 }
 

@@ -269,15 +269,15 @@ func TestAProcessThatKnowsNothingYetDoesNotPullAFleetToAndFro(t *testing.T) {
 	for at := 40*time.Minute + 15*time.Second; at < 55*time.Minute; at += 15 * time.Second {
 		_, a := plays(knows, at, at, desired, all...)
 		_, b := plays(begins, at, at, desired, all...)
-		told := a.Replicas
-		wanted = min(wanted, told)
+		known := a.Replicas
+		wanted = min(wanted, known)
 		if int(at/(15*time.Second))%2 == 0 {
-			told = b.Replicas
+			known = b.Replicas
 		}
-		if to := max(told, min(last, desired)); to != desired {
+		if to := max(known, min(last, desired)); to != desired {
 			desired, moves = to, moves+1
 		}
-		last = told
+		last = known
 	}
 	if desired != 4 || moves > 0 || wanted != 3 {
 		t.Errorf("%d moves, to %d, where one of them wants %d", moves, desired, wanted)

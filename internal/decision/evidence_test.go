@@ -34,7 +34,7 @@ func TestASaturatedFleetThatTimesOutGoesUp(t *testing.T) {
 		s.at(2 * time.Minute)
 		s.pod("a", turnsSlow).pod("b", turnsSlow).at(140 * time.Second)
 		for _, ordered := range []string{"c", "d"} {
-			v := s.verdict()
+			v := s.recommendation()
 			if v.Confidence != Bounded || v.Replicas <= s.fleet.Desired || v.Replicas > 4 ||
 				!strings.Contains(v.Reason, "phi-4-a-0 and 1 more time out since a loaded reading ") || !strings.Contains(v.Reason, "two steps up at most") {
 				t.Errorf("%s, %s: %s %s", what, ordered, v.Confidence, v.Reason)
@@ -42,7 +42,7 @@ func TestASaturatedFleetThatTimesOutGoesUp(t *testing.T) {
 			s.scaled(s.fleet.Desired+1).pod(ordered, breaks) // it isn't waited for
 			s.at(s.now.Sub(s.began) + 15*time.Second)
 		}
-		if v := s.verdict(); v.Replicas != 4 || v.Confidence == Bounded {
+		if v := s.recommendation(); v.Replicas != 4 || v.Confidence == Bounded {
 			t.Errorf("%s: the third step: %s %s", what, v.Confidence, v.Reason)
 		}
 	}
@@ -79,7 +79,7 @@ func TestWhatIsNoEvidenceOfLoad(t *testing.T) {
 			"it was read over a minute ago": tell(t, 2, trigger).pod("a", pending(40), ends(9, 5)).at(2*time.Minute).pod("a", turnsSlow).at(182 * time.Second),
 			"it is being deleted":           tell(t, 2, trigger).pod("a", pending(40), ends(9, 5)).pod("b").at(2*time.Minute).pod("a", turnsSlow, leaves).at(140 * time.Second),
 		} {
-			if v := s.verdict(); v.Replicas > 2 || strings.Contains(v.Reason, "time out since") || strings.Contains(v.Reason, "times out since") {
+			if v := s.recommendation(); v.Replicas > 2 || strings.Contains(v.Reason, "time out since") || strings.Contains(v.Reason, "times out since") {
 				t.Errorf("%s, %s: %s %s", what, how, v.Confidence, v.Reason)
 			}
 		}

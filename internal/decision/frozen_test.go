@@ -35,10 +35,10 @@ func TestAFrozenFleetIsLetGo(t *testing.T) {
 			return s.pod("a", freezes).pod("b", append([]does{freezes}, changes...)...)
 		}
 		s := fleet().at(24 * time.Minute)
-		if v := s.verdict(); v.Replicas != 2 || v.Confidence == Measured {
+		if v := s.recommendation(); v.Replicas != 2 || v.Confidence == Measured {
 			t.Errorf("within the grace: %s", v.Reason)
 		}
-		v := s.at(26 * time.Minute).verdict()
+		v := s.at(26 * time.Minute).recommendation()
 		if v.Replicas >= 2 || v.Confidence != Bounded || !strings.HasSuffix(v.Reason, counted) {
 			t.Errorf("after it: %s %s", v.Confidence, v.Reason)
 		}
@@ -47,7 +47,7 @@ func TestAFrozenFleetIsLetGo(t *testing.T) {
 		}
 		// It wakes up.
 		s.pod("a", answers, func(_ *story, p *pod) { p.Frozen = false }).pod("b", answers, func(_ *story, p *pod) { p.Frozen = false })
-		if v := s.at(28 * time.Minute).verdict(); strings.Contains(v.Reason, "idle") || len(v.Read) != 2 {
+		if v := s.at(28 * time.Minute).recommendation(); strings.Contains(v.Reason, "idle") || len(v.Read) != 2 {
 			t.Errorf("awake again: %s", v.Reason)
 		}
 		for what, s := range map[string]*story{
@@ -61,7 +61,7 @@ func TestAFrozenFleetIsLetGo(t *testing.T) {
 				s.pod("b", freezes)
 				s.at(27 * time.Minute)
 			}
-			if v := s.verdict(); v.Replicas < 2 {
+			if v := s.recommendation(); v.Replicas < 2 {
 				t.Errorf("%s: %s", what, v.Reason)
 			}
 		}
@@ -101,13 +101,13 @@ func TestABrokenReplicaIsStoodInForOnce(t *testing.T) {
 			s := tell(t, 1, trigger).pod("a", pending(50))
 			s.at(2 * time.Minute)
 			for s.now.Sub(s.began) < 8*time.Hour {
-				if v := s.verdict(); v.Replicas > s.fleet.Desired {
+				if v := s.recommendation(); v.Replicas > s.fleet.Desired {
 					s.scaled(s.fleet.Desired + 1) // the HPA's pace
 					s.pod(fmt.Sprintf("x%d", s.fleet.Desired), dead)
 				}
 				s.at(s.now.Sub(s.began) + 5*time.Minute)
 			}
-			v := s.verdict()
+			v := s.recommendation()
 			// A threshold orders without waiting for who starts.
 			if most := map[string]int32{"a list": 3, "a threshold": 9}[what]; s.fleet.Desired > most || how == "broken" && s.fleet.Desired != 3 {
 				t.Errorf("%s, %s: %d replicas after a working day: %s", what, how, s.fleet.Desired, v.Reason)
@@ -120,7 +120,7 @@ func TestABrokenReplicaIsStoodInForOnce(t *testing.T) {
 			// One comes after all: there is hope for others.
 			s.pod("x3", turnsReady, pending(50), func(s *story, p *pod) { p.Ordered = s.now })
 			s.at(s.now.Sub(s.began) + 10*time.Minute)
-			if v := s.verdict(); v.Replicas <= s.fleet.Desired {
+			if v := s.recommendation(); v.Replicas <= s.fleet.Desired {
 				t.Errorf("%s, %s: once one serves: %s", what, how, v.Reason)
 			}
 		}

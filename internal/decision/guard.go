@@ -2,10 +2,8 @@ package decision
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
 	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
@@ -62,34 +60,4 @@ func idle(fleet sample.Fleet, now time.Time) bool {
 		read = true
 	}
 	return read
-}
-
-// missingFromAllPages says what the first page lacks of the essential families, if every page
-// that was read lacks one: an old vLLM, another engine. It is "" before any was
-// read.
-func missingFromAllPages(fleet sample.Fleet, now time.Time) string {
-	first := ""
-	for i := range fleet.Replicas {
-		r := &fleet.Replicas[i]
-		if r.Phase != sample.Serving || r.Last == nil || now.Sub(r.Last.At) > fleet.Freshness {
-			continue
-		}
-		lacks := slices.IndexFunc(requiredFamilies, func(metric string) bool {
-			_, found := aggregate.Find(r.Last, metric)
-			return !found
-		})
-		if lacks < 0 {
-			return ""
-		}
-		if first == "" {
-			first = r.Pod + " has no " + requiredFamilies[lacks]
-		}
-	}
-	return first
-}
-
-// gauge is a gauge of the replica's newest page, 0 if it isn't on it.
-func gauge(r *sample.Replica, metric string) float64 {
-	f, _ := aggregate.Find(r.Last, metric)
-	return f.Value()
 }

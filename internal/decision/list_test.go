@@ -49,10 +49,10 @@ func TestAnUnknownMovesNothingAndIsNotIgnored(t *testing.T) {
 			s.pod(name, pending(load), running(load), misses(queueTime))
 		}
 		s.at(2 * time.Minute)
-		if v := s.verdict(); v.Value != 3 || v.Replicas != 3 {
+		if v := s.recommendation(); v.Value != 3 || v.Replicas != 3 {
 			t.Errorf("%v wait on each: %s", load, v.Reason)
 		}
-		if diff := cmp.Diff([]aggregate.MissingMetric{{Metric: queueTime}}, s.verdict().MissingMetrics); diff != "" {
+		if diff := cmp.Diff([]aggregate.MissingMetric{{Metric: queueTime}}, s.recommendation().MissingMetrics); diff != "" {
 			t.Errorf("missing (-want +got):\n%s", diff)
 		}
 	}
@@ -66,7 +66,7 @@ func TestAMisspelledMetricIsNamedWithItsNeighbour(t *testing.T) {
 		"did you mean vllm:num_requests_waiting?) and vllm:request_queue_time_seconds p95 9.55 s from 1 to 30")
 	// Beyond the grace it is no zero either, and nobody is given up for it.
 	s.pod("a", ends(1, .05)).at(20 * time.Minute).wantHold("holding at 1")
-	if diff := cmp.Diff([]aggregate.UnreadablePod{{Pod: "phi-4-a-0", Why: "its page has no vllm:num_request_waiting"}}, s.verdict().Unreadable); diff != "" {
+	if diff := cmp.Diff([]aggregate.UnreadablePod{{Pod: "phi-4-a-0", Why: "its page has no vllm:num_request_waiting"}}, s.recommendation().Unreadable); diff != "" {
 		t.Errorf("unreadable (-want +got):\n%s", diff)
 	}
 	s.trigger.List.Metrics = s.trigger.List.Metrics[:1]
@@ -85,7 +85,7 @@ func TestAGaugeWithReadingsMissing(t *testing.T) {
 		"1 of them for so long that it stands for 0 at most); next step down in 10 min")
 	three(9, 9).wantHold("holding at 3: vllm:num_requests_waiting 6 or more")
 	s = three(20, 20).pod("a", hangs).pod("b", hangs).at(200*time.Second).wants(0, Unknown, "cannot tell the load: no serving replica's value (of 3)")
-	if got := len(s.verdict().Unreadable); got != 3 {
+	if got := len(s.recommendation().Unreadable); got != 3 {
 		t.Errorf("%d unreadable, want 3", got)
 	}
 }
@@ -167,7 +167,7 @@ func TestWhatCameAndWentIsNoIdleness(t *testing.T) {
 func TestAMetricIsNoNeighbourOfItself(t *testing.T) {
 	s := tell(t, 1, listOf(policy.And, waitingList)).pod("a", misses(waitingMetric)).at(2 * time.Minute)
 	s.pods[0].Last.Names = append(s.pods[0].Last.Names, waitingMetric)
-	if diff := cmp.Diff([]aggregate.MissingMetric{{Metric: waitingMetric}}, s.verdict().MissingMetrics); diff != "" {
+	if diff := cmp.Diff([]aggregate.MissingMetric{{Metric: waitingMetric}}, s.recommendation().MissingMetrics); diff != "" {
 		t.Errorf("missing (-want +got):\n%s", diff)
 	}
 }
@@ -181,7 +181,7 @@ func TestAWindowAnswersInTime(t *testing.T) {
 			s := tell(t, 1, listOf(policy.And, m)).pod("a", pending(14), running(9), ends(3, 60))
 			limit := max(window*6/5, 15*time.Second) // three readings at least
 			s.stays(min(window*3/4, limit).Truncate(step5), "before its window is full")
-			if v := s.at(limit).verdict(); v.Value != 2 {
+			if v := s.at(limit).recommendation(); v.Value != 2 {
 				t.Errorf("%s over %v: after %v %s", m.Name, window, limit, v.Reason)
 			}
 		}
@@ -286,7 +286,7 @@ func TestADeadReplicaBlocksNeitherDirection(t *testing.T) {
 		if what != "broken" {
 			want = ReplicaState{Replica: "phi-4-c", Phase: sample.Starting, Stuck: "not serving 30 min after it was ordered: ModelMirrorPending"}
 		}
-		if diff := cmp.Diff(want, s.verdict().ReplicaStates[2]); diff != "" {
+		if diff := cmp.Diff(want, s.recommendation().ReplicaStates[2]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 		s.pod("a", pending(0)).pod("b", pending(0)).at(33*time.Minute).wants(2, Measured, "3 → 2")
@@ -305,11 +305,11 @@ func TestAReplicaThatDoesNotEndIsReported(t *testing.T) {
 		p.Phase, p.Overdue, p.Why = sample.Terminating, s.began.Add(10*time.Minute), "pod c-0 is still terminating"
 	}
 	s := tell(t, 2, listOf(policy.And, waitingList)).pod("a", pending(5)).pod("b", pending(5)).pod("c", lost)
-	if stuck := s.at(10 * time.Minute).verdict().ReplicaStates[2].Stuck; stuck != "" {
+	if stuck := s.at(10 * time.Minute).recommendation().ReplicaStates[2].Stuck; stuck != "" {
 		t.Errorf("stuck already: %s", stuck)
 	}
 	want := "not gone by " + s.began.Add(10*time.Minute).UTC().Format("15:04 MST") + ": pod c-0 is still terminating"
-	if stuck := s.at(11 * time.Minute).verdict().ReplicaStates[2].Stuck; stuck != want {
+	if stuck := s.at(11 * time.Minute).recommendation().ReplicaStates[2].Stuck; stuck != want {
 		t.Errorf("stuck: %q, want %q", stuck, want)
 	}
 }
@@ -400,7 +400,7 @@ func TestWhatIsNotWhatItIsTakenForIsUnknown(t *testing.T) {
 	} {
 		s := tell(t, 1, listOf(policy.And, tt.metric)).pod("a", says(tt.page))
 		want := "cannot tell the load: the only serving replica's value of " + tt.metric.Name + " can be read (" + tt.reason + ")"
-		if v := s.verdict(); v.Confidence != Unknown || v.Reason != want {
+		if v := s.recommendation(); v.Confidence != Unknown || v.Reason != want {
 			t.Errorf("%s: %s %s", tt.story, v.Confidence, v.Reason)
 		}
 	}

@@ -51,7 +51,7 @@ func TestAQuantileInAFormula(t *testing.T) {
 	s.pod("a", running(9), ends(10, 5)).pod("b", running(9), ends(10, 5))
 	s.at(30*time.Second).wants(0, Unknown, "cannot tell the load: "+queueTime+": warming up")
 	s.at(90*time.Second).wants(9.55, Measured, "9.55 for the formula: the 0.95 quantile of "+queueTime+" is 9.55 over 1 min on 2 replicas")
-	if reason := s.verdict().Reason; strings.Contains(reason, "wanted") {
+	if reason := s.recommendation().Reason; strings.Contains(reason, "wanted") {
 		t.Errorf("%s: nobody knows what a formula wants", reason)
 	}
 	s.pod("a", hangs).at(150*time.Second).wants(0, Unknown, "cannot tell the load: "+queueTime)

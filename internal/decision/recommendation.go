@@ -1,5 +1,7 @@
 package decision
 
+import "strings"
+
 import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
 )
@@ -65,4 +67,12 @@ type Recommendation struct {
 	// Advice says in words what no policy can do that reacts to its load, and
 	// what to do instead; "" for nothing.
 	Advice string
+}
+
+// withoutConclusion are a reason without what follows from them.
+func withoutConclusion(reason string) string {
+	if _, after, found := strings.Cut(reason, ": "); found {
+		return after
+	}
+	return reason
 }

@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
 	"github.com/kaito-project/keda-kaito-scaler/internal/automatic"
 	"github.com/kaito-project/keda-kaito-scaler/internal/hpa"
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
@@ -40,6 +37,20 @@ type Scaler struct {
 	newest  Recommendation
 }
 
+// Evaluate evaluates a fleet by what a trigger asks for, at the time now, with
+// nothing learned of it before: a Scaler remembers.
+//
+// For a queue, with every serving replica readable, it publishes their total,
+// and the HPA does the rest. Otherwise, with L and U the least and the greatest
+// total that the fleet could have: L if that alone asks for more replicas, U if
+// even that asks for fewer, and else the value on which the HPA holds. For a
+// metric list it publishes the replicas that are wanted: one more, one less, or
+// as many as there are. Either way a missing reading never reverses a move, and
+// a greater reading never lowers the answer.
+func Evaluate(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Recommendation {
+	return new(Scaler).Recommend(trigger, fleet, now)
+}
+
 // Recommend updates the Scaler if that is due, and answers. It is what simulations
 // call, in the place of Update at its Interval and Answer when KEDA asks.
 func (m *Scaler) Recommend(trigger policy.Trigger, fleet sample.Fleet, now time.Time) Recommendation {
@@ -61,8 +72,8 @@ func (m *Scaler) Update(trigger policy.Trigger, fleet sample.Fleet, now time.Tim
 		SLO: sample.SLO{FirstToken: slo.TTFT.Seconds(), PerToken: slo.ITL.Seconds()},
 	}
 	fleet, idle := treatFrozenAsIdle(fleet, now)
-	told, read, lost := withoutUnusablePages(fleet, now)
-	r := m.automatic.Recommend(p, told, now)
+	known, read, lost := withoutUnusablePages(fleet, now)
+	r := m.automatic.Recommend(p, known, now)
 	v := Recommendation{
 		Confidence: Measured, Desired: fleet.Desired, Replicas: r.Replicas, Reason: r.Reason, Advice: r.Advice,
 		Read: read, Unreadable: lost, MissingMetrics: missingFamilies(fleet, now),
@@ -97,62 +108,6 @@ func usableBounds(b policy.Bounds) policy.Bounds {
 	}
 	b.Min = max(1, b.Min)
 	return b
-}
-
-// requiredFamilies are the families without which nothing can be said: a counter that isn't
-// there gains nothing, and would read as idleness.
-var requiredFamilies = []string{
-	policy.FamilyRunning, policy.FamilyWaiting, policy.FamilyPrompt, policy.FamilyGenerated, policy.FamilyTTFT, policy.FamilyITL,
-}
-
-// missingFamilies are those of them that no page has.
-func missingFamilies(fleet sample.Fleet, now time.Time) []aggregate.MissingMetric {
-	var all []aggregate.MissingMetric
-	for _, metric := range requiredFamilies {
-		all = append(all, aggregate.FindMissing(metric, fleet, now)...)
-	}
-	return all
-}
-
-// withoutUnusablePages is the fleet with every page that lacks an essential family as one that
-// can't be read, who was read, and who wasn't.
-func withoutUnusablePages(fleet sample.Fleet, now time.Time) (_ sample.Fleet, read []string, lost []aggregate.UnreadablePod) {
-	all := slices.Clone(fleet.Replicas)
-	for i := range all {
-		r := &all[i]
-		if r.Phase == sample.Serving && !r.HasLoad(fleet.Freshness, now) {
-			r.Phase = sample.Starting // a moment ago, and not read yet
-		}
-		if r.Phase != sample.Serving {
-			continue
-		}
-		why := unreadableReason(r, fleet.Freshness, now)
-		if why == "" {
-			read = append(read, r.Pod)
-			continue
-		}
-		unread := aggregate.UnreadFor(r, policy.FamilyRunning, now)
-		lost = append(lost, aggregate.UnreadablePod{Pod: r.Pod, Why: why, GivenUp: unread > fleet.Grace})
-		r.Expected, r.Failure = now.Add(-unread), why
-		if r.Last != nil && now.Sub(r.Last.At) <= fleet.Freshness {
-			r.Last = nil
-		}
-	}
-	for i := range lost { // There is nothing to stand for if nobody was read.
-		lost[i].GivenUp = lost[i].GivenUp && len(read) > 0
-	}
-	fleet.Replicas = all
-	return fleet, read, lost
-}
-
-// unreadableReason says why the replica's newest page doesn't tell its load, "" if it does.
-func unreadableReason(r *sample.Replica, freshness time.Duration, now time.Time) string {
-	for _, metric := range requiredFamilies {
-		if _, why := aggregate.Family(r, metric, freshness, now); why != "" {
-			return why
-		}
-	}
-	return ""
 }
 
 // Current is the recommendation for KEDA, at any time: the newest update of the fleet as it
@@ -212,14 +167,6 @@ func forDesired(v Recommendation, fleet sample.Fleet) Recommendation {
 		v.Replicas = fleet.Desired
 	}
 	return v
-}
-
-// withoutConclusion are a reason without what follows from them.
-func withoutConclusion(reason string) string {
-	if _, after, found := strings.Cut(reason, ": "); found {
-		return after
-	}
-	return reason
 }
 
 // publish sets the value that makes the HPA go to the recommendation's replicas.

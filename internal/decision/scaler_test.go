@@ -171,7 +171,7 @@ func TestAFixedToleranceIsGonePast(t *testing.T) {
 		if got := hpa.Replicas(v.Value, 1, tt.desired, hpa.FixedTolerance, hpa.FixedTolerance); got != tt.hpa {
 			t.Errorf("%d → %d: the HPA goes to %d, want %d", tt.desired, tt.wanted, got, tt.hpa)
 		}
-		if told := strings.Contains(v.Reason, "is published"); told != (tt.replicas > max(tt.wanted, tt.desired)) {
+		if known := strings.Contains(v.Reason, "is published"); known != (tt.replicas > max(tt.wanted, tt.desired)) {
 			t.Errorf("%d → %d: %s", tt.desired, tt.wanted, v.Reason)
 		}
 	}

@@ -201,7 +201,7 @@ func (p *pod) read(now time.Time) {
 	p.Last = s
 }
 
-func (s *story) verdict() Recommendation {
+func (s *story) recommendation() Recommendation {
 	s.fleet.Replicas = nil
 	for _, p := range s.pods {
 		r := p.Replica
@@ -214,7 +214,7 @@ func (s *story) verdict() Recommendation {
 // wants is what is published as wanted, and how the reason begins.
 func (s *story) wants(replicas float64, answer Confidence, reason string) *story {
 	s.Helper()
-	v := s.verdict()
+	v := s.recommendation()
 	if v.Value != replicas || v.Confidence != answer || !strings.HasPrefix(v.Reason, reason) {
 		s.Errorf("at %v: %s %v\n got %s\nwant %s %v\n     %s", s.now.Sub(s.began), v.Confidence, v.Value, v.Reason, answer, replicas, reason)
 	}
@@ -232,7 +232,7 @@ func (s *story) stays(until time.Duration, what string) *story {
 	s.Helper()
 	for s.now.Before(s.began.Add(until)) {
 		s.at(s.now.Sub(s.began) + step5)
-		if v := s.verdict(); v.Value != float64(s.fleet.Desired) {
+		if v := s.recommendation(); v.Value != float64(s.fleet.Desired) {
 			s.Fatalf("%s: at %v %s", what, s.now.Sub(s.began), v.Reason)
 		}
 	}

@@ -92,22 +92,22 @@ func (s *story) wantHoldAt(value float64, reason string) *story {
 func TestAGateIsOpenOrNot(t *testing.T) {
 	for _, use := range []policy.Use{policy.Formula, policy.Value, policy.AverageValue} {
 		s := tell(t, 2, byHand(policy.Gate, use)).pod("a", pending(30)).pod("b", pending(0))
-		if v := s.at(20 * time.Second).verdict(); v.Confidence != Unknown || !strings.HasPrefix(v.Reason, "cannot tell the load: vllm:num_requests_waiting: warming up") {
+		if v := s.at(20 * time.Second).recommendation(); v.Confidence != Unknown || !strings.HasPrefix(v.Reason, "cannot tell the load: vllm:num_requests_waiting: warming up") {
 			t.Errorf("warming up: %s %s", v.Confidence, v.Reason)
 		}
-		if v := s.at(2 * time.Minute).verdict(); v.Value != 1 || v.Confidence != Measured || !strings.Contains(v.Reason, "vllm:num_requests_waiting is above 10 over 1 min on 2 replicas") {
+		if v := s.at(2 * time.Minute).recommendation(); v.Value != 1 || v.Confidence != Measured || !strings.Contains(v.Reason, "vllm:num_requests_waiting is above 10 over 1 min on 2 replicas") {
 			t.Errorf("15 on average: %v %s", v.Value, v.Reason)
 		}
-		if v := s.pod("b", hangs).at(150 * time.Second).verdict(); v.Value != 1 || v.Confidence != Bounded {
+		if v := s.pod("b", hangs).at(150 * time.Second).recommendation(); v.Value != 1 || v.Confidence != Bounded {
 			t.Errorf("15 at least: %v %s", v.Value, v.Reason)
 		}
-		if v := s.pod("a", pending(5)).at(4 * time.Minute).verdict(); v.Confidence != Unknown || v.Value != 0 {
+		if v := s.pod("a", pending(5)).at(4 * time.Minute).recommendation(); v.Confidence != Unknown || v.Value != 0 {
 			t.Errorf("2.5 or more: %v %s", v.Value, v.Reason)
 		}
-		if v := s.at(15 * time.Minute).verdict(); v.Value != 0 || v.Confidence != Bounded || !strings.Contains(v.Reason, "is not above 10") {
+		if v := s.at(15 * time.Minute).recommendation(); v.Value != 0 || v.Confidence != Bounded || !strings.Contains(v.Reason, "is not above 10") {
 			t.Errorf("5 at most: %v %s", v.Value, v.Reason)
 		}
-		if v := s.pod("b", answers, pending(15)).at(18 * time.Minute).verdict(); v.Value != 0 || v.Confidence != Measured {
+		if v := s.pod("b", answers, pending(15)).at(18 * time.Minute).recommendation(); v.Value != 0 || v.Confidence != Measured {
 			t.Errorf("exactly 10: %v %s", v.Value, v.Reason)
 		}
 	}

@@ -32,7 +32,7 @@ type Watcher struct {
 	fleets Fleets
 	// observer may be nil.
 	observer TriggerObserver
-	now   func() time.Time
+	now      func() time.Time
 	// AllowHostNetwork lets pods on their node's network be read. It is set
 	// before the Watcher is used.
 	AllowHostNetwork bool

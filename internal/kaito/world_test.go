@@ -35,7 +35,9 @@ type fleets struct {
 	asked map[types.NamespacedName][]policy.Trigger
 }
 
-func (f *fleets) SetTriggers(key types.NamespacedName, triggers []policy.Trigger) { f.asked[key] = triggers }
+func (f *fleets) SetTriggers(key types.NamespacedName, triggers []policy.Trigger) {
+	f.asked[key] = triggers
+}
 
 func (f *fleets) Set(key types.NamespacedName, desired int32, replicas []Replica, readings []policy.Reading) {
 	k := known{Desired: desired}

@@ -265,15 +265,15 @@ func TestKEDAIsAnsweredByTheEvaluationLoop(t *testing.T) {
 		l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: 5}
 		j := NewEvaluationLoop(l, ready, logr.Discard())
 		j.SetTriggers(phi4, []policy.Trigger{saturating})
-		s, heard := service(l)
+		s, seen := service(l)
 		s.Recommender = j
 		ref := trigger("threshold", "", "saturation", "true", "maxReplicas", "8", "minReplicas", "1")
-		if _, err := ask(t, s, ref); err != nil || heard.last.Confidence != decision.Held || heard.last.Value != 2 {
-			t.Errorf("before anything was judged: %v, %+v", err, heard.last)
+		if _, err := ask(t, s, ref); err != nil || seen.last.Confidence != decision.Held || seen.last.Value != 2 {
+			t.Errorf("before anything was judged: %v, %+v", err, seen.last)
 		}
 		at(t, j, 3*time.Minute)
-		if _, err := ask(t, s, ref); err != nil || heard.last.Load == nil || !strings.HasPrefix(heard.last.Reason, "2 is right: the load needs ") {
-			t.Errorf("%v, %+v", err, heard.last)
+		if _, err := ask(t, s, ref); err != nil || seen.last.Load == nil || !strings.HasPrefix(seen.last.Reason, "2 is right: the load needs ") {
+			t.Errorf("%v, %+v", err, seen.last)
 		}
 		if _, err := ask(t, s, trigger("threshold", "", "saturation", "yes")); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("a key that isn't understood: %v", err)
@@ -294,15 +294,15 @@ func TestADownGuardIsAnsweredByTheEvaluationLoop(t *testing.T) {
 			l := &loaded{began: time.Now().Add(-time.Hour), desired: 2, pods: []string{"a-0", "b-0"}, rps: tt.rps}
 			j := NewEvaluationLoop(l, ready, logr.Discard())
 			j.SetTriggers(phi4, []policy.Trigger{guarded})
-			s, heard := service(l)
+			s, seen := service(l)
 			s.Recommender = j
 			ref := trigger("threshold", "10", "downGuard", "true", "maxReplicas", "8", "minReplicas", "1")
-			if _, err := ask(t, s, ref); err != nil || heard.last.Value != 20 || !strings.Contains(heard.last.Reason, "not known yet") {
-				t.Errorf("before anything was judged: %v, %+v", err, heard.last)
+			if _, err := ask(t, s, ref); err != nil || seen.last.Value != 20 || !strings.Contains(seen.last.Reason, "not known yet") {
+				t.Errorf("before anything was judged: %v, %+v", err, seen.last)
 			}
 			at(t, j, 3*time.Minute)
-			if _, err := ask(t, s, ref); err != nil || heard.last.Value != tt.value || heard.last.Load == nil {
-				t.Errorf("%v requests a second: %v, %+v", tt.rps, err, heard.last)
+			if _, err := ask(t, s, ref); err != nil || seen.last.Value != tt.value || seen.last.Load == nil {
+				t.Errorf("%v requests a second: %v, %+v", tt.rps, err, seen.last)
 			}
 		}
 	})

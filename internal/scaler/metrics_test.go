@@ -147,13 +147,13 @@ func TestSeriesOfWhatNobodyAsksAboutEnd(t *testing.T) {
 		}
 		before := about4
 		before.Metric = "vllm:num_requests_running"
-		m.set(before, verdict(decision.Measured, 1, 1, ""))
-		m.set(about4, verdict(decision.Measured, 1, 1, ""))
+		m.set(before, recommendation(decision.Measured, 1, 1, ""))
+		m.set(about4, recommendation(decision.Measured, 1, 1, ""))
 		if diff := cmp.Diff([]string{"vllm:num_requests_running", waitingMetric}, subjects()); diff != "" {
 			t.Error(diff)
 		}
 		time.Sleep(3 * time.Minute) // the metric was changed meanwhile
-		m.set(about4, verdict(decision.Measured, 1, 1, ""))
+		m.set(about4, recommendation(decision.Measured, 1, 1, ""))
 		if diff := cmp.Diff([]string{waitingMetric}, subjects()); diff != "" {
 			t.Errorf("after the change (-want +got):\n%s", diff)
 		}
@@ -198,8 +198,8 @@ func TestTriggersThatShareAMetricHaveSeriesOfTheirOwn(t *testing.T) {
 				return values
 			}
 			for range 3 {
-				m.set(triggerIDOf(tt.one), verdict(decision.Measured, 1, 3, ""))
-				m.set(triggerIDOf(tt.other), verdict(decision.Measured, 1, 5, ""))
+				m.set(triggerIDOf(tt.one), recommendation(decision.Measured, 1, 3, ""))
+				m.set(triggerIDOf(tt.other), recommendation(decision.Measured, 1, 5, ""))
 				var values []string
 				for _, line := range wanted() {
 					labels, value, _ := strings.Cut(line, " ")

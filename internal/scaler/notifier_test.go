@@ -50,7 +50,7 @@ func (r *recorder) Eventf(regarding, related runtime.Object, kind, reason, actio
 // tale is a Notifier and what came of it.
 type tale struct {
 	*testing.T
-	teller   *Notifier
+	notifier *Notifier
 	recorder *recorder
 	lines    []string
 	// gone InferenceSets aren't in the cache.
@@ -60,7 +60,7 @@ type tale struct {
 func newTale(t *testing.T) *tale {
 	t.Helper()
 	tale := &tale{T: t, recorder: &recorder{}}
-	tale.teller = &Notifier{
+	tale.notifier = &Notifier{
 		Lookup: func(key types.NamespacedName) (runtime.Object, bool) {
 			object := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "kaito.sh/v1beta1", Kind: "InferenceSet"}, ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 			return object, !tale.gone
@@ -82,8 +82,8 @@ func (t *tale) hears(v decision.Recommendation, want ...string) {
 func (t *tale) tell(name string, v decision.Recommendation) {
 	t.Helper()
 	of := scaled(name)
-	t.teller.setTriggers(of.InferenceSet, map[string][]uint64{name: {1}})
-	t.teller.notify(of, v, hpaState{active: true})
+	t.notifier.setTriggers(of.InferenceSet, map[string][]uint64{name: {1}})
+	t.notifier.notify(of, v, hpaState{active: true})
 }
 
 func (t *tale) wantEvents(want ...string) {
@@ -97,46 +97,46 @@ func (t *tale) wantEvents(want ...string) {
 	t.recorder.events, t.lines = nil, nil
 }
 
-func verdict(answer decision.Confidence, desired, replicas int32, reason string) decision.Recommendation {
+func recommendation(answer decision.Confidence, desired, replicas int32, reason string) decision.Recommendation {
 	return decision.Recommendation{Confidence: answer, Desired: desired, Replicas: replicas, Reason: reason}
 }
 
 func TestEachChangeIsReportedOnce(t *testing.T) {
 	s := newTale(t)
-	steady := verdict(decision.Measured, 1, 1, "1 is right")
-	up := verdict(decision.Measured, 1, 3, "1 → 3: 25 in total")
+	steady := recommendation(decision.Measured, 1, 1, "1 is right")
+	up := recommendation(decision.Measured, 1, 3, "1 → 3: 25 in total")
 
 	s.hears(steady) // all is well from the start: no news
 	s.hears(steady)
 	s.hears(up, "Normal ScalingUp ScaleTo3: 1 → 3: 25 in total")
 	for n := range 5 { // while the HPA takes its time
-		s.hears(verdict(decision.Measured, 1, 3, fmt.Sprintf("1 → 3: %d in total", 26+n)))
+		s.hears(recommendation(decision.Measured, 1, 3, fmt.Sprintf("1 → 3: %d in total", 26+n)))
 	}
-	s.hears(verdict(decision.Measured, 2, 3, "2 → 3: 25 in total"))
-	s.hears(verdict(decision.Bounded, 2, 4, "2 → 4: 35 in total"), "Normal ScalingUp ScaleTo4: 2 → 4: 35 in total")
-	s.hears(verdict(decision.Measured, 4, 4, "4 is right"), "Normal ScalingSteady ScaleTo4: 4 is right")
-	s.hears(verdict(decision.Measured, 4, 1, "4 → 1: 0 in total"), "Normal ScalingDown ScaleTo1: 4 → 1: 0 in total")
-	s.hears(verdict(decision.Measured, 3, 1, "3 → 1: 0 in total"))
-	s.hears(verdict(decision.Measured, 1, 1, "1 is the minimum"), "Normal ScalingSteady ScaleTo1: 1 is the minimum")
+	s.hears(recommendation(decision.Measured, 2, 3, "2 → 3: 25 in total"))
+	s.hears(recommendation(decision.Bounded, 2, 4, "2 → 4: 35 in total"), "Normal ScalingUp ScaleTo4: 2 → 4: 35 in total")
+	s.hears(recommendation(decision.Measured, 4, 4, "4 is right"), "Normal ScalingSteady ScaleTo4: 4 is right")
+	s.hears(recommendation(decision.Measured, 4, 1, "4 → 1: 0 in total"), "Normal ScalingDown ScaleTo1: 4 → 1: 0 in total")
+	s.hears(recommendation(decision.Measured, 3, 1, "3 → 1: 0 in total"))
+	s.hears(recommendation(decision.Measured, 1, 1, "1 is the minimum"), "Normal ScalingSteady ScaleTo1: 1 is the minimum")
 }
 
 func TestWhatIsWrongIsAWarningAndItsEndIsNews(t *testing.T) {
 	s := newTale(t)
-	unread := verdict(decision.Held, 2, 2, "holding at 2: b can't be read")
+	unread := recommendation(decision.Held, 2, 2, "holding at 2: b can't be read")
 	unread.Unreadable = []aggregate.UnreadablePod{{Pod: "b", Why: "no answer"}}
-	s.hears(verdict(decision.Held, 1, 1, "holding at 1: no replica serves yet"), "Normal ScalingHeld ScaleTo1: holding at 1: no replica serves yet")
-	s.hears(verdict(decision.Measured, 1, 1, "1 is right"), "Normal ScalingSteady ScaleTo1: 1 is right")
+	s.hears(recommendation(decision.Held, 1, 1, "holding at 1: no replica serves yet"), "Normal ScalingHeld ScaleTo1: holding at 1: no replica serves yet")
+	s.hears(recommendation(decision.Measured, 1, 1, "1 is right"), "Normal ScalingSteady ScaleTo1: 1 is right")
 	s.hears(unread, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)", "Warning ScalingHeld ScaleTo2: holding at 2: b can't be read")
 	s.hears(unread)
-	s.hears(verdict(decision.Unknown, 2, 2, "cannot tell the load"), "Warning LoadUnknown ScaleTo2: cannot tell the load")
-	s.hears(verdict(decision.Unknown, 2, 2, "cannot tell the load, in other words"))
-	s.hears(verdict(decision.Measured, 2, 2, "2 is right"), "Normal ScalingSteady ScaleTo2: 2 is right")
+	s.hears(recommendation(decision.Unknown, 2, 2, "cannot tell the load"), "Warning LoadUnknown ScaleTo2: cannot tell the load")
+	s.hears(recommendation(decision.Unknown, 2, 2, "cannot tell the load, in other words"))
+	s.hears(recommendation(decision.Measured, 2, 2, "2 is right"), "Normal ScalingSteady ScaleTo2: 2 is right")
 }
 
 func TestAPodThatIsGivenUpIsReportedOnce(t *testing.T) {
 	const why = " has not been readable for so long that it no longer keeps the fleet from shrinking: 3 → 2"
 	s := newTale(t)
-	down := verdict(decision.Bounded, 3, 2, "3 → 2")
+	down := recommendation(decision.Bounded, 3, 2, "3 → 2")
 	hangs := func(pod string, released bool) aggregate.UnreadablePod {
 		return aggregate.UnreadablePod{Pod: pod, Why: "no answer", GivenUp: released}
 	}
@@ -164,7 +164,7 @@ func TestAPodThatIsGivenUpIsReportedOnce(t *testing.T) {
 
 func TestAMetricThatNoPageHasIsReportedOnce(t *testing.T) {
 	s := newTale(t)
-	hold := verdict(decision.Held, 1, 1, "holding at 1")
+	hold := recommendation(decision.Held, 1, 1, "holding at 1")
 	hold.MissingMetrics = []aggregate.MissingMetric{{Metric: "vllm:num_request_waiting", Nearest: waitingMetric}, {Metric: "x"}}
 	s.hears(
 		hold, "Warning MetricMissing FindMetric vllm:num_request_waiting: no serving replica's page has vllm:num_request_waiting: did you mean vllm:num_requests_waiting?",
@@ -172,15 +172,15 @@ func TestAMetricThatNoPageHasIsReportedOnce(t *testing.T) {
 	)
 	s.hears(hold)
 	// While nobody can be read, nobody knows better.
-	s.hears(verdict(decision.Unknown, 1, 1, "cannot tell"), "Warning LoadUnknown ScaleTo1: cannot tell")
+	s.hears(recommendation(decision.Unknown, 1, 1, "cannot tell"), "Warning LoadUnknown ScaleTo1: cannot tell")
 	s.hears(hold, "Warning ScalingHeld ScaleTo1: holding at 1")
-	right := verdict(decision.Measured, 1, 1, "1 is right")
+	right := recommendation(decision.Measured, 1, 1, "1 is right")
 	right.Read, right.MissingMetrics = []string{"a-0"}, []aggregate.MissingMetric{{Metric: "x"}}
 	s.hears(
 		right, "Normal MetricFound FindMetric vllm:num_request_waiting: vllm:num_request_waiting is on the pages now",
 		"Normal ScalingSteady ScaleTo1: 1 is right",
 	)
-	long := verdict(decision.Measured, 1, 1, "1 is right")
+	long := recommendation(decision.Measured, 1, 1, "1 is right")
 	long.MissingMetrics = []aggregate.MissingMetric{{Metric: strings.Repeat("x", 255)}}
 	s.tell("phi-4", long)
 	_, action, _ := strings.Cut(s.recorder.events[0], "MetricMissing ")
@@ -192,7 +192,7 @@ func TestAMetricThatNoPageHasIsReportedOnce(t *testing.T) {
 func TestAReplicaThatDoesNotComeIsReportedOnce(t *testing.T) {
 	s := newTale(t)
 	steady := func(members ...decision.ReplicaState) decision.Recommendation {
-		v := verdict(decision.Measured, 2, 2, "2 is right")
+		v := recommendation(decision.Measured, 2, 2, "2 is right")
 		v.ReplicaStates = members
 		return v
 	}
@@ -213,7 +213,7 @@ func TestAReplicaThatDoesNotComeIsReportedOnce(t *testing.T) {
 
 func TestAnEngineThatSleepsIsReported(t *testing.T) {
 	s := newTale(t)
-	awake := verdict(decision.Measured, 1, 1, "1 is right")
+	awake := recommendation(decision.Measured, 1, 1, "1 is right")
 	awake.ReplicaStates = []decision.ReplicaState{{Replica: "a", Phase: sample.Serving}}
 	asleep := awake
 	asleep.ReplicaStates = []decision.ReplicaState{{Replica: "a", Phase: sample.Serving, Sleeping: true}}
@@ -226,7 +226,7 @@ func TestAnEngineThatSleepsIsReported(t *testing.T) {
 
 func TestAWaitForACooldownIsNoWarning(t *testing.T) {
 	s := newTale(t)
-	wait := verdict(decision.Held, 3, 3, "3 for now: next step up in 5 min")
+	wait := recommendation(decision.Held, 3, 3, "3 for now: next step up in 5 min")
 	wait.Waiting, wait.Unreadable = true, []aggregate.UnreadablePod{{Pod: "b", Why: "no answer"}}
 	s.hears(
 		wait, "Warning PodUnreadable ReadPod: b: no answer (v1 Pod default/b)",
@@ -242,7 +242,7 @@ func TestAWaitForACooldownIsNoWarning(t *testing.T) {
 
 func TestTriggersHaveSeriesOfTheirOwn(t *testing.T) {
 	s := newTale(t)
-	up := verdict(decision.Measured, 1, 3, "1 → 3")
+	up := recommendation(decision.Measured, 1, 3, "1 → 3")
 	s.hears(up, "Normal ScalingUp ScaleTo3: 1 → 3")
 	s.tell("llama", up)
 	s.wantEvents("llama: Normal ScalingUp ScaleTo3: 1 → 3")
@@ -252,7 +252,7 @@ func TestTriggersHaveSeriesOfTheirOwn(t *testing.T) {
 func TestAnInferenceSetThatIsGoneHasNoEventsButALogLine(t *testing.T) {
 	s := newTale(t)
 	s.gone = true
-	s.tell("phi-4", verdict(decision.Measured, 1, 3, "1 → 3"))
+	s.tell("phi-4", recommendation(decision.Measured, 1, 3, "1 → 3"))
 	if len(s.recorder.events) > 0 {
 		t.Errorf("events %q on an object that isn't there", s.recorder.events)
 	}
@@ -263,7 +263,7 @@ func TestAnInferenceSetThatIsGoneHasNoEventsButALogLine(t *testing.T) {
 
 func TestALongReasonFitsAnEvent(t *testing.T) {
 	s := newTale(t)
-	s.tell("phi-4", verdict(decision.Measured, 1, 3, strings.Repeat("é→", 600)))
+	s.tell("phi-4", recommendation(decision.Measured, 1, 3, strings.Repeat("é→", 600)))
 	_, note, _ := strings.Cut(s.recorder.events[0], ": ")
 	if len(note) > 1024 || len(note) < 1000 || !strings.HasSuffix(note, "…") {
 		t.Errorf("a note of %d bytes: %s", len(note), note)
@@ -274,18 +274,18 @@ func TestALongReasonFitsAnEvent(t *testing.T) {
 // must not grow with them.
 func TestWhatIsNotScaledAnyMoreIsForgotten(t *testing.T) {
 	s := newTale(t)
-	up := verdict(decision.Measured, 1, 3, "1 → 3")
+	up := recommendation(decision.Measured, 1, 3, "1 → 3")
 	for n := range 10 {
 		s.tell(fmt.Sprintf("gone-%d", n), up)
 	}
 	s.recorder.events, s.lines = nil, nil
 	for n := range 10 {
-		s.teller.setTriggers(scaled(fmt.Sprintf("gone-%d", n)).InferenceSet, nil)
+		s.notifier.setTriggers(scaled(fmt.Sprintf("gone-%d", n)).InferenceSet, nil)
 	}
-	if n := len(s.teller.records); n != 0 {
+	if n := len(s.notifier.records); n != 0 {
 		t.Errorf("%d are remembered", n)
 	}
-	s.teller.notify(scaled("gone-1"), up, hpaState{active: true})
+	s.notifier.notify(scaled("gone-1"), up, hpaState{active: true})
 	s.wantEvents()
 	s.tell("gone-1", up) // it is made again
 	s.wantEvents("gone-1: Normal ScalingUp ScaleTo3: 1 → 3")
@@ -297,8 +297,8 @@ func TestAFloodOfEventsIsSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		s := newTale(t)
-		s.teller.Metrics = NewMetrics(registry, fleets{})
-		dark := verdict(decision.Unknown, 100, 100, "cannot tell the load")
+		s.notifier.Metrics = NewMetrics(registry, fleets{})
+		dark := recommendation(decision.Unknown, 100, 100, "cannot tell the load")
 		for n := range 100 {
 			dark.Unreadable = append(dark.Unreadable, aggregate.UnreadablePod{Pod: fmt.Sprintf("p-%d", n), Why: "no answer"})
 		}
@@ -327,7 +327,7 @@ func TestAFloodOfEventsIsSpread(t *testing.T) {
 		if pods, moves := count(); pods != 20 || moves != 0 {
 			t.Errorf("%d events on pods and %d on scaling in ten minutes", pods, moves)
 		}
-		light := verdict(decision.Measured, 100, 100, "100 are right")
+		light := recommendation(decision.Measured, 100, 100, "100 are right")
 		for n := range 100 {
 			light.Read = append(light.Read, fmt.Sprintf("p-%d", n))
 		}

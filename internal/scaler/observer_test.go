@@ -228,8 +228,8 @@ func (s *stage) wants(want ...string) {
 	s.told, s.lines = nil, nil
 }
 
-// heard is what was told since the last time.
-func (s *stage) heard() []string {
+// events is what was told since the last time.
+func (s *stage) events() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	told := s.told
@@ -402,8 +402,8 @@ func TestWhyTheHPAGetsNoMetricsIsReported(t *testing.T) {
 		s.scaler("a")
 		defer s.ends()
 		time.Sleep(10 * time.Second)
-		heard := s.heard()
-		if told := strings.Join(heard, "\n"); len(heard) != 2 || !strings.Contains(told, "a: PodUnreadable: p-0: no answer") || !strings.Contains(told, "a: LoadUnknown: ") {
+		seen := s.events()
+		if told := strings.Join(seen, "\n"); len(seen) != 2 || !strings.Contains(told, "a: PodUnreadable: p-0: no answer") || !strings.Contains(told, "a: LoadUnknown: ") {
 			t.Errorf("told %s", told)
 		}
 	})
@@ -432,7 +432,7 @@ func TestTwoTriggersAreReportedAsOne(t *testing.T) {
 		s.wants("a: ScalingSteady: 3 is right: vllm:num_requests_waiting is 12 in total on 3 replicas, 5 wanted on each")
 		s.set(func() { s.hung[0] = true })
 		s.calls(a, time.Minute)
-		if told := s.heard(); len(told) != 2 { // PodUnreadable and ScalingHeld, each once
+		if told := s.events(); len(told) != 2 { // PodUnreadable and ScalingHeld, each once
 			t.Errorf("told %q", told)
 		}
 	})
@@ -455,7 +455,7 @@ func TestAnotherThresholdIsNews(t *testing.T) {
 		})
 		a.ask()
 		time.Sleep(10 * time.Second)
-		if told := s.heard(); len(told) != 3 || !strings.HasPrefix(told[1], "a: MetricMissing") || !strings.HasPrefix(told[2], "a: LoadUnknown") {
+		if told := s.events(); len(told) != 3 || !strings.HasPrefix(told[1], "a: MetricMissing") || !strings.HasPrefix(told[2], "a: LoadUnknown") {
 			t.Errorf("told %q", told)
 		}
 		s.set(func() {

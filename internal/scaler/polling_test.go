@@ -101,10 +101,10 @@ func TestAKEDAThatStopsPollingIsReported(t *testing.T) {
 		s.calls(a, 10*time.Minute) // until 00:09:45, and the HPA is content until 00:10:00
 		s.set(func() { s.hpa = hpaThat(corev1.ConditionFalse, "no matching metrics") })
 		time.Sleep(5 * time.Minute)
-		heard := s.heard()
-		if len(heard) != 1 || !strings.HasPrefix(heard[0], "a: NotAskedByKEDA: KEDA has not asked for this InferenceSet since 2000-01-01T00:09:5") ||
-			!strings.Contains(heard[0], `the HPA says: "no matching metrics". Is KEDA's operator running`) {
-			t.Errorf("told %q", heard)
+		seen := s.events()
+		if len(seen) != 1 || !strings.HasPrefix(seen[0], "a: NotAskedByKEDA: KEDA has not asked for this InferenceSet since 2000-01-01T00:09:5") ||
+			!strings.Contains(seen[0], `the HPA says: "no matching metrics". Is KEDA's operator running`) {
+			t.Errorf("told %q", seen)
 		}
 		// One call to the leader is enough.
 		s.calls(a, 15*time.Second)
@@ -175,7 +175,7 @@ func TestPollsOfOtherReplicasCount(t *testing.T) {
 				} else {
 					time.Sleep(time.Hour)
 				}
-				for _, told := range s.heard() {
+				for _, told := range s.events() {
 					if strings.Contains(told, "AskedByKEDA") {
 						t.Errorf("told %s", told)
 					}
@@ -200,8 +200,8 @@ func TestAfterAPauseKEDAHasItsTime(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		s.wants()
 		time.Sleep(2 * time.Minute)
-		if heard := s.heard(); len(heard) != 1 {
-			t.Errorf("told %q", heard)
+		if seen := s.events(); len(seen) != 1 {
+			t.Errorf("told %q", seen)
 		}
 	})
 }

@@ -81,12 +81,12 @@ func TestBoundsOfAScaledObjectByHandAreKnown(t *testing.T) {
 	ref := trigger()
 	known := holding(ref, autoscalingv2.AverageValueMetricType, "")
 	known[phi4].Spec.MinReplicaCount, known[phi4].Spec.MaxReplicaCount = new(int32(0)), new(int32(5))
-	s, heard := service(of(4, waiting("a", 150), waiting("b", 0), waiting("c", 0), waiting("d", 0)))
+	s, seen := service(of(4, waiting("a", 150), waiting("b", 0), waiting("c", 0), waiting("d", 0)))
 	s.ScaledObjects = known
 	if _, err := ask(t, s, ref); err != nil {
 		t.Fatal(err)
 	}
-	if got := heard.last.Replicas; got != 5 {
+	if got := seen.last.Replicas; got != 5 {
 		t.Errorf("%d replicas are announced, want 5, the maximum", got)
 	}
 }

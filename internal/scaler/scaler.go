@@ -56,7 +56,7 @@ func keyOf(trigger policy.Trigger) types.NamespacedName {
 // RecommendationObserver hears each recommendation that KEDA is given on a ScaledObject's trigger. It
 // must not block.
 type RecommendationObserver interface {
-	OnRecommendation(ctx context.Context, scaledObject string, trigger policy.Trigger, verdict decision.Recommendation)
+	OnRecommendation(ctx context.Context, scaledObject string, trigger policy.Trigger, recommendation decision.Recommendation)
 }
 
 // Service answers KEDA's calls. It implements pb.ExternalScalerServer for

@@ -29,15 +29,15 @@ func (f fleets) Fleet(key types.NamespacedName, _ policy.Page) (sample.Fleet, bo
 	return fleet, found
 }
 
-// audience keeps what it heard.
-type audience struct {
-	heard []string
-	last  decision.Recommendation
+// recorder keeps what it seen.
+type recordingObserver struct {
+	seen []string
+	last decision.Recommendation
 }
 
-func (a *audience) OnRecommendation(_ context.Context, _ string, trigger policy.Trigger, v decision.Recommendation) {
+func (a *recordingObserver) OnRecommendation(_ context.Context, _ string, trigger policy.Trigger, v decision.Recommendation) {
 	metric, _ := trigger.Published()
-	a.heard = append(a.heard, keyOf(trigger).String()+" "+metric+" "+v.Confidence.String())
+	a.seen = append(a.seen, keyOf(trigger).String()+" "+metric+" "+v.Confidence.String())
 	a.last = v
 }
 
@@ -68,8 +68,8 @@ func failing(pod, why string) sample.Replica {
 	return sample.Replica{Pod: pod, Phase: sample.Serving, Expected: time.Now().Add(-time.Minute), Failure: why}
 }
 
-func service(f Fleets) (*Service, *audience) {
-	a := &audience{}
+func service(f Fleets) (*Service, *recordingObserver) {
+	a := &recordingObserver{}
 	return &Service{Fleets: f, Observer: a, Started: func() bool { return true }}, a
 }
 
@@ -117,7 +117,7 @@ func TestKEDAGetsTheTotal(t *testing.T) {
 		{"the lower end, which is enough to grow", of(2, waiting("a", 50), failing("b", "hangs")), 50, "bounded"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, heard := service(tt.fleets)
+			s, seen := service(tt.fleets)
 			got, err := ask(t, s, trigger())
 			if err != nil {
 				t.Fatal(err)
@@ -125,8 +125,8 @@ func TestKEDAGetsTheTotal(t *testing.T) {
 			if diff := cmp.Diff(value(tt.want), got, protocmp.Transform()); diff != "" {
 				t.Errorf("answer (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff([]string{"default/phi-4 " + waitingMetric + " " + tt.answer}, heard.heard); diff != "" {
-				t.Errorf("heard (-want +got):\n%s", diff)
+			if diff := cmp.Diff([]string{"default/phi-4 " + waitingMetric + " " + tt.answer}, seen.seen); diff != "" {
+				t.Errorf("seen (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -214,7 +214,7 @@ func TestAnUnknownLoadIsAnErrorWithItsReason(t *testing.T) {
 // Each case has words of its own where the ScaledObject's owner looks: KEDA puts
 // the error on it.
 func TestATriggerThatIsNotAnsweredSaysWhy(t *testing.T) {
-	s, heard := service(of(1, waiting("a", 3)))
+	s, seen := service(of(1, waiting("a", 3)))
 	s.Refused = func(trigger policy.Trigger) string {
 		if trigger.Page.Port == 8005 {
 			return "too many pages"
@@ -238,8 +238,8 @@ func TestATriggerThatIsNotAnsweredSaysWhy(t *testing.T) {
 			t.Errorf("%v: KEDA would drop the trigger from the HPA", err)
 		}
 	}
-	if len(heard.heard) > 0 {
-		t.Errorf("heard %q", heard.heard)
+	if len(seen.seen) > 0 {
+		t.Errorf("seen %q", seen.seen)
 	}
 	if _, err := ask(t, s, trigger()); err != nil {
 		t.Errorf("one within the limits isn't answered: %v", err)
@@ -247,19 +247,19 @@ func TestATriggerThatIsNotAnsweredSaysWhy(t *testing.T) {
 }
 
 func TestAnUnknownLoadIsReportedToo(t *testing.T) {
-	s, heard := service(of(1, failing("a", "hangs")))
+	s, seen := service(of(1, failing("a", "hangs")))
 	if _, err := ask(t, s, trigger()); err == nil {
 		t.Fatal("no error")
 	}
-	if diff := cmp.Diff([]string{"default/phi-4 " + waitingMetric + " unknown"}, heard.heard); diff != "" {
-		t.Errorf("heard (-want +got):\n%s", diff)
+	if diff := cmp.Diff([]string{"default/phi-4 " + waitingMetric + " unknown"}, seen.seen); diff != "" {
+		t.Errorf("seen (-want +got):\n%s", diff)
 	}
 }
 
 // When GetMetricSpec fails, KEDA can drop the trigger from the HPA for good.
 func TestTheMetricAndItsTargetDependOnTheMetadataAlone(t *testing.T) {
 	s := &Service{ // knows nobody, and hasn't started
-		Fleets: fleets{}, Observer: &audience{}, Started: func() bool { return false },
+		Fleets: fleets{}, Observer: &recordingObserver{}, Started: func() bool { return false },
 	}
 	for _, tt := range []struct {
 		name   string
@@ -289,14 +289,14 @@ func TestTheMetricAndItsTargetDependOnTheMetadataAlone(t *testing.T) {
 func TestBeforeTheFirstLookNoAnswerIsGiven(t *testing.T) {
 	const message = "keda-kaito-scaler is starting and has not read the pods yet: try again in a few seconds"
 	started := false
-	s, heard := service(of(1, waiting("a", 0)))
+	s, seen := service(of(1, waiting("a", 0)))
 	s.Started = func() bool { return started }
 	_, err := ask(t, s, trigger())
 	wantError(t, err, codes.Unavailable, message)
 	_, err = s.IsActive(t.Context(), trigger())
 	wantError(t, err, codes.Unavailable, message)
-	if len(heard.heard) > 0 {
-		t.Errorf("heard %q of a fleet that nobody has looked at", heard.heard)
+	if len(seen.seen) > 0 {
+		t.Errorf("seen %q of a fleet that nobody has looked at", seen.seen)
 	}
 	started = true
 	if _, err := ask(t, s, trigger()); err != nil {
@@ -353,7 +353,7 @@ func TestWithoutAWatchNothingIsSaidThatRestsOnTheReplicasDesired(t *testing.T) {
 		{"what was learned", of(2, sample.Replica{Pod: "a", Phase: sample.Starting}), trigger("saturation", "true", "threshold", ""), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, heard := service(tt.fleets)
+			s, seen := service(tt.fleets)
 			var blind time.Time
 			s.StaleSince = func() time.Time { return blind }
 			if _, err := ask(t, s, tt.ref); err != nil {
@@ -369,8 +369,8 @@ func TestWithoutAWatchNothingIsSaidThatRestsOnTheReplicasDesired(t *testing.T) {
 			}
 			wantError(t, err, codes.Unavailable, "InferenceSet default/phi-4: how many replicas are desired has not been seen for 12s, "+
 				"because the API server ended the watch: holding")
-			if len(heard.heard) != 1 {
-				t.Errorf("heard %q, want nothing of what was not published", heard.heard)
+			if len(seen.seen) != 1 {
+				t.Errorf("seen %q, want nothing of what was not published", seen.seen)
 			}
 		})
 	}

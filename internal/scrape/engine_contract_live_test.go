@@ -117,13 +117,13 @@ func (l *live) arrivals(t *testing.T) {
 	}
 	page, _ := l.await("of an empty engine", func(page truth) bool { return page[inEngine] == 0 })
 	sent, unheard := known(time.Hour)
-	heard := float64(load.Count(results, load.Cancelled)) - unheard
-	t.Logf("%v sent, %v refused, %v cancelled after their first token, %v before it; the page has %s", sent, page[refused], heard, unheard, page)
+	arrived := float64(load.Count(results, load.Cancelled)) - unheard
+	t.Logf("%v sent, %v refused, %v cancelled after their first token, %v before it; the page has %s", sent, page[refused], arrived, unheard, page)
 	if got := page[started] + page[refused]; got != sent-unheard {
 		t.Errorf("in the end the page counts %v, want %v", got, sent-unheard)
 	}
-	if lost := page[started] - page[finished]; lost != heard || heard < 20 || page[refused] < 20 || unheard < 5 {
-		t.Errorf("%v started and never finished, %v were cancelled, %v of them unheard, %v refused", lost, heard+unheard, unheard, page[refused])
+	if lost := page[started] - page[finished]; lost != arrived || arrived < 20 || page[refused] < 20 || unheard < 5 {
+		t.Errorf("%v started and never finished, %v were cancelled, %v of them unheard, %v refused", lost, arrived+unheard, unheard, page[refused])
 	}
 	l.knows = page
 }

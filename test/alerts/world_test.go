@@ -164,11 +164,11 @@ func (w *world) starts(pod string) {
 	ready := func() bool { return true }
 	metrics := scaler.NewMetrics(r.registry, w)
 	r.evaluation = scaler.NewEvaluationLoop(w, ready, logr.Discard())
-	teller := &scaler.Notifier{
+	notifier := &scaler.Notifier{
 		Lookup:   func(types.NamespacedName) (runtime.Object, bool) { return &corev1.Pod{}, true },
 		Recorder: events.NewFakeRecorder(10_000), Log: logr.Discard(), Leads: func() bool { return w.leader.get() == pod }, Metrics: metrics,
 	}
-	r.observer = scaler.NewObserver(w, r.evaluation, w, teller, metrics, ready)
+	r.observer = scaler.NewObserver(w, r.evaluation, w, notifier, metrics, ready)
 	r.service = &scaler.Service{Fleets: w, Recommender: r.evaluation, Observer: r.observer, Metrics: metrics, OnCall: r.observer.OnCall, ScaledObjects: w, Started: ready}
 	r.registry.MustRegister(r.observer.UnpolledMetric())
 	for key, set := range w.sets {

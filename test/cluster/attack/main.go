@@ -101,12 +101,12 @@ func run(o options, out, progress io.Writer) int {
 	figures, err := attack(ctx, o, progress)
 	beyond := 0
 	for _, f := range figures {
-		verdict := "within"
+		outcome := "within"
 		if f.value > f.budget {
-			verdict = "BEYOND"
+			outcome = "BEYOND"
 			beyond++
 		}
-		_, _ = fmt.Fprintf(out, "%-22s %8.2f %-5s %s its budget of %g; worst: %s\n", f.name, f.value, f.unit, verdict, f.budget, f.worst)
+		_, _ = fmt.Fprintf(out, "%-22s %8.2f %-5s %s its budget of %g; worst: %s\n", f.name, f.value, f.unit, outcome, f.budget, f.worst)
 	}
 	_, _ = fmt.Fprintf(out, "it took %s\n", time.Since(start).Round(time.Second))
 	for _, f := range figures {

@@ -153,7 +153,7 @@ func way(s scene, width int) []string {
 
 // why is the scaler's latest word, which it says when its verdict turns.
 func why(s scene) string {
-	v, ok := s.verdict()
+	v, ok := s.recommendation()
 	if !ok {
 		return ""
 	}

@@ -115,11 +115,11 @@ func (s scene) serving() int {
 	return n
 }
 
-// verdict is the scaler's latest word on how many replicas there should be.
-func (s scene) verdict() (event, bool) {
-	verdicts := []string{"ScalingUp", "ScalingDown", "ScalingSteady", "ScalingHeld", "LoadUnknown"}
+// recommendation is the scaler's latest word on how many replicas there should be.
+func (s scene) recommendation() (event, bool) {
+	reasons := []string{"ScalingUp", "ScalingDown", "ScalingSteady", "ScalingHeld", "LoadUnknown"}
 	for _, e := range slices.Backward(s.Events) {
-		if slices.Contains(verdicts, e.Reason) {
+		if slices.Contains(reasons, e.Reason) {
 			return e, true
 		}
 	}
