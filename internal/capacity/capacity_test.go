@@ -275,6 +275,10 @@ func TestACollapseLimitsForAnHour(t *testing.T) {
 		}
 		m.Observe(work, 60)
 		m.Learn(work, slo)
+		// The others' answers were in time at 0.3.
+		if c := m.Curve(slo, true); i == 9 && c.Excess(.3) < 1 {
+			t.Errorf("while it lasts, at a limit of %.2f, %.2f of what comes at 0.3 are late", c.Limit, c.Excess(.3))
+		}
 		if limit := m.Curve(slo, false).Limit; i == 30 && limit > .5 || i == 89 && limit < .8 {
 			t.Errorf("%d minutes after a collapse the limit is %.2f", i-10, limit)
 		}
