@@ -106,7 +106,7 @@ func (s *Scaler) move(p Policy, f *fleet, n *need, now time.Time) int32 {
 	case bounded(n.spare) < desired && now.Sub(s.Watched) < window:
 		n.fits, n.left = bounded(n.spare), window-now.Sub(s.Watched)
 		return desired
-	case now.Sub(s.Watched) < window, now.Sub(f.Raised) < window,
+	case now.Sub(f.Raised) < window,
 		now.Sub(f.Lowered) < max(2*time.Minute, s.coldStart()/2):
 		return desired
 	}

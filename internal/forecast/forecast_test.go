@@ -291,3 +291,13 @@ func TestACrowdThatComesInTwoMinutesIsNoHabit(t *testing.T) {
 		t.Errorf("1.5 h after one crowd of 400 %.0f is reckoned with, of 100", level)
 	}
 }
+
+// Of two that have known a load for as long each keeps its own: they would swap what they
+// know for ever.
+func TestASeriesKeepsItsOwnBesideOneAsOld(t *testing.T) {
+	one, other := watched(300, 7, func(int64) float64 { return 100 }), watched(300, 7, func(int64) float64 { return 200 })
+	before := *one
+	if one.Merge(other, 7); *one != before {
+		t.Errorf("a load of 100 becomes %.0f by what another says that is as old", foreseen(one, 7).Level)
+	}
+}

@@ -91,7 +91,7 @@ var automaticMutants = []mutant{
 	},
 	{
 		"nothing is released before a whole window was watched", need,
-		"now.Sub(s.Watched) < window, ", "",
+		"< desired && now.Sub(s.Watched) < window:", "< desired && now.Sub(s.Watched) < 0:",
 	},
 	{
 		"nothing is released while a pod can't be read", need,
