@@ -261,7 +261,7 @@ var (
 	demandReplicas = describe("keda_kaito_scaler_demand_replicas",
 		"The load now, in replicas at their utilization limit; in automatic mode and with the down guard.")
 	neededReplicas = describe("keda_kaito_scaler_needed_replicas",
-		"Replicas for the load at the forecast horizon and for waiting requests, before rounding and bounds.")
+		"Replicas for the load at the forecast horizon, before rounding and bounds.")
 	utilizationLimit = describe("keda_kaito_scaler_utilization_limit_ratio",
 		"The highest utilization at which a replica keeps the SLO, as learned.")
 	coldStart = describe("keda_kaito_scaler_cold_start_seconds",
