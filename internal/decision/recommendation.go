@@ -1,9 +1,10 @@
 package decision
 
-import "strings"
-
 import (
+	"strings"
+
 	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
+	"github.com/kaito-project/keda-kaito-scaler/internal/automatic"
 )
 
 // Confidence is how far a recommendation rests on readings.
@@ -76,3 +77,6 @@ func withoutConclusion(reason string) string {
 	}
 	return reason
 }
+
+// Load is what was learned of a fleet's load, as a recommendation rests on it.
+type Load = automatic.Load

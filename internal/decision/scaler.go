@@ -23,9 +23,6 @@ const maxAge = 3 * Interval
 // ErrorBudget is the share of requests that may miss the SLO.
 const ErrorBudget = .01
 
-// Load is what was learned of a fleet's load, as a recommendation rests on it.
-type Load = automatic.Load
-
 // Scaler scales one fleet by one trigger, and remembers what it learned in doing so. A
 // trigger that learns nothing is evaluated as Evaluate does. Its zero value knows nothing.
 // It isn't safe for use by several at once.

@@ -115,32 +115,6 @@ func (l *EvaluationLoop) loadedLevel() int {
 	return level
 }
 
-// mergePending merges what was loaded of a fleet into its scaler, if anything was. It
-// needs mu.
-func (l *EvaluationLoop) mergePending(c fleetKey, m *fleetScaler) bool {
-	state, found := l.pending[c.checkpointKey()]
-	if !found {
-		return false
-	}
-	delete(l.pending, c.checkpointKey())
-	saved, err := decision.Unmarshal(state, time.Now())
-	if err != nil {
-		if m.unusable == err.Error() { // A leader of another version goes on writing it.
-			return false
-		}
-		m.unusable = err.Error()
-		l.log.Info("checkpoint of an InferenceSet can't be used, learning starts again", "inferenceSet", c.inferenceSet, "why", err.Error())
-		return false
-	}
-	m.mu.Lock()
-	m.Merge(saved)
-	m.state = nil
-	m.mu.Unlock()
-	first, last := saved.Learned()
-	l.log.V(1).Info("checkpoint loaded", "inferenceSet", c.inferenceSet, "from", first, "until", last)
-	return true
-}
-
 // checkpoint is all that is learned, and what nobody has asked for yet or lately, with
 // the keys in the order in which they are kept where not all fit: those that were
 // seen last first, by the hour, so that the order is the same at each write.

@@ -175,3 +175,29 @@ func (l *EvaluationLoop) Recommend(trigger policy.Trigger, fleet sample.Fleet, n
 	defer m.mu.Unlock()
 	return m.Scaler.Current(trigger, fleet, now)
 }
+
+// mergePending merges what was loaded of a fleet into its scaler, if anything was. It
+// needs mu.
+func (l *EvaluationLoop) mergePending(c fleetKey, m *fleetScaler) bool {
+	state, found := l.pending[c.checkpointKey()]
+	if !found {
+		return false
+	}
+	delete(l.pending, c.checkpointKey())
+	saved, err := decision.Unmarshal(state, time.Now())
+	if err != nil {
+		if m.unusable == err.Error() { // A leader of another version goes on writing it.
+			return false
+		}
+		m.unusable = err.Error()
+		l.log.Info("checkpoint of an InferenceSet can't be used, learning starts again", "inferenceSet", c.inferenceSet, "why", err.Error())
+		return false
+	}
+	m.mu.Lock()
+	m.Merge(saved)
+	m.state = nil
+	m.mu.Unlock()
+	first, last := saved.Learned()
+	l.log.V(1).Info("checkpoint loaded", "inferenceSet", c.inferenceSet, "from", first, "until", last)
+	return true
+}

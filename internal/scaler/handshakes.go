@@ -3,6 +3,7 @@ package scaler
 import (
 	"crypto/tls"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -60,4 +61,8 @@ func describeHandshake(err error) string {
 		return "a client that calls shows a certificate that isn't the scaler's"
 	}
 	return ""
+}
+
+func hasAny(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }

@@ -45,12 +45,6 @@ type Notifier struct {
 	moves, others tokenBucket
 }
 
-// ScaledObjectRef is what a recommendation is on: an InferenceSet, as one ScaledObject has it.
-type ScaledObjectRef struct {
-	InferenceSet types.NamespacedName
-	ScaledObject string
-}
-
 // setRecord is what has been told of one ScaledObjectRef.
 type setRecord struct {
 	// triggers are the digests of those in force.

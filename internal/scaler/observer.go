@@ -8,6 +8,8 @@ import (
 	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	"github.com/prometheus/client_golang/prometheus"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kaito-project/keda-kaito-scaler/internal/aggregate"
@@ -247,4 +249,68 @@ func priority(v decision.Recommendation) int {
 		return 1
 	}
 	return 0
+}
+
+// pollStateOf is whether KEDA asks for a ScaledObject that was just looked at.
+func (o *Observer) pollStateOf(of ScaledObjectRef, so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler, v decision.Recommendation, now time.Time) pollState {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	set := o.sets[of.InferenceSet]
+	if set == nil || set.polling[of.ScaledObject] == nil {
+		return pollState{}
+	}
+	a := set.polling[of.ScaledObject]
+	c := pollState{polls: a.observe(so, hpa, v, now)}
+	if a.overdue {
+		since := a.lastPollText(so)
+		c.overdueReason = func() string {
+			return "KEDA has not asked for this InferenceSet since " + since + ": " + o.KEDA.whyNoPolls(so, hpa)
+		}
+	}
+	return c
+}
+
+// OnCall notes that KEDA asks for a ScaledObject's trigger, whatever it is told.
+func (o *Observer) OnCall(of ScaledObjectRef) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if set := o.sets[of.InferenceSet]; set != nil {
+		if a := set.polling[of.ScaledObject]; a != nil {
+			a.lastPoll, a.known, a.overdue = time.Now(), true, false
+		}
+	}
+}
+
+// resetPolling notes that KEDA needn't ask for a ScaledObject: it is paused, or on its end.
+func (o *Observer) resetPolling(of ScaledObjectRef) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if set := o.sets[of.InferenceSet]; set != nil && set.polling[of.ScaledObject] != nil {
+		set.polling[of.ScaledObject] = &pollHistory{}
+	}
+}
+
+// UnpolledMetric is a metric of how many ScaledObjects KEDA doesn't ask for, on the
+// replica that leads; it is there from the start, so that an alert can fire though
+// KEDA has never asked.
+func (o *Observer) UnpolledMetric() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "keda_kaito_scaler_unasked_scaledobjects",
+		Help: "ScaledObjects that KEDA doesn't ask for, although there is an answer, on the replica that leads.",
+	}, func() float64 {
+		if !o.notifier.leads() {
+			return 0
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		n := 0
+		for _, set := range o.sets {
+			for _, a := range set.polling {
+				if a.overdue && time.Since(a.lastObserved) <= maxObservationGap {
+					n++
+				}
+			}
+		}
+		return float64(n)
+	})
 }

@@ -3,13 +3,11 @@ package scaler
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	kedav1alpha1 "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
-	"github.com/prometheus/client_golang/prometheus"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -114,70 +112,6 @@ func (a *pollHistory) lastPollText(so *kedav1alpha1.ScaledObject) string {
 	return at(a.lastPoll)
 }
 
-// pollStateOf is whether KEDA asks for a ScaledObject that was just looked at.
-func (o *Observer) pollStateOf(of ScaledObjectRef, so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler, v decision.Recommendation, now time.Time) pollState {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	set := o.sets[of.InferenceSet]
-	if set == nil || set.polling[of.ScaledObject] == nil {
-		return pollState{}
-	}
-	a := set.polling[of.ScaledObject]
-	c := pollState{polls: a.observe(so, hpa, v, now)}
-	if a.overdue {
-		since := a.lastPollText(so)
-		c.overdueReason = func() string {
-			return "KEDA has not asked for this InferenceSet since " + since + ": " + o.KEDA.whyNoPolls(so, hpa)
-		}
-	}
-	return c
-}
-
-// OnCall notes that KEDA asks for a ScaledObject's trigger, whatever it is told.
-func (o *Observer) OnCall(of ScaledObjectRef) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if set := o.sets[of.InferenceSet]; set != nil {
-		if a := set.polling[of.ScaledObject]; a != nil {
-			a.lastPoll, a.known, a.overdue = time.Now(), true, false
-		}
-	}
-}
-
-// resetPolling notes that KEDA needn't ask for a ScaledObject: it is paused, or on its end.
-func (o *Observer) resetPolling(of ScaledObjectRef) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if set := o.sets[of.InferenceSet]; set != nil && set.polling[of.ScaledObject] != nil {
-		set.polling[of.ScaledObject] = &pollHistory{}
-	}
-}
-
-// UnpolledMetric is a metric of how many ScaledObjects KEDA doesn't ask for, on the
-// replica that leads; it is there from the start, so that an alert can fire though
-// KEDA has never asked.
-func (o *Observer) UnpolledMetric() prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "keda_kaito_scaler_unasked_scaledobjects",
-		Help: "ScaledObjects that KEDA doesn't ask for, although there is an answer, on the replica that leads.",
-	}, func() float64 {
-		if !o.notifier.leads() {
-			return 0
-		}
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		n := 0
-		for _, set := range o.sets {
-			for _, a := range set.polling {
-				if a.overdue && time.Since(a.lastObserved) <= maxObservationGap {
-					n++
-				}
-			}
-		}
-		return float64(n)
-	})
-}
-
 // whyNoPolls is the likely cause of KEDA's not asking.
 func (k KEDA) whyNoPolls(so *kedav1alpha1.ScaledObject, hpa *autoscalingv2.HorizontalPodAutoscaler) string {
 	if k.Trouble != nil {
@@ -240,32 +174,7 @@ func (k KEDA) tlsAdvice() string {
 		"if it does, restart its operator, which may hold a connection from before that Secret.", k.Secret, k.Namespace)
 }
 
-func hasAny(text string, parts ...string) bool {
-	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
-}
-
 // quoteShort quotes somebody else's words: 300 bytes of them.
 func quoteShort(text string) string {
 	return strconv.Quote(kube.Shorten(text, 300+len("…")))
-}
-
-func readyCondition(so *kedav1alpha1.ScaledObject) kedav1alpha1.Condition {
-	for _, c := range so.Status.Conditions {
-		if c.Type == kedav1alpha1.ConditionReady {
-			return c
-		}
-	}
-	return kedav1alpha1.Condition{}
-}
-
-// scalingActive is whether an HPA gets metrics; the zero value if nobody knows.
-func scalingActive(hpa *autoscalingv2.HorizontalPodAutoscaler) autoscalingv2.HorizontalPodAutoscalerCondition {
-	if hpa != nil {
-		for _, c := range hpa.Status.Conditions {
-			if c.Type == autoscalingv2.ScalingActive {
-				return c
-			}
-		}
-	}
-	return autoscalingv2.HorizontalPodAutoscalerCondition{}
 }

@@ -20,19 +20,6 @@ type ScaledObjects interface {
 	HPA(ctx context.Context, key types.NamespacedName) (*autoscalingv2.HorizontalPodAutoscaler, bool)
 }
 
-// addScaledObject adds to a trigger what its ScaledObject says of it: KEDA tells a
-// scaler the metadata and no more.
-func (s *Service) addScaledObject(ctx context.Context, trigger *policy.Trigger, key types.NamespacedName, metadata map[string]string) {
-	if s.ScaledObjects == nil {
-		return
-	}
-	object, found := s.ScaledObjects.ScaledObject(ctx, key)
-	if !found {
-		return
-	}
-	complete(trigger, object, metricTypeOf(object, metadata))
-}
-
 func complete(trigger *policy.Trigger, object *kedav1alpha1.ScaledObject, use policy.Use) {
 	trigger.Use = use
 	trigger.Tolerances = tolerances(object)
@@ -109,4 +96,25 @@ func triggersIn(object *kedav1alpha1.ScaledObject, key types.NamespacedName, dig
 		}
 	}
 	return triggers
+}
+
+// scalingActive is whether an HPA gets metrics; the zero value if nobody knows.
+func scalingActive(hpa *autoscalingv2.HorizontalPodAutoscaler) autoscalingv2.HorizontalPodAutoscalerCondition {
+	if hpa != nil {
+		for _, c := range hpa.Status.Conditions {
+			if c.Type == autoscalingv2.ScalingActive {
+				return c
+			}
+		}
+	}
+	return autoscalingv2.HorizontalPodAutoscalerCondition{}
+}
+
+func readyCondition(so *kedav1alpha1.ScaledObject) kedav1alpha1.Condition {
+	for _, c := range so.Status.Conditions {
+		if c.Type == kedav1alpha1.ConditionReady {
+			return c
+		}
+	}
+	return kedav1alpha1.Condition{}
 }
