@@ -17,10 +17,6 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
-// observeEvery is how often each InferenceSet is evaluated to tell its owner: as
-// often as its pods are read.
-const observeEvery = 5 * time.Second
-
 // Observer evaluates every InferenceSet that a ScaledObject scales, whether or not
 // KEDA asks this replica of the scaler about it, and hands what comes of it to the
 // Notifier. KEDA keeps to one replica for minutes and then to another, so that what

@@ -33,10 +33,6 @@ const (
 	// DefaultConnectionAge is how long a connection lasts: KEDA has spread over
 	// the replicas some minutes after a rollout, and a handshake costs nothing.
 	DefaultConnectionAge = 5 * time.Minute
-
-	// Liveness is the health service that a kubelet's liveness probe names;
-	// the empty name is readiness.
-	Liveness = "liveness"
 )
 
 // The limits of the ports. A client without a certificate takes a few megabytes

@@ -71,3 +71,7 @@ func turnOf(key types.NamespacedName) uint32 {
 	_, _ = h.Write([]byte(key.String()))
 	return h.Sum32()
 }
+
+// observeEvery is how often each InferenceSet is evaluated to tell its owner: as
+// often as its pods are read.
+const observeEvery = 5 * time.Second

@@ -22,6 +22,10 @@ const (
 	stuckChecks = 30
 )
 
+// Liveness is the health service that a kubelet's liveness probe names;
+// the empty name is readiness.
+const Liveness = "liveness"
+
 // Watchdog tells whether the parts that a live process can't do without keep their
 // time. Looks are counted: a process that was suspended for an hour made none. The
 // zero value watches nothing.
