@@ -19,6 +19,7 @@ var retired = map[string]string{
 	"audience":   "recommendation observer",
 	"awaken":     "wait for the API server",
 	"become":     "set",
+	"calendar":   "due heap",
 	"charge":     "fleet, key",
 	"concerned":  "affected",
 	"conscience": "watchdog",
@@ -43,6 +44,7 @@ var retired = map[string]string{
 	"mute":       "missing metric",
 	"novel":      "additions",
 	"outlook":    "forecast",
+	"proven":     "ready since the start",
 	"relieves":   "warming up",
 	"rivals":     "conflicts",
 	"sight":      "observation window",
@@ -52,7 +54,11 @@ var retired = map[string]string{
 	"studier":    "report runner",
 	"surely":     "rate's lower bound",
 	"surprise":   "outlier quantile",
+<<<<<<< HEAD
 	"survey":     "total",
+=======
+	"survey":     "aggregate",
+>>>>>>> ba7eb17 (docs: survey, calendar and proven are retired words)
 	"suspects":   "slow pool",
 	"swings":     "regime",
 	"teller":     "notifier",
