@@ -54,11 +54,7 @@ var retired = map[string]string{
 	"studier":    "report runner",
 	"surely":     "rate's lower bound",
 	"surprise":   "outlier quantile",
-<<<<<<< HEAD
 	"survey":     "total",
-=======
-	"survey":     "aggregate",
->>>>>>> ba7eb17 (docs: survey, calendar and proven are retired words)
 	"suspects":   "slow pool",
 	"swings":     "regime",
 	"teller":     "notifier",
