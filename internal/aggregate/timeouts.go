@@ -31,7 +31,7 @@ func (e *Timeouts) add(r *sample.Replica, fleet sample.Fleet, now time.Time) boo
 	return true
 }
 
-// describe say what was taken for load, and how far that goes.
+// DescribeTimeouts says what counts as load, and how far that goes.
 func (e *Timeouts) DescribeTimeouts() string {
 	who, stands := e.Pods[0]+" times out", "it stands for that reading, which"
 	if more := len(e.Pods) - 1; more > 0 {

@@ -1,3 +1,5 @@
+// Package hpa is the HPA's arithmetic: the replica count that it computes from a value,
+// and the value for a replica count. It is pure.
 package hpa
 
 import (
@@ -7,7 +9,7 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// fixedTolerance is the HPA's own where its behaviour has none, as before
+// FixedTolerance is the HPA's own where its behaviour has none, as before
 // Kubernetes 1.35.
 const FixedTolerance = 0.1
 

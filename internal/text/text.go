@@ -10,6 +10,7 @@ import (
 	"time"
 )
 
+// CountReplicas is "1 replica" or "3 replicas".
 func CountReplicas(n int) string {
 	if n == 1 {
 		return "1 replica"
@@ -17,6 +18,7 @@ func CountReplicas(n int) string {
 	return strconv.Itoa(n) + " replicas"
 }
 
+// Number has six significant digits at most.
 func Number(x float64) string {
 	return strconv.FormatFloat(x, 'g', 6, 64)
 }
