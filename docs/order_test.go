@@ -96,13 +96,13 @@ func checkOrder(repository fs.FS, folders ...string) (map[string][]string, error
 func usesOf(files []*ast.File, names map[*ast.File]string) map[string][]string {
 	declaredIn := map[string]string{}
 	for _, file := range files {
-		for name := range file.Scope.Objects { //nolint:staticcheck // without types this is what knows
+		for name := range file.Scope.Objects { // without types this is what knows
 			declaredIn[name] = names[file]
 		}
 	}
 	uses := map[string][]string{}
 	for _, file := range files {
-		for _, id := range file.Unresolved { //nolint:staticcheck // what the file doesn't declare
+		for _, id := range file.Unresolved { // what the file doesn't declare
 			if other, found := declaredIn[id.Name]; found && other != names[file] && !slices.Contains(uses[names[file]], other) {
 				uses[names[file]] = append(uses[names[file]], other)
 			}
