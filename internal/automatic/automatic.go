@@ -303,6 +303,9 @@ func (s *Scaler) observe(f *fleet, elapsed float64, now time.Time) {
 // unreadable counts a replica that can't be read.
 func (f *fleet) unreadable(r *sample.Replica, known *sample.Pod, now time.Time) {
 	f.unread = r.Pod
+	if r.Failure != "" {
+		f.unread += ": " + r.Failure
+	}
 	if f.Grace > 0 && now.Sub(r.Expected) > f.Grace {
 		f.givenUp++
 	}

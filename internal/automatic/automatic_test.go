@@ -188,7 +188,7 @@ func TestNothingIsReleasedWhileAPodCannotBeRead(t *testing.T) {
 		w.fleet.Replicas[i].Failure = "connection refused"
 	}
 	w.plays(time.Minute, 10)
-	if w.last.Known || w.last.Replicas != 4 {
+	if w.last.Known || w.last.Replicas != 4 || !strings.Contains(w.last.Reason, ": connection refused)") {
 		t.Errorf("with no pod to read it says %+v", w.last)
 	}
 }
