@@ -246,7 +246,7 @@ func TestBothRunsAreCountedAlike(t *testing.T) {
 	for i := range results {
 		results[i] = load.Result{Request: w.Requests[i], Outcome: load.Served, TTFT: time.Second, PerToken: 50 * time.Millisecond}
 	}
-	results[0].PerToken = 61 * time.Millisecond
+	results[0].PerToken = 76 * time.Millisecond // 75 are wanted
 	results[1].Outcome = load.Refused
 	got := w.Measured(Course{1, 2, 3}, results, 4)
 	if want := 1 - 2/float64(len(results)); math.Abs(got.Attained-want) > 1e-9 || got.Refused != 1 || got.Cut != 4 || got.Ordered.Minutes() != .1 {
