@@ -2,7 +2,6 @@
 package await
 
 import (
-	"context"
 	"testing"
 	"time"
 )
@@ -11,7 +10,7 @@ import (
 const interval = 50 * time.Millisecond
 
 // Until calls a condition until it returns nil, and fails the test with its last
-// error after that time.
+// error after that time. It waits in a test's cleanup too, when t.Context has ended.
 func Until(t *testing.T, within time.Duration, what string, condition func() error) {
 	t.Helper()
 	deadline := time.Now().Add(within)
@@ -23,25 +22,6 @@ func Until(t *testing.T, within time.Duration, what string, condition func() err
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within %s: %v", what, within, err)
 		}
-		Pause(t, interval)
-	}
-}
-
-// Pause lets the real system go on for so long.
-func Pause(t *testing.T, d time.Duration) {
-	t.Helper()
-	if err := pause(t.Context(), d); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
+		time.Sleep(interval)
 	}
 }
