@@ -9,17 +9,6 @@ import (
 	"github.com/kaito-project/keda-kaito-scaler/internal/sample"
 )
 
-// Find is the family of that name, or of one that the metric has in another
-// version of vLLM.
-func Find(s *sample.Sample, metric string) (sample.Family, bool) {
-	for _, name := range policy.Names(metric) {
-		if family, found := s.Family(name); found {
-			return family, true
-		}
-	}
-	return sample.Family{}, false
-}
-
 // unusable says why a metric can't be used that stands on the page.
 func unusable(s *sample.Sample, metric string) (why string, there bool) {
 	for _, name := range policy.Names(metric) {
@@ -39,7 +28,7 @@ func Family(r *sample.Replica, metric string, freshness time.Duration, now time.
 		}
 		return sample.Family{}, "it has not been read yet"
 	}
-	family, found := Find(r.Last, metric)
+	family, found := r.Last.Metric(metric)
 	if !found {
 		if why, there := unusable(r.Last, metric); there {
 			return sample.Family{}, why
@@ -53,7 +42,7 @@ func Family(r *sample.Replica, metric string, freshness time.Duration, now time.
 func UnreadFor(r *sample.Replica, metric string, now time.Time) time.Duration {
 	since := r.Expected
 	if r.Last != nil {
-		if _, found := Find(r.Last, metric); found {
+		if _, found := r.Last.Metric(metric); found {
 			since = r.Last.At
 		}
 	}
@@ -86,7 +75,7 @@ func FindMissing(metric string, fleet sample.Fleet, now time.Time) []MissingMetr
 		if r.Phase != sample.Serving || r.Last == nil || now.Sub(r.Last.At) > fleet.Freshness {
 			continue
 		}
-		if _, found := Find(r.Last, metric); found {
+		if _, found := r.Last.Metric(metric); found {
 			return nil
 		}
 		if _, there := unusable(r.Last, metric); there {

@@ -81,7 +81,7 @@ func lastDelta(m policy.Metric, r *sample.Replica, w sample.Window, fleet sample
 	if !r.TimesOut(fleet.Freshness, now) {
 		return sample.Delta{}, false
 	}
-	family, found := Find(r.Last, m.Name)
+	family, found := r.Last.Metric(m.Name)
 	if !found || family.Kind != sample.Histogram {
 		return sample.Delta{}, false
 	}
@@ -198,7 +198,7 @@ func kind(metric string, fleet sample.Fleet) policy.Kind {
 		if r.Phase != sample.Serving || r.Last == nil {
 			continue
 		}
-		if family, found := Find(r.Last, metric); found && family.Kind == sample.Histogram {
+		if family, found := r.Last.Metric(metric); found && family.Kind == sample.Histogram {
 			return policy.Histogram
 		}
 	}

@@ -52,7 +52,7 @@ func (m measurement) lastLoad(r *sample.Replica, now time.Time) (value float64, 
 	if m.statistic != mean {
 		return was.value, Exceeds(was.value, m.threshold)
 	}
-	family, _ := Find(r.Last, m.metric)
+	family, _ := r.Last.Metric(m.metric)
 	last := family.Value()
 	since := now.Sub(read)
 	before := m.window.Length - since

@@ -45,7 +45,7 @@ func missingFromAllPages(fleet sample.Fleet, now time.Time) string {
 			continue
 		}
 		lacks := slices.IndexFunc(requiredFamilies, func(metric string) bool {
-			_, found := aggregate.Find(r.Last, metric)
+			_, found := r.Last.Metric(metric)
 			return !found
 		})
 		if lacks < 0 {
@@ -60,7 +60,7 @@ func missingFromAllPages(fleet sample.Fleet, now time.Time) string {
 
 // gauge is a gauge of the replica's newest page, 0 if it isn't on it.
 func gauge(r *sample.Replica, metric string) float64 {
-	f, _ := aggregate.Find(r.Last, metric)
+	f, _ := r.Last.Metric(metric)
 	return f.Value()
 }
 

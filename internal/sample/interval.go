@@ -50,24 +50,15 @@ type reading struct {
 	slo SLO
 }
 
-func family(s *Sample, metric string) (f Family, found bool) {
-	for _, name := range policy.Names(metric) {
-		if f, found = s.Family(name); found {
-			break
-		}
-	}
-	return f, found
-}
-
 func read(s *Sample, slo SLO) reading {
-	value := func(metric string) float64 { f, _ := family(s, metric); return f.Sum }
+	value := func(metric string) float64 { f, _ := s.Metric(metric); return f.Sum }
 	r := reading{
 		sample: s, prompt: value(policy.FamilyPrompt) - value(policy.FamilyCached), generated: value(policy.FamilyGenerated),
 		refused: value(policy.FamilyRejected), running: value(policy.FamilyRunning), waiting: value(policy.FamilyWaiting),
 	}
 	r.first, r.lateFirst, r.slo.FirstToken, _ = beyond(s, policy.FamilyTTFT, slo.FirstToken)
 	r.done, r.lateDone, r.slo.PerToken, r.perRequest = beyond(s, policy.FamilyTPOT, slo.PerToken)
-	if f, found := family(s, policy.FamilyITL); found {
+	if f, found := s.Metric(policy.FamilyITL); found {
 		r.tokenTime = f.Buckets.Sum
 	}
 	return r
@@ -76,7 +67,7 @@ func read(s *Sample, slo SLO) reading {
 // beyond is how many observations a histogram has, and how many of them are above the
 // smallest of its bounds that isn't below a limit: within a bucket nobody knows.
 func beyond(s *Sample, metric string, limit float64) (all, late, bound float64, found bool) {
-	f, found := family(s, metric)
+	f, found := s.Metric(metric)
 	for i, le := range f.Buckets.Le {
 		if le >= limit*(1-1e-9) && !math.IsInf(le, 1) {
 			return f.Buckets.Count(), f.Buckets.Count() - f.Buckets.Cumulative[i], le, found

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kaito-project/keda-kaito-scaler/internal/policy"
 )
 
 // Kind is what a metric family measures, as its TYPE line says.
@@ -176,6 +178,17 @@ func (s *Sample) Family(name string) (Family, bool) {
 	for i := range columns {
 		if columns[i].name == name {
 			return columns[i].family(s.values), true
+		}
+	}
+	return Family{}, false
+}
+
+// Metric finds the family of that name, or of one that the metric has in another
+// version of vLLM.
+func (s *Sample) Metric(name string) (Family, bool) {
+	for _, known := range policy.Names(name) {
+		if f, found := s.Family(known); found {
+			return f, true
 		}
 	}
 	return Family{}, false
